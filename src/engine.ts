@@ -83,3 +83,22 @@ export interface EngineFacts {
   readonly threads: number;
   readonly contextLength: number;
 }
+
+/**
+ * Text in, streamed text out. (Being built: the signatures below stand.)
+ * One generation at a time; the KV cache of the last one is reused where the next prompt begins alike.
+ */
+export declare class MedusaEngine {
+  static open(options?: EngineOptions): Promise<MedusaEngine>;
+  readonly facts: EngineFacts;
+  /** Yields text as it becomes final, then one `end` chunk. An abort is an end (`aborted`), not an exception. */
+  generate(
+    prompt: string | readonly Message[],
+    options?: GenerateOptions,
+  ): AsyncGenerator<GenerationChunk, void, void>;
+  /** The same without streaming. */
+  complete(prompt: string | readonly Message[], options?: GenerateOptions): Promise<GenerationResult>;
+  /** Forgets the cached positions, so that the next prompt is computed from its start. */
+  forget(): void;
+  dispose(): Promise<void>;
+}
