@@ -1,0 +1,58 @@
+import { ModelError, UsageError } from '../errors.js';
+import type { BackboneEntry, GraphEntry, HeadsEntry, Manifest } from './manifest.js';
+
+/** What the user asked for, as far as it concerns the choice of graphs. */
+export interface GraphWishes {
+  readonly provider: 'cpu' | 'cuda';
+  readonly precision?: string;
+  /** A name, or `none`. */
+  readonly heads?: string;
+}
+
+export interface ChosenGraphs {
+  readonly backbone: BackboneEntry;
+  readonly heads: HeadsEntry | undefined;
+  readonly keep: GraphEntry | undefined;
+}
+
+/** Picks the graphs for a provider out of a manifest. */
+export function chooseGraphs(manifest: Manifest, wishes: GraphWishes): ChosenGraphs {
+  const backbone = chooseBackbone(manifest, wishes);
+  const keep = manifest.keep.find((graph) => graph.precision === backbone.precision);
+  if (backbone.layout === 'shared' && keep === undefined) {
+    throw new ModelError(
+      `Model ${manifest.model.id} has no keep graph of precision ${backbone.precision}, which its backbone ` +
+        `${backbone.file} needs. Prepare it again: medusa-plus prepare --force.`,
+    );
+  }
+  return { backbone, heads: chooseHeads(manifest, wishes), keep: backbone.layout === 'shared' ? keep : undefined };
+}
+
+function chooseBackbone(manifest: Manifest, { provider, precision }: GraphWishes): BackboneEntry {
+  // On CUDA the cache must live on the device, which only the shared layout does; the CPU is fastest with the other.
+  const layout = provider === 'cuda' ? 'shared' : 'split';
+  const fitting = manifest.backbones.filter((backbone) => backbone.layout === layout);
+  const wanted = precision ?? manifest.defaults[provider]?.backbone;
+  const found = wanted === undefined ? fitting[0] : fitting.find((backbone) => backbone.precision === wanted);
+  if (found !== undefined) return found;
+  const { id } = manifest.model;
+  const there = fitting.map((backbone) => backbone.precision).join(', ');
+  const has = there === '' ? `has no graph for ${provider}` : `has these precisions for ${provider}: ${there}`;
+  const mend = `Prepare it: medusa-plus prepare --precision ${wanted ?? (provider === 'cuda' ? 'fp16' : 'int8')}`;
+  if (precision !== undefined) throw new UsageError(`Precision ${precision} is not there: model ${id} ${has}. ${mend}.`);
+  throw new ModelError(`Model ${id} ${has}. ${mend}.`);
+}
+
+function chooseHeads(manifest: Manifest, { provider, heads }: GraphWishes): HeadsEntry | undefined {
+  if (heads === 'none') return undefined;
+  const wanted = heads ?? manifest.defaults[provider]?.heads;
+  const named = manifest.heads.filter((entry) => entry.name === wanted);
+  // Prefer the precision that suits the provider; any will run.
+  const preferred = provider === 'cuda' ? 'fp16' : 'int8';
+  const found = named.find((entry) => entry.precision === preferred) ?? named[0];
+  if (heads !== undefined && found === undefined) {
+    const names = [...new Set(manifest.heads.map((entry) => entry.name))].join(', ') || 'none';
+    throw new UsageError(`Model ${manifest.model.id} has no heads named ${heads}; it has: ${names}.`);
+  }
+  return found;
+}

@@ -1,0 +1,79 @@
+import { ModelError } from '../errors.js';
+
+/**
+ * Reads a JSON value field by field. A field that is missing or of the wrong kind becomes a ModelError that names the
+ * file, the field, what was expected and what was found.
+ */
+export class JsonReader {
+  constructor(
+    private readonly value: unknown,
+    private readonly file: string,
+    private readonly path: string,
+    /** What the user can do about a damaged file. */
+    private readonly mend: string,
+  ) {}
+
+  field(name: string): JsonReader {
+    if (typeof this.value !== 'object' || this.value === null || Array.isArray(this.value)) {
+      throw this.error('an object');
+    }
+    const path = this.path === '' ? name : `${this.path}.${name}`;
+    return new JsonReader((this.value as Record<string, unknown>)[name], this.file, path, this.mend);
+  }
+
+  get isAbsent(): boolean {
+    return this.value === undefined || this.value === null;
+  }
+
+  string(): string {
+    if (typeof this.value === 'string' && this.value !== '') return this.value;
+    throw this.error('a text');
+  }
+
+  /** A name of a file in the same folder: nothing that leads out of it. */
+  fileName(): string {
+    const name = this.string();
+    if (/^[^/\\]+$/.test(name) && name !== '.' && name !== '..') return name;
+    throw this.error('the name of a file in the same folder');
+  }
+
+  count(minimum = 1): number {
+    if (Number.isInteger(this.value) && (this.value as number) >= minimum) return this.value as number;
+    throw this.error(`a whole number of at least ${minimum}`);
+  }
+
+  /** A dimension of a shape: a number, or undefined when the graph leaves it open and names it instead. */
+  dimension(): number | undefined {
+    return typeof this.value === 'string' ? undefined : this.count(0);
+  }
+
+  boolean(): boolean {
+    if (typeof this.value === 'boolean') return this.value;
+    throw this.error('true or false');
+  }
+
+  number(): number {
+    if (Number.isFinite(this.value)) return this.value as number;
+    throw this.error('a number');
+  }
+
+  choice<T extends string>(choices: readonly T[]): T {
+    if ((choices as readonly unknown[]).includes(this.value)) return this.value as T;
+    throw this.error(`one of ${choices.join(', ')}`);
+  }
+
+  list<T>(read: (item: JsonReader) => T): T[] {
+    if (!Array.isArray(this.value)) throw this.error('a list');
+    return this.value.map((item, i) => read(new JsonReader(item, this.file, `${this.path}[${i}]`, this.mend)));
+  }
+
+  optional<T>(read: (reader: JsonReader) => T): T | undefined {
+    return this.isAbsent ? undefined : read(this);
+  }
+
+  private error(expected: string): ModelError {
+    const found = this.value === undefined ? 'nothing' : JSON.stringify(this.value)?.slice(0, 60);
+    const where = this.path === '' ? 'its content' : this.path;
+    return new ModelError(`${this.file}: ${where} must be ${expected}, found ${found}. ${this.mend}`);
+  }
+}

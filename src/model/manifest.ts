@@ -1,0 +1,260 @@
+import { readFile, stat } from 'node:fs/promises';
+import { join } from 'node:path';
+import { ModelError } from '../errors.js';
+import { JsonReader } from './jsonReader.js';
+
+/** The version of manifest.json this program reads (docs/architecture.md). */
+export const manifestFormat = 1;
+export const manifestName = 'manifest.json';
+
+export interface ModelFacts {
+  readonly id: string;
+  readonly family: string;
+  readonly layers: number;
+  readonly hiddenSize: number;
+  readonly queryHeads: number;
+  readonly kvHeads: number;
+  readonly headDim: number;
+  readonly vocabSize: number;
+  readonly contextLength: number;
+}
+
+export interface TokenizerFacts {
+  readonly file: string;
+  readonly config: string;
+  readonly sha256: string;
+  readonly bosTokenId: number | undefined;
+  readonly eosTokenIds: readonly number[];
+  readonly addBos: boolean;
+}
+
+export interface StoredFile {
+  readonly file: string;
+  readonly bytes: number;
+  readonly sha256: string;
+}
+
+/** One graph: its ONNX file, and all files it consists of. */
+export interface GraphEntry {
+  readonly precision: string;
+  readonly file: string;
+  readonly files: readonly StoredFile[];
+}
+
+export interface BackboneEntry extends GraphEntry {
+  readonly layout: 'split' | 'shared';
+  readonly capacity: number | undefined;
+}
+
+export interface HeadsEntry extends GraphEntry {
+  readonly name: string;
+  readonly count: number;
+  readonly maxTopM: number;
+  /** Size of the hidden state the graph takes. */
+  readonly hiddenSize: number | undefined;
+  /** [count][rank] how often the candidate of that rank was right, on calibration data. */
+  readonly accuracies: readonly (readonly number[])[];
+  readonly sourceSha256: string | undefined;
+}
+
+export interface ProviderDefaults {
+  readonly backbone: string;
+  readonly heads: string | undefined;
+}
+
+export interface Manifest {
+  readonly exporter: string;
+  readonly minimumOrt: string;
+  readonly model: ModelFacts;
+  readonly tokenizer: TokenizerFacts;
+  readonly source: { readonly kind: string; readonly name: string; readonly sha256: string | undefined };
+  readonly backbones: readonly BackboneEntry[];
+  readonly keep: readonly GraphEntry[];
+  readonly heads: readonly HeadsEntry[];
+  readonly defaults: { readonly cpu?: ProviderDefaults; readonly cuda?: ProviderDefaults };
+}
+
+/** "Prepare it again with: medusa-plus prepare ..." */
+export function prepareAgain(folder: string): string {
+  return `Prepare the model again: medusa-plus prepare --force (its folder is ${folder}).`;
+}
+
+/** Reads and checks `folder/manifest.json`. Whether the files it names are whole is `checkFiles`' business. */
+export async function readManifest(folder: string): Promise<Manifest> {
+  const file = join(folder, manifestName);
+  const mend = prepareAgain(folder);
+  let text: string;
+  try {
+    text = await readFile(file, 'utf8');
+  } catch (error) {
+    const why = (error as NodeJS.ErrnoException).code === 'ENOENT' ? 'there is no such file' : (error as Error).message;
+    throw new ModelError(`${file}: ${why}, so the folder is not a prepared model. ${mend}`, undefined, {
+      cause: error,
+    });
+  }
+  let value: unknown;
+  try {
+    value = JSON.parse(text);
+  } catch (error) {
+    throw new ModelError(`${file} is not JSON (${(error as Error).message}). ${mend}`, undefined, { cause: error });
+  }
+  const reader = new JsonReader(value, file, '', mend);
+  checkFormat(reader, file, mend);
+  const manifest = readFields(reader);
+  checkFit(manifest, file, mend);
+  return manifest;
+}
+
+function checkFormat(reader: JsonReader, file: string, mend: string): void {
+  const format = reader.field('format').count(1);
+  if (format > manifestFormat) {
+    const exporter = reader.field('exporter').optional((each) => each.string()) ?? 'a newer version';
+    throw new ModelError(
+      `${file} has format ${format}, written by ${exporter}; this medusa-plus reads format ${manifestFormat}. ` +
+        'Update medusa-plus, or prepare the model again with this version: medusa-plus prepare --force.',
+    );
+  }
+  if (format < manifestFormat) throw new ModelError(`${file} has the outdated format ${format}. ${mend}`);
+}
+
+function readFields(root: JsonReader): Manifest {
+  const source = root.field('source');
+  const defaults = root.field('defaults');
+  return {
+    exporter: root.field('exporter').string(),
+    minimumOrt: root.field('minimum_ort').string(),
+    model: readModel(root.field('model')),
+    tokenizer: readTokenizer(root.field('tokenizer')),
+    source: {
+      kind: source.field('kind').string(),
+      name: source.field('name').string(),
+      sha256: source.field('sha256').optional((each) => each.string()),
+    },
+    backbones: root.field('backbones').list(readBackbone),
+    keep: root.field('keep').optional((each) => each.list(readGraph)) ?? [],
+    heads: root.field('heads').optional((each) => each.list(readHeads)) ?? [],
+    defaults: {
+      cpu: defaults.field('cpu').optional(readDefaults),
+      cuda: defaults.field('cuda').optional(readDefaults),
+    },
+  };
+}
+
+function readModel(model: JsonReader): ModelFacts {
+  return {
+    id: model.field('id').string(),
+    family: model.field('family').string(),
+    layers: model.field('layers').count(),
+    hiddenSize: model.field('hidden_size').count(),
+    queryHeads: model.field('query_heads').count(),
+    kvHeads: model.field('kv_heads').count(),
+    headDim: model.field('head_dim').count(),
+    vocabSize: model.field('vocab_size').count(),
+    contextLength: model.field('context_length').count(),
+  };
+}
+
+function readTokenizer(tokenizer: JsonReader): TokenizerFacts {
+  return {
+    file: tokenizer.field('file').fileName(),
+    config: tokenizer.field('config').fileName(),
+    sha256: tokenizer.field('sha256').string(),
+    bosTokenId: tokenizer.field('bos_token_id').optional((each) => each.count(0)),
+    eosTokenIds: tokenizer.field('eos_token_ids').list((each) => each.count(0)),
+    addBos: tokenizer.field('add_bos').optional((each) => each.boolean()) ?? false,
+  };
+}
+
+function readGraph(graph: JsonReader): GraphEntry {
+  return {
+    precision: graph.field('precision').string(),
+    file: graph.field('file').fileName(),
+    files: graph.field('files').list((each) => ({
+      file: each.field('file').fileName(),
+      bytes: each.field('bytes').count(0),
+      sha256: each.field('sha256').string(),
+    })),
+  };
+}
+
+function readBackbone(backbone: JsonReader): BackboneEntry {
+  return {
+    ...readGraph(backbone),
+    layout: backbone.field('layout').choice(['split', 'shared']),
+    capacity: backbone.field('capacity').optional((each) => each.count()),
+  };
+}
+
+function readHeads(heads: JsonReader): HeadsEntry {
+  return {
+    ...readGraph(heads),
+    name: heads.field('name').string(),
+    count: heads.field('count').count(),
+    maxTopM: heads.field('max_top_m').count(),
+    hiddenSize: readHiddenSize(heads.field('inputs')),
+    accuracies: heads.field('accuracies').optional((each) => each.list((row) => row.list((rate) => rate.number()))) ?? [],
+    sourceSha256: heads.field('source_sha256').optional((each) => each.string()),
+  };
+}
+
+/** The last dimension of the input `hidden`; shapes hold numbers and symbols. */
+function readHiddenSize(inputs: JsonReader): number | undefined {
+  const sizes = inputs.optional((list) =>
+    list.list((input) => {
+      if (input.field('name').string() !== 'hidden') return undefined;
+      return input.field('shape').list((size) => size.dimension())[1];
+    }),
+  );
+  return sizes?.find((size) => size !== undefined);
+}
+
+function readDefaults(defaults: JsonReader): ProviderDefaults {
+  return {
+    backbone: defaults.field('backbone').string(),
+    heads: defaults.field('heads').optional((each) => each.string()),
+  };
+}
+
+/** What each field cannot say alone. */
+function checkFit(manifest: Manifest, file: string, mend: string): void {
+  const { model, heads, backbones } = manifest;
+  if (backbones.length === 0) throw new ModelError(`${file} lists no backbone. ${mend}`);
+  if (model.queryHeads % model.kvHeads !== 0) {
+    throw new ModelError(
+      `${file}: ${model.queryHeads} query heads cannot share ${model.kvHeads} key/value heads evenly. ${mend}`,
+    );
+  }
+  for (const entry of heads) {
+    if (entry.hiddenSize !== undefined && entry.hiddenSize !== model.hiddenSize) {
+      throw new ModelError(
+        `${file}: heads ${entry.name} (${entry.file}) take hidden states of ${entry.hiddenSize} values, but model ` +
+          `${model.id} gives ${model.hiddenSize}: they were trained for another model. ` +
+          'Prepare the model with its own heads: medusa-plus prepare --heads FILE --force.',
+      );
+    }
+  }
+}
+
+/** Checks that the files of a graph are there and whole. Sizes only: hashing at every start would cost too much. */
+export async function checkFiles(folder: string, graph: GraphEntry): Promise<void> {
+  for (const { file, bytes } of graph.files) {
+    const path = join(folder, file);
+    const found = await sizeOf(path);
+    if (found === undefined) throw new ModelError(`${path} is missing. ${prepareAgain(folder)}`);
+    if (found !== bytes) {
+      const kind = found < bytes ? 'truncated' : 'another file';
+      throw new ModelError(
+        `${path} is ${kind}: its manifest says ${bytes} bytes, the file has ${found}. ${prepareAgain(folder)}`,
+      );
+    }
+  }
+}
+
+async function sizeOf(path: string): Promise<number | undefined> {
+  try {
+    return (await stat(path)).size;
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
+    throw error;
+  }
+}
