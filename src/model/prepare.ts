@@ -1,0 +1,224 @@
+import { existsSync } from 'node:fs';
+import { mkdir, readdir, rename, rm, stat } from 'node:fs/promises';
+import { basename, extname, join, resolve } from 'node:path';
+import { MedusaError, ModelError, UsageError } from '../errors.js';
+import { runChild } from './childProcess.js';
+import { fetchDefaultWeights } from './defaultWeights.js';
+import { diskFullHint, explainDiskError } from './diskErrors.js';
+import { checkModelName, defaultModelName } from './locate.js';
+import { takeLock } from './lock.js';
+import { checkFiles, manifestName, readManifest, type Manifest } from './manifest.js';
+import { packageRoot } from './packageRoot.js';
+import { ensureRequirements, exportEnvironment, findPython, type Python } from './python.js';
+
+export interface PrepareOptions {
+  readonly modelsDir: string;
+  /** HF folder or GGUF file; the default model's weights otherwise. */
+  readonly from?: string;
+  /** Name of the model; from the source's name otherwise. */
+  readonly id?: string;
+  /** Backbone precisions; those the model has already are kept. */
+  readonly precisions?: readonly string[];
+  /** Heads files; those committed for the model otherwise. An empty list: none. */
+  readonly heads?: readonly string[];
+  /** Make it anew even if it is there. */
+  readonly force?: boolean;
+  readonly signal?: AbortSignal;
+}
+
+/** Told how the preparation goes. */
+export interface PrepareReport {
+  begin(stage: string): void;
+  /** Share of the present stage that is done, 0 to 1. */
+  progress(share: number): void;
+  /** Something worth a line of its own. */
+  note(message: string): void;
+}
+
+export interface PreparedModel {
+  readonly name: string;
+  readonly folder: string;
+  readonly manifest: Manifest;
+  /** False when it was there already. */
+  readonly isNew: boolean;
+}
+
+export const defaultPrecisions: readonly string[] = ['int8'];
+
+/**
+ * Fetches (for the default model), converts and exports a model into `modelsDir/<id>`.
+ *
+ * The folder appears whole, by a rename, or not at all. What was fetched is kept, so a run after an interrupted one
+ * goes on from there. A lock keeps two preparations of one model apart: the second waits and finds it made.
+ */
+export async function prepareModel(options: PrepareOptions, report: PrepareReport): Promise<PreparedModel> {
+  const { modelsDir, signal } = options;
+  const name = checkModelName(options.id ?? nameOf(options.from));
+  if (options.from !== undefined) await checkSource(options.from);
+  try {
+    await mkdir(modelsDir, { recursive: true });
+    const release = await takeLock(join(modelsDir, `.${name}.lock`), {
+      signal,
+      onWait: (holder) => report.note(`Process ${holder} is preparing ${name}: waiting for it.`),
+    });
+    try {
+      return await prepareLocked(name, options, report);
+    } finally {
+      await release();
+    }
+  } catch (error) {
+    throw error instanceof MedusaError ? error : explainDiskError(error, modelsDir);
+  }
+}
+
+async function prepareLocked(name: string, options: PrepareOptions, report: PrepareReport): Promise<PreparedModel> {
+  const folder = join(options.modelsDir, name);
+  await removeLeftovers(options.modelsDir, name);
+  const present = await presentManifest(folder, options.force === true);
+  const precisions = wantedPrecisions(options.precisions, present);
+  if (present !== undefined && !options.force && !lacks(present, precisions, options)) {
+    return { name, folder, manifest: present, isNew: false };
+  }
+  const python = await findPython();
+  const requirements = await ensureRequirements(python, 'requirements.txt', options.modelsDir, {
+    signal: options.signal,
+    onInstall: () => report.begin('Installing the Python packages of the exporter'),
+  });
+  const source = options.from ?? (await fetchDefaultWeights(python, options.modelsDir, report, options.signal));
+  const partial = join(options.modelsDir, partialName(name));
+  try {
+    await runExporter({ python, requirements, source, partial, name, precisions }, options, report);
+    const manifest = await checkExported(partial);
+    await replaceFolder(partial, folder);
+    return { name, folder, manifest, isNew: true };
+  } finally {
+    await rm(partial, { recursive: true, force: true });
+  }
+}
+
+const partialName = (name: string, id: number | '' = process.pid): string => `.${name}.partial-${id}`;
+const oldName = (name: string): string => `.${name}.old`;
+
+/** What killed preparations left. The lock is held, so nobody is using it. */
+async function removeLeftovers(modelsDir: string, name: string): Promise<void> {
+  const isLeftover = (each: string): boolean => each.startsWith(partialName(name, '')) || each === oldName(name);
+  // Killed between the two renames of `replaceFolder`: the old folder is the model.
+  if (existsSync(join(modelsDir, oldName(name))) && !existsSync(join(modelsDir, name))) {
+    await rename(join(modelsDir, oldName(name)), join(modelsDir, name));
+  }
+  for (const each of (await readdir(modelsDir)).filter(isLeftover)) {
+    await rm(join(modelsDir, each), { recursive: true, force: true });
+  }
+}
+
+/** The manifest of the model when it is there. A damaged one is an error unless it is to be replaced anyway. */
+async function presentManifest(folder: string, isForced: boolean): Promise<Manifest | undefined> {
+  if (!existsSync(join(folder, manifestName))) return undefined;
+  try {
+    return await readManifest(folder);
+  } catch (error) {
+    if (isForced) return undefined;
+    throw error;
+  }
+}
+
+/** The asked precisions and those that are there: a new one must not cost an old one. */
+function wantedPrecisions(asked: readonly string[] | undefined, present: Manifest | undefined): string[] {
+  const there = present?.backbones.map((backbone) => backbone.precision) ?? [];
+  return [...new Set([...there, ...(asked ?? (present === undefined ? defaultPrecisions : []))])];
+}
+
+function lacks(present: Manifest, precisions: readonly string[], options: PrepareOptions): boolean {
+  const there = new Set(present.backbones.map((backbone) => backbone.precision));
+  return precisions.some((precision) => !there.has(precision)) || options.heads !== undefined;
+}
+
+/** smollm2-135m-instruct.Q4_1.gguf -> smollm2-135m-instruct.Q4_1; a folder's name otherwise. */
+function nameOf(from: string | undefined): string {
+  if (from === undefined) return defaultModelName;
+  const name = basename(resolve(from));
+  return (extname(name) === '.gguf' ? name.slice(0, -'.gguf'.length) : name).toLowerCase();
+}
+
+async function checkSource(from: string): Promise<void> {
+  const kind = await stat(from).catch(() => undefined);
+  if (kind === undefined) throw new UsageError(`--from ${from}: there is no such file or folder.`);
+  if (kind.isFile() && extname(from) !== '.gguf') {
+    throw new UsageError(`--from ${from} is neither a .gguf file nor a folder with config.json and safetensors.`);
+  }
+}
+
+/** The heads to export: as asked, else all that are committed for this model. */
+export async function headsFor(name: string, asked: readonly string[] | undefined): Promise<string[]> {
+  if (asked !== undefined) {
+    for (const file of asked) {
+      if (!existsSync(file)) throw new UsageError(`--heads ${file}: there is no such file or folder.`);
+    }
+    return [...asked];
+  }
+  const folder = join(packageRoot, 'heads', name);
+  const names = await readdir(folder).catch(() => []);
+  return names.filter((each) => each.endsWith('.safetensors')).sort().map((each) => join(folder, each));
+}
+
+interface ExporterRun {
+  python: Python;
+  requirements: string;
+  source: string;
+  partial: string;
+  name: string;
+  precisions: readonly string[];
+}
+
+/** One line of the exporter's stdout. */
+interface ExporterLine {
+  stage?: string;
+  done?: number;
+  total?: number;
+  error?: string;
+}
+
+async function runExporter(run: ExporterRun, options: PrepareOptions, report: PrepareReport): Promise<void> {
+  const heads = await headsFor(run.name, options.heads);
+  const args = ['-m', 'medusa_export.prepare', '--output', run.partial, '--from', run.source, '--id', run.name];
+  for (const precision of run.precisions) args.push('--precision', precision);
+  for (const file of heads) args.push('--heads', file);
+  let stage = '';
+  let failure: string | undefined;
+  report.begin('Converting and exporting');
+  const child = await runChild(run.python.program, args, {
+    environment: exportEnvironment(run.requirements),
+    signal: options.signal,
+    onLine: (text) => {
+      const line = parseLine(text);
+      failure ??= line.error;
+      if (line.stage !== undefined && line.stage !== stage) report.begin((stage = line.stage));
+      if (line.done !== undefined && line.total) report.progress(line.done / line.total);
+    },
+  });
+  if (child.code === 0) return;
+  const why = failure ?? child.errorTail.split('\n').findLast((line) => line.trim() !== '') ?? 'no message';
+  throw new ModelError(`The exporter failed: ${why.replace(/\.?\s*$/, '.')}${diskFullHint(child.errorTail + why)}`);
+}
+
+function parseLine(text: string): ExporterLine {
+  try {
+    const value = JSON.parse(text) as ExporterLine | null;
+    return typeof value === 'object' && value !== null ? value : {};
+  } catch {
+    return {};
+  }
+}
+
+async function checkExported(folder: string): Promise<Manifest> {
+  const manifest = await readManifest(folder);
+  for (const graph of [...manifest.backbones, ...manifest.keep, ...manifest.heads]) await checkFiles(folder, graph);
+  return manifest;
+}
+
+async function replaceFolder(partial: string, folder: string): Promise<void> {
+  const old = join(folder, '..', oldName(basename(folder)));
+  if (existsSync(folder)) await rename(folder, old);
+  await rename(partial, folder);
+  await rm(old, { recursive: true, force: true });
+}
