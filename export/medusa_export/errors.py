@@ -1,0 +1,5 @@
+"""The one error that users see: a single line that names what is wrong and, where possible, the mend."""
+
+
+class ExportError(Exception):
+    """Raised for bad input or an unusable output folder; `prepare` prints it as `error: ...` and exits with 1."""

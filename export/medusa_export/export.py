@@ -1,0 +1,73 @@
+"""From a checkpoint to the files of a model folder, and the manifest entries that describe them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from .graph.backbone import build_shared, build_split
+from .graph.builder import GraphBuilder
+from .graph.heads import MAX_TOP_M, build_heads
+from .graph.keep import build_keep
+from .precisions import precision
+from .weights import ModelConfig, WeightSource
+from .weights.hashing import sha256_of
+from .weights.heads_checkpoint import HeadsCheckpoint
+
+Progress = Callable[[int, int], None]
+Entry = dict[str, Any]
+
+
+def backbone_file(name: str, layout: str) -> str:
+    return f"backbone.{name}.onnx" if layout == "split" else f"backbone.{name}.shared.onnx"
+
+
+def export_backbone(
+    source: WeightSource, folder: Path, name: str, layout: str, capacity: int, progress: Progress
+) -> Entry:
+    """Write one backbone; returns its manifest entry."""
+    kind, path = precision(name), folder / backbone_file(name, layout)
+    if layout == "split":
+        b = build_split(source, kind.linear(), path, kind.keep_embedding_codes, progress)
+    else:
+        b = build_shared(source, kind.linear(), path, capacity, progress)
+    limit = None if layout == "split" else capacity
+    return {"precision": name, "layout": layout, "capacity": limit, **_graph_entry(b)}
+
+
+def export_keep(config: ModelConfig, folder: Path, name: str, capacity: int) -> Entry:
+    """Write the keep graph of the shared layout; returns its manifest entry."""
+    b = build_keep(config, capacity, precision(name).linear().dtype, folder / f"keep.{name}.onnx")
+    return {"precision": name, "capacity": capacity, **_graph_entry(b)}
+
+
+def export_heads(heads: HeadsCheckpoint, folder: Path, name: str) -> Entry:
+    """Write a heads graph; returns its manifest entry."""
+    b = build_heads(heads, name, folder / f"heads.{heads.name}.{name}.onnx")
+    return {
+        "name": heads.name,
+        "precision": name,
+        **_graph_entry(b),
+        "count": heads.count,
+        "max_top_m": min(MAX_TOP_M, heads.draft_vocab_size),
+        "draft_vocab_size": heads.draft_vocab_size,
+        "accuracies": heads.accuracies,
+        "temperatures": heads.temperatures,
+        "source_sha256": heads.source_sha256,
+    }
+
+
+def _graph_entry(b: GraphBuilder) -> Entry:
+    files = b.finish()
+    for path in files:
+        flush_file(path)
+    listed = [{"file": p.name, "bytes": p.stat().st_size, "sha256": sha256_of(p)} for p in files]
+    return {"file": files[0].name, "files": listed, "inputs": b.inputs, "outputs": b.outputs}
+
+
+def flush_file(path: Path) -> None:
+    """Have the disk hold the file before anything names it."""
+    with path.open("rb") as file:
+        os.fsync(file.fileno())

@@ -1,0 +1,64 @@
+"""Attention of layout "shared": GroupQueryAttention rotates, writes the step's keys and values into the cache in
+place at past .. past + n - 1, and attends with an explicit bias.
+
+    qkv [n, (Q + 2G) D] --Split, Reshape--> q [1, n, Q D], k [1, n, G D], v [1, n, G D]
+    q, k, v, cache_key.i, cache_value.i, seqlens_k, total_sequence_length, cos, sin, position_ids, attention_bias
+      --GroupQueryAttention(do_rotary)--> [1, n, Q D], cache_key_out.i, cache_value_out.i  (the same buffers)
+
+| input | dtype | shape | |
+|---|---|---|---|
+| attention_bias | F | [1, 1, n, T] | exactly T = total_sequence_length columns, the query's own type |
+| seqlens_k | int32 | [1] | past + n - 1 |
+| total_sequence_length | int32 | [] | T, a bucket <= capacity |
+| cache_key.i, cache_value.i | F | [1, G, capacity, D] | |
+
+Traps: GQA adds its own causal mask, so tree nodes must come parents first; on the CPU, with n == T, only the first
+position id counts, so T must exceed n.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..weights.config import ModelConfig
+from .builder import CONTRIB, GraphBuilder
+from .rotary import rotary_tables
+
+
+@dataclass(frozen=True)
+class SharedInputs:
+    """Values that every layer shares."""
+
+    bias: str  # F [1, 1, n, T]
+    position_ids: str  # int64 [1, n]
+    cos: str
+    sin: str
+
+
+def declare_shared_inputs(b: GraphBuilder, config: ModelConfig, dtype: str, capacity: int) -> SharedInputs:
+    """The inputs of the graph up to the cache. The rotary tables span the capacity: no position lies beyond it."""
+    b.input("input_ids", "int64", [1, "n"])
+    b.input("position_ids", "int64", [1, "n"])
+    b.input("attention_bias", dtype, [1, 1, "n", "T"])
+    b.input("seqlens_k", "int32", [1])
+    b.input("total_sequence_length", "int32", [])
+    return SharedInputs("attention_bias", "position_ids", *rotary_tables(b, config, dtype, capacity))
+
+
+def shared_attention(b: GraphBuilder, config: ModelConfig, layer: int, qkv: str, shared: SharedInputs) -> str:
+    """qkv [n, (Q + 2G) D] -> [n, Q D]; declares nothing, but names the outputs cache_key_out.i, cache_value_out.i."""
+    name = f"layers.{layer}.attention"
+    widths = b.ints(config.query_width, config.kv_width, config.kv_width)
+    batched = b.node("Unsqueeze", [qkv, b.ints(0)])
+    q, k, v = b.nodes("Split", [batched, widths], [name + ".q", name + ".k", name + ".v"], axis=-1)
+    inputs = [
+        q, k, v, f"cache_key.{layer}", f"cache_value.{layer}", "seqlens_k", "total_sequence_length",
+        shared.cos, shared.sin, shared.position_ids, shared.bias,
+    ]  # fmt: skip
+    outputs = [name, f"cache_key_out.{layer}", f"cache_value_out.{layer}"]
+    b.nodes(
+        "GroupQueryAttention", inputs, outputs, CONTRIB,
+        num_heads=config.query_heads, kv_num_heads=config.kv_heads, scale=config.head_dim**-0.5, do_rotary=1,
+        rotary_interleaved=0,
+    )  # fmt: skip
+    return b.node("Squeeze", [name, b.ints(0)])

@@ -1,0 +1,127 @@
+"""The backbone graphs. Layer order: norm, attention, norm, gated MLP; residual sums are fused into the norms."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from ..weights.source import Array, WeightSource, WeightTensor
+from .attention_shared import declare_shared_inputs, shared_attention
+from .attention_split import shared_inputs, split_attention
+from .builder import GraphBuilder
+from .embedding import embed
+from .linear import Linear
+from .norm import rms_norm, skip_rms_norm
+from .rotary import rotary_tables
+from .tail import emit_tail
+
+Progress = Callable[[int, int], None]
+Attention = Callable[[int, str], str]  # (layer, qkv [n, (Q + 2G) D]) -> [n, Q D]
+
+
+def build_split(
+    source: WeightSource, linear: Linear, path: Path, keep_embedding_codes: bool, progress: Progress
+) -> GraphBuilder:
+    """Layout "split" (CPU): see docs/architecture.md for the interface. The caller calls `finish`."""
+    c = source.config
+    b = GraphBuilder("backbone", path)
+    ids = b.input("input_ids", "int64", ["n"])
+    positions = b.input("position_ids", "int64", ["n"])
+    bias = b.input("attention_bias", "float32", ["n", "C + n"])
+    rows = b.input("output_rows", "int64", ["r"])
+    want = b.input("want_logits", "bool", [])
+    past_shape = [1, c.kv_heads, "C", c.head_dim]
+    for i in range(c.layers):
+        b.input(f"past_key.{i}", "float32", past_shape)
+        b.input(f"past_value.{i}", "float32", past_shape)
+    shared = shared_inputs(b, bias, positions, *rotary_tables(b, c, "float32"))
+    fresh: list[str] = []
+
+    def attend(layer: int, qkv: str) -> str:
+        name = f"layers.{layer}.attention"
+        past = f"past_key.{layer}", f"past_value.{layer}"
+        mixed, k, v = split_attention(b, c, name, qkv, *past, shared)
+        fresh.extend([k, v])
+        return mixed
+
+    x = embed(b, source.tensor("embed.weight"), ids, "float32", keep_embedding_codes)
+    x, skip = _layers(b, source, linear, x, attend, progress)
+    emit_tail(b, source, linear, x, skip, rows, want)
+    stacked = b.node("Concat", fresh, axis=0)  # [2 L, G, n, D]
+    b.node("Reshape", [stacked, b.ints(c.layers, 2, c.kv_heads, -1, c.head_dim)], "new_kv")
+    b.output("new_kv", "float32", [c.layers, 2, c.kv_heads, "n", c.head_dim])
+    return b
+
+
+def build_shared(source: WeightSource, linear: Linear, path: Path, capacity: int, progress: Progress) -> GraphBuilder:
+    """Layout "shared" (CUDA; float32 on the CPU for tests): GroupQueryAttention keeps the cache in place."""
+    c = source.config
+    b = GraphBuilder("backbone", path)
+    shared = declare_shared_inputs(b, c, linear.dtype, capacity)
+    rows = b.input("output_rows", "int64", ["r"])
+    want = b.input("want_logits", "bool", [])
+    cache_shape = [1, c.kv_heads, capacity, c.head_dim]
+    for i in range(c.layers):
+        b.input(f"cache_key.{i}", linear.dtype, cache_shape)
+        b.input(f"cache_value.{i}", linear.dtype, cache_shape)
+
+    def attend(layer: int, qkv: str) -> str:
+        return shared_attention(b, c, layer, qkv, shared)
+
+    ids = b.node("Reshape", ["input_ids", b.ints(-1)])
+    x = embed(b, source.tensor("embed.weight"), ids, linear.dtype, keep_codes=False)
+    x, skip = _layers(b, source, linear, x, attend, progress)
+    emit_tail(b, source, linear, x, skip, rows, want)
+    for i in range(c.layers):
+        b.output(f"cache_key_out.{i}", linear.dtype, cache_shape)
+        b.output(f"cache_value_out.{i}", linear.dtype, cache_shape)
+    return b
+
+
+def _layers(
+    b: GraphBuilder, source: WeightSource, linear: Linear, x: str, attend: Attention, progress: Progress
+) -> tuple[str, str]:
+    """All layers; returns (residual, last MLP result), whose sum the tail normalises."""
+    c = source.config
+    skip = ""
+    for i in range(c.layers):
+        p = f"layers.{i}."
+
+        def parts(*stems: str, prefix: str = p) -> list[WeightTensor]:
+            return [source.tensor(f"{prefix}{stem}.weight") for stem in stems]
+
+        (attn_gain,), (mlp_gain,) = parts("attn_norm"), parts("mlp_norm")
+        if i == 0:
+            normed = rms_norm(b, p + "attn_norm", x, attn_gain, c.rms_norm_eps, linear.dtype)
+        else:
+            normed, x = skip_rms_norm(b, p + "attn_norm", x, skip, attn_gain, c.rms_norm_eps, linear.dtype)
+        qkv = linear.apply(b, p + "qkv", normed, parts("q", "k", "v"), _qkv_bias(source, p))
+        out = linear.apply(b, p + "o", attend(i, qkv), parts("o"))
+        normed, x = skip_rms_norm(b, p + "mlp_norm", x, out, mlp_gain, c.rms_norm_eps, linear.dtype)
+        skip = _mlp(b, linear, p, normed, parts("gate", "up"), parts("down"), c.intermediate_size)
+        progress(i + 1, c.layers)
+    return x, skip
+
+
+def _mlp(
+    b: GraphBuilder,
+    linear: Linear,
+    p: str,
+    x: str,
+    gate_up: list[WeightTensor],
+    down: list[WeightTensor],
+    size: int,
+) -> str:
+    """x [n, H] -> down(silu(gate(x)) * up(x)) [n, H]; gate and up are one product."""
+    both = linear.apply(b, p + "gate_up", x, gate_up)
+    gate, up = b.nodes("Split", [both, b.ints(size, size)], [p + "gate", p + "up"], axis=-1)
+    silu = b.node("Mul", [gate, b.node("Sigmoid", [gate])])
+    return linear.apply(b, p + "down", b.node("Mul", [silu, up]), down)
+
+
+def _qkv_bias(source: WeightSource, prefix: str) -> Array | None:
+    if not source.config.qkv_bias:
+        return None
+    return np.concatenate([source.tensor(f"{prefix}{s}.bias").float32() for s in ("q", "k", "v")])

@@ -1,0 +1,28 @@
+"""Token embeddings: a table of floats, or the codes of a Q8_0 matrix with their scales (a quarter of the size).
+
+input_ids [n] --Gather(codes int8 [V, H])--> [n, H] --Cast, Reshape--> [n, H/32, 32] --Mul--> [n, H]
+              '-Gather(scales [V, H/32])----------------------------> [n, H/32, 1] --'
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from onnx import TensorProto
+
+from ..weights.source import WeightTensor
+from .builder import GraphBuilder
+
+
+def embed(b: GraphBuilder, table: WeightTensor, input_ids: str, dtype: str, keep_codes: bool) -> str:
+    """input_ids int64 [n] -> [n, H] of `dtype`. With `keep_codes`, a Q8_0 table stays as it is."""
+    blocks = table.blocks() if keep_codes else None
+    if blocks is None or blocks.offset is not None:
+        weight = b.weight("embed.weight", table.float32().astype(np.dtype(dtype)))
+        return b.node("Gather", [weight, input_ids], "embedded", axis=0)
+    hidden = table.shape[1]
+    codes = b.node("Gather", [b.weight("embed.codes", blocks.codes), input_ids], axis=0)
+    scale = b.node("Gather", [b.weight("embed.scale", blocks.scale), input_ids], axis=0)
+    values = b.node("Cast", [codes], to=TensorProto.FLOAT)
+    in_blocks = b.node("Reshape", [values, b.ints(-1, hidden // blocks.block, blocks.block)])
+    scaled = b.node("Mul", [in_blocks, b.node("Unsqueeze", [scale, b.ints(-1)])])
+    return b.node("Reshape", [scaled, b.ints(-1, hidden)], "embedded")

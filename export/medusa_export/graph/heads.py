@@ -1,0 +1,101 @@
+"""The heads graph: the hidden state of one row -> for each head the top-m tokens and their probabilities.
+
+hidden F [r, H] --Gather(row [1])--> h [1, H]
+  block 0 of all heads as one product: h x [H, K H] -> [K, 1, H], + bias, SiLU, + h
+  further blocks: [K, 1, H] x [K, H, H], the same
+  outputs: K products [1, H] x [H, V'] --Concat--> [K, V'] --x 1/temperature--Softmax--TopK(top_m)-->
+  top_probs [K, m], token_map --> top_ids [K, m]
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from onnx import TensorProto
+
+from ..weights.heads_checkpoint import HeadsCheckpoint
+from ..weights.source import Array
+from .builder import GraphBuilder
+from .linear import Int8RowLinear, quantise_rows
+
+MAX_TOP_M = 64
+
+
+def build_heads(heads: HeadsCheckpoint, precision: str, path: Path) -> GraphBuilder:
+    """`precision`: fp32, fp16 (hidden comes as float16) or int8 (hidden comes as float32)."""
+    dtype = "float16" if precision == "fp16" else "float32"
+    b = GraphBuilder("heads", path)
+    size, count, draft = heads.hidden_size, heads.count, heads.draft_vocab_size
+    hidden = b.input("hidden", dtype, ["r", size])
+    row = b.input("row", "int64", [1])
+    top_m = b.input("top_m", "int64", [1])
+    emit = _HeadProducts(b, heads, precision, dtype)
+    x = emit.outputs(emit.blocks(b.node("Gather", [hidden, row], axis=0)))  # [K, V']
+    if dtype == "float16":
+        x = b.node("Cast", [x], to=TensorProto.FLOAT)
+    if any(t != 1 for t in heads.temperatures):
+        inverse = 1 / np.asarray(heads.temperatures, np.float32)[:, None]
+        x = b.node("Mul", [x, b.constant("inverse_temperature", inverse)])
+    probabilities = b.node("Softmax", [x], axis=-1)
+    outputs = ["top_probs", "draft_ids" if heads.token_map is not None else "top_ids"]
+    b.nodes("TopK", [probabilities, top_m], outputs, axis=-1, largest=1, sorted=1)
+    if heads.token_map is not None:
+        table = b.weight("token_map", heads.token_map.astype(np.int64))
+        b.node("Gather", [table, "draft_ids"], "top_ids", axis=0)
+    assert draft == heads.outputs[0].codes.shape[0]
+    b.output("top_ids", "int64", [count, "m"])
+    b.output("top_probs", "float32", [count, "m"])
+    return b
+
+
+class _HeadProducts:
+    """The products of the heads in one precision."""
+
+    def __init__(self, b: GraphBuilder, heads: HeadsCheckpoint, precision: str, dtype: str) -> None:
+        self._b, self._heads = b, heads
+        self._int8 = Int8RowLinear() if precision == "int8" else None
+        self._numpy = np.dtype(dtype)
+
+    def blocks(self, h: str) -> str:
+        """h [1, H] -> [K, 1, H]."""
+        b, count, size = self._b, self._heads.count, self._heads.hidden_size
+        x = b.node("Expand", [b.node("Unsqueeze", [h, b.ints(0)]), b.ints(count, 1, size)])
+        for j in range(len(self._heads.blocks[0])):
+            name = f"block.{j}"
+            weights = np.stack([head[j][0] for head in self._heads.blocks])  # [K, H out, H in]
+            if j == 0:
+                flat = self._product(name, h, weights.reshape(count * size, size))
+                y = b.node("Reshape", [flat, b.ints(count, 1, size)])
+            else:
+                stacked = b.weight(name + ".weight", weights.transpose(0, 2, 1).astype(self._numpy))
+                y = b.node("MatMul", [x, stacked])
+            bias = np.stack([head[j][1] for head in self._heads.blocks])[:, None, :].astype(self._numpy)
+            y = b.node("Add", [y, b.weight(name + ".bias", bias)])
+            x = b.node("Add", [x, b.node("Mul", [y, b.node("Sigmoid", [y])])])
+        return x
+
+    def outputs(self, x: str) -> str:
+        """x [K, 1, H] -> [K, V']."""
+        b, heads = self._b, self._heads
+        if self._int8 is None:
+            weights = np.stack([o.float32().T for o in heads.outputs]).astype(self._numpy)
+            return b.node("Squeeze", [b.node("MatMul", [x, b.weight("output.weight", weights)]), b.ints(1)])
+        rows = []
+        for k, output in enumerate(heads.outputs):
+            codes, scale = (output.codes, output.scale) if output.scale is not None else (None, None)
+            if codes is None or scale is None:
+                codes, scale = quantise_rows(output.float32())
+            row = b.node("Gather", [x, b.constant(f"head.{k}", np.int64(k))], axis=0)  # [1, H]
+            weight = b.weight(f"output.{k}.weight", codes.T)
+            name = f"output.{k}"
+            rows.append(self._int8.apply_codes(b, name, row, weight, b.weight(f"{name}.scale", scale)))
+        return b.node("Concat", rows, axis=0)
+
+    def _product(self, name: str, x: str, weight: Array) -> str:
+        """x [1, H] times weight [N, H]^T."""
+        b = self._b
+        if self._int8 is None:
+            return b.node("MatMul", [x, b.weight(name + ".weight", weight.T.astype(self._numpy))])
+        codes, scale = quantise_rows(weight)
+        return self._int8.apply_codes(b, name, x, b.weight(name + ".weight", codes.T), b.weight(name + ".scale", scale))

@@ -1,0 +1,89 @@
+"""Matrix products y = x W^T + b in each precision. x: [n, K], W: [N, K] (rows may come from several tensors).
+
+Every variant treats the rows of x independently: a row's result depends on that row alone.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import numpy as np
+
+from ..weights.source import Array, WeightTensor
+from .builder import GraphBuilder
+
+INT8_MAX = 127
+
+
+class Linear(Protocol):
+    """One way to multiply by a weight matrix."""
+
+    dtype: str  # of x and y
+
+    def apply(self, b: GraphBuilder, name: str, x: str, parts: list[WeightTensor], bias: Array | None = None) -> str:
+        """Emit y [n, N] = x [n, K] times the stacked `parts`, plus `bias` [N]."""
+        ...
+
+
+def stack(parts: list[WeightTensor]) -> Array:
+    """[N, K] float32."""
+    return parts[0].float32() if len(parts) == 1 else np.concatenate([p.float32() for p in parts])
+
+
+def add_bias(b: GraphBuilder, name: str, y: str, bias: Array | None) -> str:
+    if bias is None:
+        return y
+    return b.node("Add", [y, b.weight(name + ".bias", bias)], name + ".biased")
+
+
+class FloatLinear:
+    """fp32 or fp16: one MatMul with the transposed weights.
+
+    x [n, K] --MatMul(W^T [K, N])--> [n, N] (--Add(bias [N])-->)
+    """
+
+    def __init__(self, dtype: str = "float32") -> None:
+        self.dtype = dtype
+        self._numpy = np.dtype(dtype)
+
+    def apply(self, b: GraphBuilder, name: str, x: str, parts: list[WeightTensor], bias: Array | None = None) -> str:
+        weight = b.weight(name + ".weight", stack(parts).T.astype(self._numpy))
+        y = b.node("MatMul", [x, weight], name)
+        return add_bias(b, name, y, None if bias is None else bias.astype(self._numpy))
+
+
+class Int8RowLinear:
+    """int8 weights with one scale a row of W, uint8 activations with one scale a row of x.
+
+    x [n, K] --Abs, ReduceMax--> [n] --x 1/127--> s [n]
+    x --QuantizeLinear(s, zero point 128, axis 0)--> u8 [n, K]
+      --MatMulIntegerToFloat(W^T int8 [K, N], column scales [N])--> [n, N] --Mul(s [n, 1])--> y
+    """
+
+    dtype = "float32"
+
+    def apply(self, b: GraphBuilder, name: str, x: str, parts: list[WeightTensor], bias: Array | None = None) -> str:
+        codes, scale = quantise_rows(stack(parts))
+        weight = b.weight(name + ".weight", codes.T)
+        return self.apply_codes(b, name, x, weight, b.weight(name + ".scale", scale), bias)
+
+    def apply_codes(
+        self, b: GraphBuilder, name: str, x: str, weight: str, scale: str, bias: Array | None = None
+    ) -> str:
+        peak = b.node("ReduceMax", [b.node("Abs", [x]), b.ints(-1)], keepdims=1)
+        column = b.node("Mul", [peak, b.constant("f32.1_127", 1 / INT8_MAX)])  # [n, 1]
+        row_scale = b.node("Squeeze", [column, b.ints(-1)])
+        # A zero point of the same length as the scale is what QuantizeLinear wants; 128 is added by Expand.
+        zeros = b.node("Expand", [b.constant("u8.128", np.uint8(128)), b.node("Shape", [row_scale])])
+        quantised = b.node("QuantizeLinear", [x, row_scale, zeros], axis=0)
+        one, zero_point = b.constant("f32.1", 1.0), b.constant("u8.128", np.uint8(128))
+        y = b.contrib("MatMulIntegerToFloat", [quantised, weight, one, scale, zero_point], name + ".unscaled")
+        return add_bias(b, name, b.node("Mul", [y, column], name), bias)
+
+
+def quantise_rows(weight: Array) -> tuple[Array, Array]:
+    """Symmetric int8 with one scale a row: [N, K] float32 -> codes [N, K] int8, scale [N] float32."""
+    scale = np.abs(weight).max(axis=1) / INT8_MAX
+    scale[scale == 0] = 1
+    codes = np.rint(weight / scale[:, None]).astype(np.int8)
+    return codes, scale.astype(np.float32)

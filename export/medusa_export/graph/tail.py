@@ -1,0 +1,47 @@
+"""The end of a backbone: wanted rows, final norm, LM head, argmax, and logits only for those who ask.
+
+x [n, H] --Gather(output_rows [r])--> [r, H] --norm--> hidden [r, H] --LM head--> [r, V] --ArgMax--> next_tokens [r]
+                                                                                    '--If(want_logits)--> logits
+"""
+
+from __future__ import annotations
+
+from onnx import TensorProto, helper
+
+from ..weights.source import WeightSource
+from .builder import GraphBuilder
+from .linear import Linear
+from .norm import skip_rms_norm
+
+
+def head_tensor_name(source: WeightSource) -> str:
+    return "embed.weight" if source.config.tied_embeddings else "lm_head.weight"
+
+
+def emit_tail(b: GraphBuilder, source: WeightSource, linear: Linear, x: str, skip: str, rows: str, want: str) -> None:
+    """x and skip: [n, H], whose sum is the last layer's result. Declares next_tokens, logits and hidden."""
+    config = source.config
+    x_rows, skip_rows = b.node("Gather", [x, rows], axis=0), b.node("Gather", [skip, rows], axis=0)
+    gain = source.tensor("norm.weight")
+    normed, _ = skip_rms_norm(b, "final_norm", x_rows, skip_rows, gain, config.rms_norm_eps, linear.dtype)
+    hidden = b.node("Identity", [normed], "hidden")
+    scores = linear.apply(b, "lm_head", hidden, [source.tensor(head_tensor_name(source))])
+    wide = scores if linear.dtype == "float32" else b.node("Cast", [scores], to=TensorProto.FLOAT)
+    b.node("ArgMax", [wide], "next_tokens", axis=-1, keepdims=0)
+    emit_logits(b, wide, want, config.vocab_size)
+    b.output("next_tokens", "int64", ["r"])
+    b.output("logits", "float32", ["rows_of_logits", config.vocab_size])
+    b.output("hidden", linear.dtype, ["r", config.hidden_size])
+
+
+def emit_logits(b: GraphBuilder, scores: str, want: str, vocab: int) -> None:
+    """logits = scores [r, V] if want else an empty [0, V]; only the wish costs a copy."""
+
+    def branch(name: str, node: object) -> object:
+        info = helper.make_tensor_value_info(name, TensorProto.FLOAT, None)
+        return helper.make_graph([node], name, [], [info])
+
+    empty = helper.make_tensor("empty", TensorProto.FLOAT, [0, vocab], [])
+    yes = branch("logits.wanted", helper.make_node("Identity", [scores], ["logits.wanted"]))
+    no = branch("logits.unwanted", helper.make_node("Constant", [], ["logits.unwanted"], value=empty))
+    b.node("If", [want], "logits", then_branch=yes, else_branch=no)

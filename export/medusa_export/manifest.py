@@ -1,0 +1,101 @@
+"""manifest.json, format 1: what lies in a model folder (docs/architecture.md)."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from . import EXPORTER, MINIMUM_ORT
+from .errors import ExportError
+from .tokenizer_files.facts import TokenizerFacts
+from .weights import ModelConfig
+from .weights.hashing import sha256_of
+
+FORMAT = 1
+NAME = "manifest.json"
+Manifest = dict[str, Any]
+# The first of these that is there becomes the default of its provider.
+_CPU_PREFERENCE = ("int8", "fp32")
+_CUDA_PREFERENCE = ("fp16",)
+
+
+def model_section(config: ModelConfig, model_id: str) -> dict[str, Any]:
+    return {
+        "id": model_id,
+        "family": config.family,
+        "layers": config.layers,
+        "hidden_size": config.hidden_size,
+        "query_heads": config.query_heads,
+        "kv_heads": config.kv_heads,
+        "head_dim": config.head_dim,
+        "intermediate_size": config.intermediate_size,
+        "vocab_size": config.vocab_size,
+        "context_length": config.context_length,
+        "rope_theta": config.rope_theta,
+        "rms_norm_eps": config.rms_norm_eps,
+        "tied_embeddings": config.tied_embeddings,
+    }
+
+
+def new_manifest(model: dict[str, Any], facts: TokenizerFacts, folder: Path, source: dict[str, Any]) -> Manifest:
+    """A manifest with no graphs yet; `folder` already holds the tokenizer's files."""
+    return {
+        "format": FORMAT,
+        "exporter": EXPORTER,
+        "minimum_ort": MINIMUM_ORT,
+        "model": model,
+        "tokenizer": {
+            "file": "tokenizer.json",
+            "config": "tokenizer_config.json",
+            "sha256": sha256_of(folder / "tokenizer.json"),
+            "bos_token_id": facts.bos_token_id,
+            "eos_token_ids": facts.eos_token_ids,
+            "add_bos": facts.add_bos,
+        },
+        "source": source,
+        "backbones": [],
+        "keep": [],
+        "heads": [],
+        "defaults": {},
+    }
+
+
+_KEYS = {"backbones": ("precision", "layout"), "keep": ("precision",), "heads": ("name", "precision")}
+
+
+def put(manifest: Manifest, section: str, entry: dict[str, Any]) -> None:
+    """Add an entry, in place of one for the same thing."""
+    keys = _KEYS[section]
+    others = [e for e in manifest[section] if any(e[k] != entry[k] for k in keys)]
+    manifest[section] = [*others, entry]
+
+
+def set_defaults(manifest: Manifest) -> None:
+    def choose(layout: str, preference: tuple[str, ...]) -> str | None:
+        there = [e["precision"] for e in manifest["backbones"] if e["layout"] == layout]
+        return next((p for p in preference if p in there), there[0] if there else None)
+
+    heads = manifest["heads"][0]["name"] if manifest["heads"] else None
+    manifest["defaults"] = {
+        "cpu": {"backbone": choose("split", _CPU_PREFERENCE), "heads": heads},
+        "cuda": {"backbone": choose("shared", _CUDA_PREFERENCE), "heads": heads},
+    }
+
+
+def read_manifest(folder: Path) -> Manifest | None:
+    """The manifest of a model folder, or None where there is none."""
+    path = folder / NAME
+    if not path.is_file():
+        return None
+    try:
+        manifest: Manifest = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ExportError(f"{path} is not valid JSON: {error}; delete {folder} and prepare again") from error
+    if manifest.get("format") != FORMAT:
+        raise ExportError(f"{path} has format {manifest.get('format')}, expected {FORMAT}; prepare into a new folder")
+    return manifest
+
+
+def dump(manifest: Manifest) -> str:
+    return json.dumps(manifest, indent=2, ensure_ascii=False) + "\n"

@@ -1,0 +1,80 @@
+"""Medusa heads in memory, whatever file they came from.
+
+Head k of K: x0 = hidden [H]; x_{j+1} = x_j + SiLU(W_kj x_j + b_kj) for its blocks; logits = O_k x [V'];
+probabilities = softmax(logits / temperature_k) over the draft vocabulary; its token i is token_map[i] of the backbone.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..errors import ExportError
+from .config import ModelConfig
+from .source import Array
+
+
+@dataclass(frozen=True)
+class OutputMatrix:
+    """O_k [V', H]: float, or int8 codes with one scale a row."""
+
+    codes: Array  # [V', H] float32 or int8
+    scale: Array | None  # [V'] float32 for int8 codes
+
+    def float32(self) -> Array:
+        values = self.codes.astype(np.float32)
+        return values if self.scale is None else values * self.scale[:, None]
+
+
+@dataclass(frozen=True)
+class HeadsCheckpoint:
+    """K heads of equal shape."""
+
+    name: str
+    blocks: list[list[tuple[Array, Array]]]  # [K][blocks](weight [H, H], bias [H]) float32
+    outputs: list[OutputMatrix]  # [K]
+    token_map: Array | None  # [V'] int32; None: the draft vocabulary is the backbone's
+    temperatures: list[float]  # [K]
+    accuracies: list[list[float]]  # [K][ranks] calibrated accuracy of head k at each rank
+    source_sha256: str
+    backbone_id: str | None = None
+    backbone_sha256: str | None = None
+
+    @property
+    def count(self) -> int:
+        return len(self.outputs)
+
+    @property
+    def hidden_size(self) -> int:
+        return int(self.outputs[0].codes.shape[1])
+
+    @property
+    def draft_vocab_size(self) -> int:
+        return int(self.outputs[0].codes.shape[0])
+
+    def check_fits(self, config: ModelConfig, model_id: str, model_sha256: str) -> None:
+        """Refuse heads that belong to another backbone: by size, and by id unless the weights' hash agrees."""
+        if self.hidden_size != config.hidden_size:
+            raise ExportError(
+                f"heads '{self.name}' have hidden size {self.hidden_size}, but {model_id} has {config.hidden_size}"
+            )
+        if self.backbone_id not in (None, model_id) and self.backbone_sha256 != model_sha256:
+            raise ExportError(f"heads '{self.name}' belong to {self.backbone_id}, not to {model_id}")
+        if self.token_map is None and self.draft_vocab_size != config.vocab_size:
+            raise ExportError(
+                f"heads '{self.name}' have a vocabulary of {self.draft_vocab_size} and no token_map,"
+                f" but {model_id} has {config.vocab_size} tokens"
+            )
+        if self.token_map is not None:
+            if self.token_map.shape != (self.draft_vocab_size,):
+                raise ExportError(
+                    f"heads '{self.name}': token_map holds {list(self.token_map.shape)} ids"
+                    f" for {self.draft_vocab_size} outputs"
+                )
+            low, high = int(self.token_map.min()), int(self.token_map.max())
+            if low < 0 or high >= config.vocab_size:
+                raise ExportError(
+                    f"heads '{self.name}': token_map goes from {low} to {high}, outside the {config.vocab_size}"
+                    f" tokens of {model_id}"
+                )

@@ -1,0 +1,93 @@
+"""Reader of this project's heads: `<name>.safetensors` beside `<name>.json` (heads/FORMAT.md, format 1)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..errors import ExportError
+from .hashing import sha256_of
+from .heads_checkpoint import HeadsCheckpoint, OutputMatrix
+from .hf_folder import read_json
+from .safetensors_file import SafetensorsFile
+from .source import Array
+
+
+def read_heads(path: Path) -> HeadsCheckpoint:
+    """Read and check heads; `path` names either of the two files or their common stem."""
+    weights, sidecar = path.with_suffix(".safetensors"), path.with_suffix(".json")
+    for file in (weights, sidecar):
+        if not file.is_file():
+            raise ExportError(f"--heads {path}: {file.name} is missing")
+    facts = read_json(sidecar)
+    if facts.get("format") != 1:
+        raise ExportError(f"{sidecar.name}: format {facts.get('format')} is not supported (supported: 1)")
+    reader = _Reader(SafetensorsFile(weights), sidecar.name, facts)
+    backbone: dict[str, Any] = facts.get("backbone") or {}
+    count = reader.count
+    return HeadsCheckpoint(
+        name=str(facts.get("name") or path.stem),
+        blocks=[reader.blocks(k) for k in range(count)],
+        outputs=[reader.output(k) for k in range(count)],
+        token_map=reader.optional("token_map"),
+        temperatures=reader.per_head("temperatures", 1.0),
+        accuracies=reader.per_head("accuracies", []),
+        source_sha256=sha256_of(weights),
+        backbone_id=backbone.get("id"),
+        backbone_sha256=backbone.get("gguf_sha256"),
+    )
+
+
+class _Reader:
+    """Looks tensors up, with the file named when one is missing or has another shape."""
+
+    def __init__(self, file: SafetensorsFile, sidecar: str, facts: dict[str, Any]) -> None:
+        self._file, self._sidecar, self._facts = file, sidecar, facts
+        self.count = self._whole("heads", 1)
+        self._hidden, self._layers = self._whole("hidden_size", 1), self._whole("layers", 0)
+        self._draft = self._whole("draft_vocab_size", 1)
+        self._shared = facts.get("output", "own") == "shared"
+
+    def _whole(self, key: str, least: int) -> int:
+        value = self._facts.get(key)
+        if not isinstance(value, int) or value < least:
+            raise ExportError(f"{self._sidecar}: {key} is {value!r}; expected a whole number >= {least}")
+        return value
+
+    def per_head(self, key: str, default: Any) -> list[Any]:
+        value = self._facts.get(key)
+        if value is None:
+            return [default] * self.count
+        if not isinstance(value, list) or len(value) != self.count:
+            raise ExportError(f"{self._sidecar}: {key} must be a list of {self.count} values, one a head")
+        return value
+
+    def optional(self, name: str) -> Array | None:
+        return self._file.array(name) if name in self._file.entries else None
+
+    def _tensor(self, name: str, shape: tuple[int, ...]) -> Array:
+        if name not in self._file.entries:
+            raise ExportError(f"{self._file.path.name}: tensor {name} is missing")
+        if self._file.shape(name) != shape:
+            found = list(self._file.shape(name))
+            raise ExportError(f"{self._file.path.name}: tensor {name} has shape {found}, expected {list(shape)}")
+        return self._file.array(name)
+
+    def blocks(self, k: int) -> list[tuple[Array, Array]]:
+        h = self._hidden
+        return [
+            (
+                self._tensor(f"{k}.blocks.{j}.weight", (h, h)).astype(np.float32),
+                self._tensor(f"{k}.blocks.{j}.bias", (h,)).astype(np.float32),
+            )
+            for j in range(self._layers)
+        ]
+
+    def output(self, k: int) -> OutputMatrix:
+        prefix = "output" if self._shared else f"{k}.output"
+        weight = self._tensor(prefix + ".weight", (self._draft, self._hidden))
+        if weight.dtype != np.int8:
+            return OutputMatrix(weight.astype(np.float32), None)
+        return OutputMatrix(weight, self._tensor(prefix + ".scale", (self._draft,)).astype(np.float32))
