@@ -1,0 +1,137 @@
+"""Self-distillation: the backbone answers prompts; its states and tokens go to shards that heads train on.
+
+    python export/distil.py --backbone model.gguf --prompts train_prompts.jsonl --out DIR --conversations 20000
+
+Resumable: shards are written atomically and a rerun continues after them. Several workers (--worker i --workers n)
+share one folder and one plan; on a small machine one single-threaded worker per core is fastest.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+import torch
+
+from medusa_export.heads.backbone_torch import file_sha256, load_backbone
+from medusa_export.heads.chat_tokens import DEFAULT_SYSTEM, load_chat_tokens
+from medusa_export.heads.conversations import Conversation, Mix, PromptPool
+from medusa_export.heads.generation import Generator
+from medusa_export.heads.shards import finished_conversations, write_shard
+
+
+def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument("--backbone", required=True, help=".gguf file or HF folder; the weights inference will use")
+    p.add_argument("--prompts", help="JSONL with {source, prompt}; without it the model writes every question")
+    p.add_argument("--out", required=True, help="folder for the shards")
+    p.add_argument("--system", default=DEFAULT_SYSTEM, help="system prompt (default: the chat template's)")
+    p.add_argument("--conversations", type=int, default=20000, help="size of the plan (default %(default)s)")
+    p.add_argument("--slots", type=int, default=96, help="conversations generated at once (default %(default)s)")
+    p.add_argument("--shard", type=int, default=100, help="conversations per shard (default %(default)s)")
+    p.add_argument("--max-answer", type=int, default=256, help="tokens per answer (default %(default)s)")
+    p.add_argument("--magpie", type=float, default=0.45, help="share of questions written by the model")
+    p.add_argument("--greedy", type=float, default=0.7, help="share of greedy answers")
+    p.add_argument("--temperature", type=float, default=0.7, help="temperature of the other answers")
+    p.add_argument("--second-turns", type=float, default=0.25, help="share of conversations with a second turn")
+    p.add_argument("--worker", type=int, default=0)
+    p.add_argument("--workers", type=int, default=1)
+    p.add_argument("--minutes", type=float, default=0, help="stop after this long (0: run to the end)")
+    p.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
+    p.add_argument("--dtype", choices=["float32", "bfloat16"], default="bfloat16")
+    p.add_argument("--threads", type=int, default=1, help="CPU threads (default %(default)s)")
+    p.add_argument("--seed", type=int, default=0)
+    return p.parse_args(argv)
+
+
+def distil(a: argparse.Namespace) -> None:
+    torch.set_num_threads(a.threads)
+    out = Path(a.out)
+    out.mkdir(parents=True, exist_ok=True)
+    backbone = load_backbone(a.backbone, getattr(torch, a.dtype), a.device)
+    chat = load_chat_tokens(a.backbone, a.system)
+    mix = Mix(
+        magpie_share=a.magpie,
+        greedy_share=a.greedy,
+        sample_temperature=a.temperature,
+        second_turn_share=a.second_turns,
+        max_answer=a.max_answer,
+    )
+    plan = PromptPool(a.prompts, a.seed).plan(a.conversations, mix, a.seed)
+    done = finished_conversations(out)
+    mine = [i for i in range(a.conversations) if i % a.workers == a.worker and i not in done]
+    _describe(out, a, mix)
+    capacity = len(chat.prefix) + mix.max_prompt + 2 * mix.max_answer + mix.max_question + 32
+    # What all conversations share: the system turn and the start marker, not the header that merges with
+    # the user's text.
+    shared = chat.prefix[: -len(chat.encode("user\n"))]
+    generator = Generator(backbone, min(a.slots, max(1, len(mine))), capacity, shared)
+    writer = ShardWriter(out, a.worker, a.shard, backbone.config.hidden, generator, len(mine))
+    deadline = time.time() + a.minutes * 60 if a.minutes else float("inf")
+
+    def queue() -> Iterator[Conversation]:
+        for index in mine:
+            if time.time() > deadline:
+                return
+            source, prompt = plan[index]
+            if prompt and len(chat.encode(prompt)) > mix.max_prompt:
+                continue
+            yield Conversation(index, source, prompt, chat, mix, a.seed)
+
+    generator.run(queue(), writer.add)
+    writer.flush()
+
+
+class ShardWriter:
+    """Collects finished conversations and writes a shard whenever enough are there."""
+
+    def __init__(self, out: Path, worker: int, per_shard: int, hidden: int, generator: Generator, total: int) -> None:
+        self.out, self.worker, self.per_shard, self.hidden = out, worker, per_shard, hidden
+        self.generator, self.total, self.started, self.count = generator, total, time.time(), 0
+        self.pending: list[Conversation] = []
+
+    def add(self, conversation: Conversation) -> None:
+        self.pending.append(conversation)
+        if len(self.pending) >= self.per_shard:
+            self.flush()
+
+    def flush(self) -> None:
+        if not self.pending:
+            return
+        # Named by its smallest conversation: unique, because a conversation is finished once.
+        indices = sorted(c.index for c in self.pending)
+        answers = [x for c in self.pending for x in c.answers if x.tokens]
+        path = self.out / f"shard-w{self.worker}-{indices[0]:07d}.safetensors"
+        write_shard(path, answers, indices, self.hidden)
+        self.count += len(self.pending)
+        self.pending = []
+        seconds, g = time.time() - self.started, self.generator
+        rate = g.generated / seconds
+        print(
+            f"{path.name}: {self.count}/{self.total} conversations, {g.generated} tokens, {g.steps} steps, "
+            f"{seconds:.0f} s, {rate:.0f} tokens/s",
+            flush=True,
+        )
+
+
+def _describe(out: Path, a: argparse.Namespace, mix: Mix) -> None:
+    """Record how the data came about, once."""
+    path = out / "distil.json"
+    if path.exists() or a.worker != 0:
+        return
+    sha = file_sha256(a.backbone) if Path(a.backbone).is_file() else None
+    record = {"arguments": vars(a), "mix": vars(mix), "backbone_sha256": sha, "torch": torch.__version__}
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text(json.dumps(record, indent=1))
+    os.replace(temporary, path)
+
+
+if __name__ == "__main__":
+    distil(parse_arguments())

@@ -1,0 +1,205 @@
+"""Measure trained heads on held-out answers, or on a question file (a final check: never tune on a benchmark).
+
+    python export/evaluate_heads.py --heads heads/NAME/medusa1.safetensors --data DIR
+    python export/evaluate_heads.py --heads ... --questions question.jsonl --backbone model.gguf --cache DIR
+
+Prints and writes (--out) head accuracies and tokens per step of the static and the dynamic tree, simulated
+exactly from greedy answers (see tree_simulation.py for the counting). --write puts the numbers into the sidecar.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+import numpy as np
+import torch
+
+from medusa_export.heads.backbone_torch import load_backbone
+from medusa_export.heads.calibration import propose, rank_accuracies, reliability
+from medusa_export.heads.chat_tokens import load_chat_tokens
+from medusa_export.heads.checkpoint import load_heads, write_sidecar
+from medusa_export.heads.conversations import Answer, Conversation, Mix
+from medusa_export.heads.generation import Generator
+from medusa_export.heads.model import MedusaHeads
+from medusa_export.heads.shards import Rollouts, load_all, load_rollouts, write_shard
+from medusa_export.heads.tree_simulation import (
+    Proposals,
+    Tally,
+    dynamic_tree,
+    oracle,
+    simulate,
+    static_tree,
+)
+
+
+def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument("--heads", required=True, help="checkpoint (.safetensors)")
+    p.add_argument("--data", help="folder of shards: the validation split's greedy answers are used")
+    p.add_argument("--questions", help="JSONL with {question_id, category, turns}: first turns, answered greedily")
+    p.add_argument("--backbone", help="with --questions: .gguf file or HF folder")
+    p.add_argument("--cache", help="with --questions: folder for the answers, made once")
+    p.add_argument("--max-new-tokens", type=int, default=128)
+    p.add_argument("--nodes", type=int, nargs="+", default=[64], help="tree sizes, root included")
+    p.add_argument("--top-m", type=int, default=32)
+    p.add_argument("--out", help="JSON report to write")
+    p.add_argument("--write", metavar="NAME", help="store the report in the heads' sidecar as evaluation.NAME")
+    p.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
+    p.add_argument("--threads", type=int, default=0)
+    a = p.parse_args(argv)
+    if bool(a.data) == bool(a.questions):
+        p.error("give either --data or --questions")
+    if a.questions and not (a.backbone and a.cache):
+        p.error("--questions needs --backbone and --cache")
+    return a
+
+
+def evaluate(a: argparse.Namespace) -> dict:
+    if a.threads:
+        torch.set_num_threads(a.threads)
+    heads, sidecar = load_heads(a.heads)
+    heads.to(a.device)
+    if a.questions:
+        answer_questions(a)
+        rollouts = load_all(Path(a.cache))
+    else:
+        rollouts = load_rollouts(a.data, ("validation",))
+        rollouts = rollouts.select(rollouts.temperature == 0)
+    report = report_on(heads, sidecar, rollouts, a.max_new_tokens, a.nodes, a.top_m, a.device)
+    print_report(report)
+    if a.out:
+        Path(a.out).parent.mkdir(parents=True, exist_ok=True)
+        Path(a.out).write_text(json.dumps(report, indent=1) + "\n")
+    if a.write:
+        sidecar.setdefault("evaluation", {})[a.write] = {k: v for k, v in report.items() if k != "reliability"}
+        write_sidecar(Path(a.heads), sidecar)
+    return report
+
+
+def report_on(
+    heads: MedusaHeads,
+    sidecar: dict,
+    rollouts: Rollouts,
+    limit: int,
+    sizes: list[int],
+    width: int,
+    device: str,
+) -> dict:
+    """Everything measured on one set of greedy answers."""
+    rollouts = first_tokens(rollouts, limit)
+    plain = propose(heads, rollouts.hidden, width, device=device)
+    tempered = propose(heads, rollouts.hidden, width, sidecar["temperatures"], device)
+    accuracy = rank_accuracies(plain, rollouts)
+    trees = {}
+    for n in sizes:
+        calibrated = np.array(sidecar["accuracies"])[:, :width]
+        trees[str(n)] = {
+            "static": _summary(rollouts, plain, static_tree(calibrated, n), limit),
+            "dynamic": _summary(rollouts, plain, dynamic_tree(plain, n), limit),
+            "dynamic_temperature": _summary(rollouts, plain, dynamic_tree(tempered, n), limit),
+            "dynamic_renormalised": _summary(rollouts, plain, dynamic_tree(plain.renormalised(), n), limit),
+        }
+    return {
+        "answers": len(rollouts.sources),
+        "tokens": len(rollouts.tokens),
+        "max_new_tokens": limit,
+        "top_m": width,
+        "counting": "tokens added by verification steps / steps; the prefill's token excluded; pooled",
+        "top1": [round(float(r[0]), 4) for r in accuracy],
+        "top5": [round(float(r[:5].sum()), 4) for r in accuracy],
+        "top10": [round(float(r[:10].sum()), 4) for r in accuracy],
+        "top32": [round(float(r.sum()), 4) for r in accuracy],
+        "oracle_top_m": _summary(rollouts, plain, oracle, limit),
+        "trees": trees,
+        "reliability": reliability(tempered, rollouts),
+    }
+
+
+def first_tokens(rollouts: Rollouts, limit: int) -> Rollouts:
+    """Each answer cut to its first `limit` tokens."""
+    lengths = np.diff(rollouts.offsets)
+    within = np.arange(len(rollouts.tokens)) - np.repeat(rollouts.offsets[:-1], lengths)
+    rows = within < limit
+    return Rollouts(
+        rollouts.hidden[rows],
+        rollouts.tokens[rows],
+        rollouts.top_ids[rows],
+        rollouts.top_logprobs[rows],
+        np.concatenate(([0], np.cumsum(np.minimum(lengths, limit)))),
+        rollouts.temperature,
+        rollouts.sources,
+        rollouts.contexts,
+    )
+
+
+def _summary(rollouts: Rollouts, proposals: Proposals, tree, limit: int) -> dict:
+    tally = simulate(proposals, rollouts.tokens, rollouts.offsets, tree, limit)
+    return {
+        "tokens_per_step": round(tally.tokens_per_step, 4),
+        "interval95": [round(x, 4) for x in bootstrap(tally)],
+        "accepted_by_depth": [round(float(x), 4) for x in tally.accepted_by_depth / max(1, tally.steps)],
+        "by_source": _by_source(tally, rollouts.sources),
+    }
+
+
+def _by_source(tally: Tally, sources: list[str]) -> dict[str, float]:
+    totals: dict[str, np.ndarray] = {}
+    for source, pair in zip(sources, tally.per_answer, strict=True):
+        totals[source] = totals.get(source, np.zeros(2)) + np.array(pair)
+    return {s: round(float(t[0] / max(1, t[1])), 4) for s, t in sorted(totals.items())}
+
+
+def bootstrap(tally: Tally, draws: int = 1000) -> tuple[float, float]:
+    """95% percentile interval of tokens per step, answers resampled."""
+    pairs = np.array(tally.per_answer)
+    picks = np.random.default_rng(0).integers(len(pairs), size=(draws, len(pairs)))
+    sums = pairs[picks].sum(1)
+    low, high = np.percentile(sums[:, 0] / np.maximum(1, sums[:, 1]), [2.5, 97.5])
+    return float(low), float(high)
+
+
+def answer_questions(a: argparse.Namespace) -> None:
+    """Greedy fp32 answers to the first turns, with their states, into --cache (once)."""
+    cache = Path(a.cache)
+    if list(cache.glob("shard-*.safetensors")):
+        return
+    cache.mkdir(parents=True, exist_ok=True)
+    questions = [json.loads(line) for line in Path(a.questions).read_text().split("\n") if line.strip()]
+    backbone, chat = load_backbone(a.backbone, torch.float32, a.device), load_chat_tokens(a.backbone)
+    mix = Mix(greedy_share=1.0, second_turn_share=0.0, max_answer=a.max_new_tokens)
+    # `question_id` becomes the conversation's number, the category its source.
+    conversations = [Conversation(q["question_id"], q["category"], q["turns"][0], chat, mix, 0) for q in questions]
+    longest = max(len(c.forced) for c in conversations)
+    shared = chat.prefix[: -len(chat.encode("user\n"))]
+    generator = Generator(backbone, len(questions), longest + a.max_new_tokens + 2, shared)
+    answers: list[Answer] = []
+    started = time.time()
+    generator.run(iter(conversations), lambda c: answers.extend(c.answers))
+    answers.sort(key=lambda x: x.conversation)
+    indices = [q["question_id"] for q in questions]
+    write_shard(cache / "shard-questions.safetensors", answers, indices, backbone.config.hidden)
+    print(f"answered {len(questions)} questions in {time.time() - started:.0f} s", flush=True)
+
+
+def print_report(report: dict) -> None:
+    print(f"{report['answers']} answers, {report['tokens']} tokens, first {report['max_new_tokens']} of each")
+    for name in ("top1", "top5", "top10", "top32"):
+        print(f"  {name:6s}" + " ".join(f"{x:.3f}" for x in report[name]))
+    print(f"  oracle (any path in the top-{report['top_m']} lists): {report['oracle_top_m']['tokens_per_step']:.3f}")
+    for nodes, trees in report["trees"].items():
+        for name, row in trees.items():
+            low, high = row["interval95"]
+            print(
+                f"  n={nodes:>3} {name:22s}{row['tokens_per_step']:.3f} [{low:.3f}, {high:.3f}]",
+                row["accepted_by_depth"],
+            )
+
+
+if __name__ == "__main__":
+    evaluate(parse_arguments())

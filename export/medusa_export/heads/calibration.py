@@ -1,0 +1,102 @@
+"""What the heads know on held-out answers: proposals, accuracies by rank, temperatures, reliability."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from .model import MedusaHeads
+from .shards import Rollouts
+from .training_data import head_targets
+from .tree_simulation import Proposals
+
+
+@torch.inference_mode()
+def propose(
+    heads: MedusaHeads,
+    hidden: np.ndarray,
+    width: int,
+    temperatures: list[float] | None = None,
+    device: str = "cpu",
+) -> Proposals:
+    """Top-`width` token ids and probabilities (softmax over the whole draft vocabulary) at every row of
+    hidden [N, H]."""
+    n, k = len(hidden), heads.config.heads
+    ids, probabilities = np.zeros((n, k, width), np.int32), np.zeros((n, k, width), np.float32)
+    for start in range(0, n, 2048):
+        rows = slice(start, start + 2048)
+        h = torch.from_numpy(hidden[rows]).to(device).float()
+        for head, logits in enumerate(heads(h)):
+            logits = logits / (temperatures[head] if temperatures else 1.0)
+            top = torch.softmax(logits, -1).topk(width, dim=-1)
+            ids[rows, head] = heads.token_map[top.indices].cpu().numpy()
+            probabilities[rows, head] = top.values.cpu().numpy()
+    return Proposals(ids, probabilities)
+
+
+def rank_accuracies(proposals: Proposals, rollouts: Rollouts) -> np.ndarray:
+    """[K, m]: share of positions whose true token was the head's choice of that rank (0 best). Positions beyond the
+    answer's end are not counted; tokens outside the draft vocabulary count as misses."""
+    k = proposals.ids.shape[1]
+    targets = head_targets(rollouts, k)
+    rows = []
+    for head in range(k):
+        present = targets.target_rows[:, head] >= 0
+        truth = rollouts.tokens[targets.target_rows[present, head]]
+        rows.append((proposals.ids[targets.rows[present], head] == truth[:, None]).mean(0))
+    return np.stack(rows)
+
+
+@torch.inference_mode()
+def fit_temperatures(heads: MedusaHeads, rollouts: Rollouts, device: str = "cpu", limit: int = 12000) -> list[float]:
+    """Per head, the temperature of least negative log likelihood on held-out rollouts (golden section, in
+    log space)."""
+    targets = head_targets(rollouts, heads.config.heads)
+    index = np.full(int(max(rollouts.tokens.max(), heads.token_map.max())) + 1, -1, np.int64)
+    index[heads.token_map.cpu().numpy()] = np.arange(heads.config.draft_vocab_size)
+    # A fixed stride keeps positions of all answers in the sample.
+    stride = max(1, len(targets.rows) // limit)
+    temperatures = []
+    for head in range(heads.config.heads):
+        truth = index[rollouts.tokens[targets.target_rows[::stride, head]]]
+        usable = (targets.target_rows[::stride, head] >= 0) & (truth >= 0)
+        h = torch.from_numpy(rollouts.hidden[targets.rows[::stride][usable]]).to(device).float()
+        logits = torch.nn.functional.linear(heads.trunk(h, head), heads.output_of(head))
+        goal = torch.from_numpy(truth[usable]).to(device)
+        temperatures.append(_golden_section(logits, goal))
+    return temperatures
+
+
+def _golden_section(logits: torch.Tensor, goal: torch.Tensor) -> float:
+    def loss(log_t: float) -> float:
+        return float(torch.nn.functional.cross_entropy(logits / float(np.exp(log_t)), goal))
+
+    low, high, ratio = np.log(0.4), np.log(2.5), (5**0.5 - 1) / 2
+    a, b = high - ratio * (high - low), low + ratio * (high - low)
+    at_a, at_b = loss(a), loss(b)
+    for _ in range(12):
+        if at_a < at_b:
+            high, b, at_b = b, a, at_a
+            a = high - ratio * (high - low)
+            at_a = loss(a)
+        else:
+            low, a, at_a = a, b, at_b
+            b = low + ratio * (high - low)
+            at_b = loss(b)
+    return float(np.exp((low + high) / 2))
+
+
+def reliability(proposals: Proposals, rollouts: Rollouts, bins: int = 10) -> list[list[tuple[float, float, int]]]:
+    """Per head: (mean confidence, share right, count) of the best token, in equal-width bins of confidence."""
+    k = proposals.ids.shape[1]
+    targets = head_targets(rollouts, k)
+    table = []
+    for head in range(k):
+        present = targets.target_rows[:, head] >= 0
+        rows = targets.rows[present]
+        right = proposals.ids[rows, head, 0] == rollouts.tokens[targets.target_rows[present, head]]
+        confidence = proposals.probabilities[rows, head, 0]
+        which = np.minimum((confidence * bins).astype(int), bins - 1)
+        occupied = [which == b for b in range(bins) if (which == b).any()]
+        table.append([(float(confidence[o].mean()), float(right[o].mean()), int(o.sum())) for o in occupied])
+    return table

@@ -1,0 +1,105 @@
+"""Reading and writing heads in the project's format (FORMAT.md): safetensors plus a JSON sidecar, nothing
+executable."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import safe_open
+from safetensors.numpy import save_file
+
+from .model import HeadsConfig, MedusaHeads
+
+
+def quantise_rows(weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Symmetric int8 per row: fp32 [V', H] -> (int8 [V', H], scale fp32 [V']); an all-zero row keeps scale 1."""
+    top = np.abs(weight).max(axis=1)
+    scale = np.where(top > 0, top / 127, 1).astype(np.float32)
+    return np.clip(np.rint(weight / scale[:, None]), -127, 127).astype(np.int8), scale
+
+
+def sidecar_path(path: Path) -> Path:
+    return path.with_suffix(".json")
+
+
+def save_heads(heads: MedusaHeads, path: str | Path, facts: dict[str, Any], quantise: bool = True) -> None:
+    """Write <path>.safetensors and its sidecar; each file appears whole or not at all. `facts` joins the sidecar."""
+    path, c = Path(path), heads.config
+    tensors: dict[str, np.ndarray] = {"token_map": heads.token_map.cpu().numpy().astype(np.int32)}
+    for k in range(c.heads):
+        for j in range(c.layers):
+            tensors[f"{k}.blocks.{j}.weight"] = heads.block_weight[k][j].detach().cpu().numpy().astype(np.float16)
+            tensors[f"{k}.blocks.{j}.bias"] = heads.block_bias[k][j].detach().cpu().numpy().astype(np.float32)
+    for index, parameter in enumerate(heads.output_weight):
+        prefix = f"{index}." if c.output == "own" else ""
+        weight = parameter.detach().cpu().numpy()
+        if quantise:
+            tensors[prefix + "output.weight"], tensors[prefix + "output.scale"] = quantise_rows(weight)
+        else:
+            tensors[prefix + "output.weight"] = weight.astype(np.float16)
+    sidecar = {
+        "format": 1,
+        "name": path.stem,
+        "kind": "medusa-1",
+        "heads": c.heads,
+        "hidden_size": c.hidden_size,
+        "layers": c.layers,
+        "draft_vocab_size": c.draft_vocab_size,
+        "output": c.output,
+        **facts,
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_suffix(".tmp")
+    save_file({name: np.ascontiguousarray(t) for name, t in tensors.items()}, str(temporary), {"format": "1"})
+    os.replace(temporary, path)
+    write_sidecar(path, sidecar)
+
+
+def write_sidecar(path: Path, sidecar: dict[str, Any]) -> None:
+    temporary = sidecar_path(path).with_suffix(".json.tmp")
+    temporary.write_text(json.dumps(sidecar, indent=1) + "\n")
+    os.replace(temporary, sidecar_path(path))
+
+
+def load_heads(path: str | Path) -> tuple[MedusaHeads, dict[str, Any]]:
+    """Read heads and sidecar; a file that does not hold what its sidecar says is refused with both shapes named."""
+    path = Path(path)
+    sidecar = json.loads(sidecar_path(path).read_text())
+    if sidecar.get("format") != 1:
+        raise ValueError(f"heads {path}: format {sidecar.get('format')!r} is not known (1 is); update medusa-plus")
+    config = HeadsConfig(
+        sidecar["heads"],
+        sidecar["hidden_size"],
+        sidecar["layers"],
+        sidecar["draft_vocab_size"],
+        sidecar.get("output", "own"),
+    )
+    with safe_open(str(path), "numpy") as f:
+        tensors = {name: f.get_tensor(name) for name in f.keys()}  # noqa: SIM118 safe_open has no iterator
+    h, v = config.hidden_size, config.draft_vocab_size
+
+    def take(name: str, shape: tuple[int, ...]) -> torch.Tensor:
+        if name not in tensors:
+            raise ValueError(f"heads {path}: tensor {name} is missing; its sidecar promises {config}")
+        if tensors[name].shape != shape:
+            raise ValueError(f"heads {path}: {name} has shape {tensors[name].shape}, its sidecar says {shape}")
+        return torch.from_numpy(tensors[name].astype(np.float32))
+
+    heads = MedusaHeads(config, take("token_map", (v,)))
+    with torch.no_grad():
+        for k in range(config.heads):
+            for j in range(config.layers):
+                heads.block_weight[k][j].copy_(take(f"{k}.blocks.{j}.weight", (h, h)))
+                heads.block_bias[k][j].copy_(take(f"{k}.blocks.{j}.bias", (h,)))
+        for index, parameter in enumerate(heads.output_weight):
+            prefix = f"{index}." if config.output == "own" else ""
+            weight = take(prefix + "output.weight", (v, h))
+            if prefix + "output.scale" in tensors:
+                weight = weight * take(prefix + "output.scale", (v,))[:, None]
+            parameter.copy_(weight)
+    return heads, sidecar

@@ -1,0 +1,165 @@
+"""Distilled answers on disk: safetensors shards written atomically, and the loader that pools them by split.
+
+A shard holds N positions of A answers:
+  hidden        float16 [N, H]   backbone state after the final norm, the output layer's input
+  tokens        int32   [N]      tokens[i] is what the backbone produced from hidden[i]
+  top_ids       int32   [N, 8]   the backbone's best tokens at that position, best first
+  top_logprobs  float16 [N, 8]   their log-probabilities (natural, temperature 1)
+  offsets       int64   [A + 1]  answer a is rows offsets[a]..offsets[a + 1]
+  context       int32   [C]      all contexts, one after another; context_offsets int64 [A + 1]
+  conversation, turn int32 [A]; temperature float32 [A]
+Metadata: `conversations` (JSON list, also those that yielded nothing), `sources` (JSON list per answer).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from safetensors import safe_open
+from safetensors.numpy import save_file
+
+from .conversations import Answer
+
+HELD_OUT_EVERY = 20  # conversation % 20: 0 is validation, 1 is calibration, the rest is training
+
+
+def split_of(conversation: int) -> str:
+    return {0: "validation", 1: "calibration"}.get(conversation % HELD_OUT_EVERY, "train")
+
+
+def write_shard(path: Path, answers: list[Answer], conversations: list[int], hidden_size: int) -> None:
+    """Write to a temporary name and rename: a shard is either whole or absent."""
+    lengths = [len(a.tokens) for a in answers]
+    contexts = [len(a.context) for a in answers]
+
+    def stack(name: str, width: int, dtype: type) -> np.ndarray:
+        rows = [row for a in answers for row in getattr(a, name)]
+        return np.stack(rows).astype(dtype) if rows else np.zeros((0, width), dtype)
+
+    tensors = {
+        "hidden": stack("hidden", hidden_size, np.float16),
+        "tokens": np.array([t for a in answers for t in a.tokens], np.int32),
+        "top_ids": stack("top_ids", 8, np.int32),
+        "top_logprobs": stack("top_logprobs", 8, np.float16),
+        "offsets": np.cumsum([0, *lengths]).astype(np.int64),
+        "context": np.array([t for a in answers for t in a.context], np.int32),
+        "context_offsets": np.cumsum([0, *contexts]).astype(np.int64),
+        "conversation": np.array([a.conversation for a in answers], np.int32),
+        "turn": np.array([a.turn for a in answers], np.int32),
+        "temperature": np.array([a.temperature for a in answers], np.float32),
+    }
+    metadata = {
+        "conversations": json.dumps(conversations),
+        "sources": json.dumps([a.source for a in answers]),
+    }
+    temporary = path.with_suffix(".tmp")
+    save_file(tensors, str(temporary), metadata)
+    os.replace(temporary, path)
+
+
+def finished_conversations(folder: Path) -> set[int]:
+    done: set[int] = set()
+    for path in sorted(folder.glob("shard-*.safetensors")):
+        with safe_open(str(path), "numpy") as f:
+            done.update(json.loads(f.metadata()["conversations"]))
+    return done
+
+
+@dataclass
+class Rollouts:
+    """Answers of one split, pooled. `offsets` bounds answers; see the shard format for the rest."""
+
+    hidden: np.ndarray  # float16 [N, H]
+    tokens: np.ndarray  # int32 [N]
+    top_ids: np.ndarray  # int32 [N, 8]
+    top_logprobs: np.ndarray  # float16 [N, 8]
+    offsets: np.ndarray  # int64 [A + 1]
+    temperature: np.ndarray  # float32 [A]
+    sources: list[str]
+    contexts: list[bytes]
+
+    def select(self, keep: np.ndarray) -> Rollouts:
+        """The answers whose mask [A] is true."""
+        lengths = np.diff(self.offsets)
+        rows = np.repeat(keep, lengths)
+        return Rollouts(
+            self.hidden[rows],
+            self.tokens[rows],
+            self.top_ids[rows],
+            self.top_logprobs[rows],
+            np.concatenate(([0], np.cumsum(lengths[keep]))),
+            self.temperature[keep],
+            [s for s, k in zip(self.sources, keep, strict=True) if k],
+            [c for c, k in zip(self.contexts, keep, strict=True) if k],
+        )
+
+
+def load_rollouts(folder: str | Path, splits: tuple[str, ...], limit_shards: int | None = None) -> Rollouts:
+    """Pool the answers of some splits; an answer whose context appeared before is dropped, held-out ones first.
+
+    So a question that the model happened to write twice never sits in both training and held-out data.
+    """
+    parts: list[Rollouts] = []
+    splits_of: list[str] = []
+    for path in sorted(Path(folder).glob("shard-*.safetensors"))[:limit_shards]:
+        part, conversations = _read(path)
+        names = [split_of(int(x)) for x in conversations]
+        wanted = np.array([n in splits or n != "train" for n in names], bool)
+        parts.append(part.select(wanted))
+        splits_of += [n for n, w in zip(names, wanted, strict=True) if w]
+    if not parts:
+        raise FileNotFoundError(f"no shard-*.safetensors in {folder}: run distil.py first")
+    pooled = _concatenate(parts)
+    held_out = {c for c, s in zip(pooled.contexts, splits_of, strict=True) if s != "train"}
+    seen: set[tuple[bytes, float]] = set()
+    keep = np.zeros(len(splits_of), bool)
+    for a, (context, split) in enumerate(zip(pooled.contexts, splits_of, strict=True)):
+        key = (context, float(pooled.temperature[a]))
+        fresh = key not in seen and not (split == "train" and context in held_out)
+        seen.add(key)
+        keep[a] = fresh and split in splits
+    return pooled.select(keep)
+
+
+def _read(path: Path) -> tuple[Rollouts, np.ndarray]:
+    """One shard and the conversation numbers [A] of its answers."""
+    with safe_open(str(path), "numpy") as f:
+        t = {name: f.get_tensor(name) for name in f.keys()}  # noqa: SIM118 safe_open has no iterator
+        sources = json.loads(f.metadata()["sources"])
+    c, co = t["context"], t["context_offsets"]
+    contexts = [c[co[a] : co[a + 1]].tobytes() for a in range(len(sources))]
+    rollouts = Rollouts(
+        t["hidden"],
+        t["tokens"],
+        t["top_ids"],
+        t["top_logprobs"],
+        t["offsets"],
+        t["temperature"],
+        sources,
+        contexts,
+    )
+    return rollouts, t["conversation"]
+
+
+def _concatenate(parts: list[Rollouts]) -> Rollouts:
+    lengths = np.concatenate([np.diff(p.offsets) for p in parts])
+    return Rollouts(
+        np.concatenate([p.hidden for p in parts]),
+        np.concatenate([p.tokens for p in parts]),
+        np.concatenate([p.top_ids for p in parts]),
+        np.concatenate([p.top_logprobs for p in parts]),
+        np.concatenate(([0], np.cumsum(lengths))),
+        np.concatenate([p.temperature for p in parts]),
+        [s for p in parts for s in p.sources],
+        [c for p in parts for c in p.contexts],
+    )
+
+
+def load_all(folder: Path) -> Rollouts:
+    """Every answer of a folder, whatever its split; for question files, whose conversation numbers are question ids."""
+    parts = [_read(path)[0] for path in sorted(folder.glob("shard-*.safetensors"))]
+    return _concatenate(parts)

@@ -1,0 +1,175 @@
+"""Train MEDUSA-1 heads on distilled shards (distil.py); the backbone stays frozen and is only read for its
+output layer.
+
+    python export/train_heads.py --data DIR --backbone model.gguf --run RUN --out heads/NAME/medusa1.safetensors
+
+Stop and start at will: RUN/state.pt is resumed when the recipe is the same.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+import numpy as np
+import torch
+
+from medusa_export.heads.backbone_torch import file_sha256, load_backbone
+from medusa_export.heads.calibration import fit_temperatures, propose, rank_accuracies
+from medusa_export.heads.chat_tokens import load_chat_tokens
+from medusa_export.heads.checkpoint import save_heads
+from medusa_export.heads.model import HeadsConfig, MedusaHeads
+from medusa_export.heads.shards import Rollouts, load_rollouts
+from medusa_export.heads.trainer import Recipe, Trainer
+from medusa_export.heads.training_data import Batches, coverage, frequent_tokens
+
+RANKS = 64  # accuracies kept per head, for the static tree
+
+
+def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    d = Recipe()
+    p.add_argument("--data", required=True, help="folder of shards")
+    p.add_argument("--backbone", required=True, help=".gguf file or HF folder, as given to distil.py")
+    p.add_argument("--backbone-id", default="smollm2-135m-instruct")
+    p.add_argument("--run", required=True, help="folder for state.pt, losses.csv, losses.png")
+    p.add_argument("--out", help="checkpoint to write (.safetensors; a .json goes beside it)")
+    p.add_argument("--heads", type=int, default=4)
+    p.add_argument("--layers", type=int, default=1, help="residual blocks per head (default %(default)s)")
+    p.add_argument("--draft-vocab", type=int, default=8192, help="draft vocabulary size (default %(default)s)")
+    p.add_argument(
+        "--output", choices=["own", "shared"], default="own", help="one output layer per head, or one for all"
+    )
+    p.add_argument("--init", help="start from this checkpoint's weights (same sizes) instead of the tied embedding")
+    p.add_argument("--steps", type=int, default=d.steps)
+    p.add_argument("--batch", type=int, default=d.batch, help="positions per step (default %(default)s)")
+    p.add_argument("--lr", type=float, default=d.lr)
+    p.add_argument("--output-lr-scale", type=float, default=d.output_lr_scale)
+    p.add_argument(
+        "--head-decay",
+        type=float,
+        default=d.head_decay,
+        help="head k's loss counts this^k (default %(default)s)",
+    )
+    p.add_argument("--soft", type=float, default=d.soft, help="share of soft targets, 0..1 (default %(default)s)")
+    p.add_argument("--weight-decay", type=float, default=d.weight_decay)
+    p.add_argument("--limit-shards", type=int)
+    p.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
+    p.add_argument("--dtype", choices=["float32", "bfloat16"], default=d.dtype)
+    p.add_argument("--threads", type=int, default=0, help="CPU threads (0: torch's default)")
+    p.add_argument("--seed", type=int, default=d.seed)
+    p.add_argument("--float-output", action="store_true", help="keep output layers float16 instead of int8 rows")
+    return p.parse_args(argv)
+
+
+def train(a: argparse.Namespace) -> None:
+    if a.threads:
+        torch.set_num_threads(a.threads)
+    torch.manual_seed(a.seed)
+    training = load_rollouts(a.data, ("train",), a.limit_shards)
+    calibration = greedy_only(load_rollouts(a.data, ("calibration",), a.limit_shards))
+    lm_head = load_backbone(a.backbone).lm_head
+    end = load_chat_tokens(a.backbone).end
+    token_map = _draft_vocabulary(a, training, len(lm_head), end)
+    config = HeadsConfig(a.heads, training.hidden.shape[1], a.layers, len(token_map), a.output)
+    heads = MedusaHeads(config, torch.from_numpy(token_map))
+    if a.init:
+        from medusa_export.heads.checkpoint import load_heads
+
+        heads, _ = load_heads(a.init)
+        if heads.config != config:
+            raise ValueError(f"--init {a.init} holds {heads.config}, this run needs {config}")
+        token_map = heads.token_map.numpy()
+    else:
+        heads.initialise_output(lm_head)
+    heads.to(a.device)
+    covered = coverage(calibration.tokens, token_map)
+    print(
+        f"{len(training.tokens)} training positions in {len(training.sources)} answers; "
+        f"draft vocabulary {len(token_map)} holds {covered:.4f} of calibration tokens; {config}",
+        flush=True,
+    )
+    batches = Batches(training, a.heads, token_map, len(lm_head), a.soft, a.seed, a.device)
+    recipe = Recipe(
+        steps=a.steps,
+        batch=min(a.batch, len(batches)),
+        lr=a.lr,
+        output_lr_scale=a.output_lr_scale,
+        head_decay=a.head_decay,
+        soft=a.soft,
+        weight_decay=a.weight_decay,
+        seed=a.seed,
+        dtype=a.dtype,
+    )
+    trainer = Trainer(heads, batches, recipe, Path(a.run), calibration)
+    trainer.run()
+    if a.out:
+        facts = _facts(a, recipe, trainer, training, covered)
+        facts |= calibrate(heads, calibration, a.device)
+        save_heads(heads, a.out, facts, quantise=not a.float_output)
+        print(f"wrote {a.out} ({os.path.getsize(a.out) / 1e6:.1f} MB)", flush=True)
+
+
+def greedy_only(rollouts: Rollouts) -> Rollouts:
+    return rollouts.select(rollouts.temperature == 0)
+
+
+def calibrate(heads: MedusaHeads, greedy: Rollouts, device: str) -> dict:
+    """Accuracies by rank and temperatures, on held-out greedy answers."""
+    if not len(greedy.tokens):
+        raise ValueError("no held-out greedy answers in the data: distil more conversations")
+    width = min(RANKS, heads.config.draft_vocab_size)
+    accuracies = rank_accuracies(propose(heads, greedy.hidden, width, device=device), greedy)
+    temperatures = fit_temperatures(heads, greedy, device)
+    return {
+        "accuracies": [[round(float(x), 6) for x in row] for row in accuracies],
+        "temperatures": [round(t, 4) for t in temperatures],
+    }
+
+
+def _draft_vocabulary(a: argparse.Namespace, training: Rollouts, vocab: int, end: int) -> np.ndarray:
+    return frequent_tokens(training.tokens, vocab, min(a.draft_vocab, vocab), (end,))
+
+
+def _facts(a: argparse.Namespace, recipe: Recipe, trainer: Trainer, training: Rollouts, covered: float) -> dict:
+    sha = file_sha256(a.backbone) if Path(a.backbone).is_file() else None
+    device = torch.cuda.get_device_name() if a.device == "cuda" else f"{_cpu_name()}, {torch.get_num_threads()} threads"
+    return {
+        "backbone": {"id": a.backbone_id, "gguf_sha256": sha},
+        "training": {
+            "answers": len(training.sources),
+            "tokens": len(training.tokens),
+            "draft_vocab_coverage": round(covered, 5),
+            "recipe": asdict(recipe),
+            "positions_seen": recipe.steps * recipe.batch,
+            "seconds": round(trainer.seconds, 1),
+            "hardware": device,
+            "torch": torch.__version__,
+            "command": "python export/train_heads.py " + " ".join(sys.argv[1:]),
+            "distil": _distil_record(Path(a.data)),
+        },
+    }
+
+
+def _distil_record(folder: Path) -> dict | None:
+    path = folder / "distil.json"
+    return json.loads(path.read_text()) if path.exists() else None
+
+
+def _cpu_name() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
+
+
+if __name__ == "__main__":
+    train(parse_arguments())
