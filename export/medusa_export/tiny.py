@@ -8,6 +8,7 @@ successors ahead. So greedy text has variety, depends on the context, and the he
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 from pathlib import Path
 
@@ -115,7 +116,7 @@ def tiny_tokenizer() -> TokenizerFiles:
 
 
 def byte_alphabet() -> list[str]:
-    """The 256 characters that stand for bytes in byte-level BPE: printable ones for themselves, the rest from U+0100."""
+    """The 256 characters that stand for bytes in byte-level BPE: printable ones as they are, the rest from U+0100."""
     shown = [*range(33, 127), *range(161, 173), *range(174, 256)]
     hidden = [b for b in range(256) if b not in shown]
     return [chr(b) for b in shown] + [chr(256 + i) for i in range(len(hidden))]
@@ -129,7 +130,7 @@ def _learn_merges(count: int) -> list[tuple[str, str]]:
     while len(merges) < count:
         pairs: dict[tuple[str, str], int] = {}
         for word in words:
-            for pair in zip(word, word[1:], strict=False):
+            for pair in itertools.pairwise(word):
                 if "".join(pair) not in made:
                     pairs[pair] = pairs.get(pair, 0) + 1
         best = max(pairs, key=lambda pair: (pairs[pair], pair))

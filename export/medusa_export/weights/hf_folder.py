@@ -57,7 +57,7 @@ class HfFolderSource:
         dtype = file.dtype(source_name)
         if dtype not in FLOATS:
             raise ExportError(
-                f"{self.path.name}: tensor {source_name} has type {dtype}; quantised Hugging Face folders are not supported"
+                f"{self.path.name}: tensor {source_name} has type {dtype}; quantised folders are not supported"
             )
         return WeightTensor(name, source_name, file.shape(source_name), dtype, lambda: file.float32(source_name))
 

@@ -1,0 +1,180 @@
+"""`python -m medusa_export.prepare`: a checkpoint becomes a model folder. Progress: JSON lines on stdout."""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import json
+import signal
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import NoReturn
+
+from .errors import ExportError
+from .export import export_backbone, export_heads, export_keep
+from .graph.heads import MAX_TOP_M
+from .manifest import Manifest, model_section, new_manifest, put, read_manifest, set_defaults
+from .precisions import PRECISIONS, precision
+from .staging import check_target, publish, staging_folder
+from .tokenizer_files import write_tokenizer
+from .weights import WeightSource, open_source
+from .weights.hashing import sha256_of
+from .weights.heads_checkpoint import HeadsCheckpoint
+from .weights.heads_file import read_heads
+
+LAYOUTS = ("split", "shared", "both")
+DEFAULT_CAPACITY = 4096
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the command line asked for."""
+
+    output: Path
+    source: Path
+    model_id: str
+    precisions: list[str]
+    layout: str
+    heads: list[Path]
+    capacity: int
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Exit code 0, 1 (one line `error: ...` on stderr), 2 (usage) or 130 (interrupted)."""
+    request = _parse(sys.argv[1:] if arguments is None else arguments)
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        prepare(request)
+    except ExportError as error:
+        return _fail(str(error))
+    except KeyboardInterrupt:
+        print("error: interrupted; nothing was changed", file=sys.stderr)
+        return 130
+    except MemoryError:
+        return _fail("not enough memory for this model")
+    except OSError as error:
+        return _fail(_explain(error, request.output))
+    return 0
+
+
+def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
+    raise KeyboardInterrupt
+
+
+def _fail(message: str) -> int:
+    print(f"error: {message}", file=sys.stderr)
+    return 1
+
+
+def _explain(error: OSError, output: Path) -> str:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return f"the disk that holds {output} is full; nothing was changed"
+    if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
+        return f"cannot write to {error.filename or output}: {error.strerror}"
+    return f"{error.filename or output}: {error.strerror or error}"
+
+
+def _tell(stage: str, done: int = 0, total: int = 1) -> None:
+    print(
+        json.dumps({"stage": stage, "done": done, "total": total, "message": f"{stage} ({done}/{total})"}), flush=True
+    )
+
+
+def prepare(request: Request) -> Manifest:
+    """Export what was asked for into a new folder, or add it to the one that is there."""
+    manifest = read_manifest(request.output)
+    check_target(request.output, manifest)
+    _tell("Reading the checkpoint")
+    source = open_source(request.source)
+    for note in source.config.notes:
+        _tell(f"Note: {note}")
+    digest = sha256_of(request.source)
+    if manifest is not None and manifest["source"]["sha256"] != digest:
+        raise ExportError(
+            f"--output {request.output} was made from {manifest['source']['name']} (sha256"
+            f" {manifest['source']['sha256'][:12]}...), not from {request.source.name} (sha256 {digest[:12]}...)"
+        )
+    heads = [read_heads(path) for path in request.heads]
+    for each in heads:
+        each.check_fits(source.config, request.model_id, digest)
+    with staging_folder(request.output, manifest is None) as staged:
+        result = manifest or _begin(request, source, staged, digest)
+        _export_backbones(request, source, staged, result)
+        for each in heads:
+            _export_head(each, staged, result)
+        set_defaults(result)
+        publish(staged, request.output, result, manifest is None)
+    _tell("Done", 1)
+    return result
+
+
+def _begin(request: Request, source: WeightSource, staged: Path, digest: str) -> Manifest:
+    _tell("Writing the tokenizer")
+    facts = write_tokenizer(source, staged)
+    name = request.source.resolve().name
+    origin = {"kind": source.kind, "name": name, "sha256": digest, "quantization": source.quantization}
+    return new_manifest(model_section(source.config, request.model_id), facts, staged, origin)
+
+
+def _export_backbones(request: Request, source: WeightSource, staged: Path, manifest: Manifest) -> None:
+    capacity = min(request.capacity, source.config.context_length)
+    for name in request.precisions:
+        for layout in _layouts(request.layout, precision(name).layouts):
+            stage = f"Exporting the {name} backbone" + (" (shared cache)" if layout == "shared" else "")
+            _tell(stage)
+
+            def progress(done: int, total: int, stage: str = stage) -> None:
+                _tell(stage, done, total)
+
+            put(manifest, "backbones", export_backbone(source, staged, name, layout, capacity, progress))
+            if layout == "shared":
+                put(manifest, "keep", export_keep(source.config, staged, name, capacity))
+
+
+def _layouts(asked: str, there: tuple[str, ...]) -> tuple[str, ...]:
+    """auto: the first, which is "split" wherever a precision has it."""
+    return {"both": there, "auto": there[:1]}.get(asked, (asked,))
+
+
+def _export_head(heads: HeadsCheckpoint, staged: Path, manifest: Manifest) -> None:
+    """One graph for each type of hidden state the backbones give: int8 for float32 ones, fp16 for float16 ones."""
+    _tell(f"Exporting the heads {heads.name}")
+    wanted = ["int8"] + (["fp16"] if any(e["precision"] == "fp16" for e in manifest["backbones"]) else [])
+    for name in wanted:
+        put(manifest, "heads", export_heads(heads, staged, name))
+
+
+def _parse(arguments: list[str]) -> Request:
+    parser = argparse.ArgumentParser(prog="medusa_export.prepare", description=__doc__, allow_abbrev=False)
+    parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="model folder to make or to add to")
+    parser.add_argument("--from", dest="source", type=Path, required=True, metavar="PATH", help=".gguf or HF folder")
+    parser.add_argument("--id", help="the model's name in the manifest (default: the output folder's name)")
+    parser.add_argument(
+        "--precision", action="append", metavar="NAME[,NAME]", help=f"{', '.join(PRECISIONS)} (default: int8)"
+    )
+    parser.add_argument("--layout", choices=LAYOUTS, help="default: split where the precision has it, else shared")
+    parser.add_argument("--heads", action="append", default=[], metavar="PATH[,PATH]", help="heads to export")
+    parser.add_argument("--capacity", type=int, default=DEFAULT_CAPACITY, help="cache rows of layout shared")
+    args = parser.parse_args(arguments)
+    names = _list(args.precision or ["int8"])
+    for name in names:
+        if name not in PRECISIONS:
+            parser.error(f"--precision {name}: unknown (known: {', '.join(PRECISIONS)})")
+        if args.layout in ("split", "shared") and args.layout not in PRECISIONS[name].layouts:
+            parser.error(f"--precision {name} has no layout {args.layout} (it has: {PRECISIONS[name].layouts})")
+    if args.capacity < MAX_TOP_M:
+        parser.error(f"--capacity {args.capacity}: expected at least {MAX_TOP_M}")
+    output = args.output.resolve()
+    heads = [Path(path) for path in _list(args.heads)]
+    return Request(output, args.source, args.id or output.name, names, args.layout or "auto", heads, args.capacity)
+
+
+def _list(values: list[str]) -> list[str]:
+    """Repeated options and comma-separated values are the same; order kept, doubles dropped."""
+    return list(dict.fromkeys(part for value in values for part in value.split(",") if part))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
