@@ -104,22 +104,35 @@ export interface Acceptance {
 
 export type AcceptanceName = 'greedy' | 'sampling' | 'typical' | 'nucleus';
 
+/** What a tree must not exceed. */
+export interface TreeLimits {
+  /** Most nodes, root included, >= 1: the positions the cache has left. */
+  readonly nodes: number;
+  /** Largest depth; 0 allows the root only. Deeper nodes could not be emitted any more. */
+  readonly depth: number;
+}
+
 /** Decides which tree, if any, each step verifies. */
 export interface TreePolicy {
   readonly name: 'dynamic' | 'static' | 'none';
   /**
    * How many candidates per head the next step needs; 0 when the step should be plain, so that the heads are not
-   * run at all.
+   * run at all (as when `limits` leave room for the root only).
    */
-  wantedTopM(): number;
-  /** The tree of the next step. `proposals` is undefined exactly when `wantedTopM()` returned 0. */
-  build(root: number, proposals: HeadProposals | undefined): CandidateTree;
+  wantedTopM(limits?: TreeLimits): number;
+  /**
+   * The tree of the next step, within `limits`. `proposals` is undefined exactly when `wantedTopM()` returned 0 for
+   * the same limits.
+   */
+  build(root: number, proposals: HeadProposals | undefined, limits?: TreeLimits): CandidateTree;
   /** Feedback after a step. Times in milliseconds. */
   observe(step: StepObservation): void;
 }
 
 export interface StepObservation {
   readonly nodes: number;
+  /** Accepted rows of the tree that `build` returned last, root first. */
+  readonly rows: readonly number[];
   /** Tokens the step added: accepted rows after the root, plus the bonus. */
   readonly acceptedTokens: number;
   readonly times: StageTimes;

@@ -1,0 +1,154 @@
+import { summarize, type GenerationFacts } from './statistics.js';
+import { TokenStopping } from './stopping.js';
+import { Stopwatch } from './stopwatch.js';
+import type {
+  Acceptance,
+  AcceptedPath,
+  CandidateTree,
+  DecodeStatistics,
+  DecodeStep,
+  DraftingModel,
+  Stopping,
+  TreePolicy,
+} from './types.js';
+
+export interface DecodeOptions {
+  readonly policy: TreePolicy;
+  readonly acceptance: Acceptance;
+  /** Exact: an accepted path is cut when it reaches this many new tokens; >= 1. */
+  readonly maxNewTokens: number;
+  readonly eosTokenIds?: readonly number[];
+  /** A further check of each new token, of stop strings say. Not shown EOS tokens. */
+  readonly stopping?: Stopping;
+  /**
+   * The tokens behind the positions cached now, such as the last result's `cachedTokens`. The longest common prefix
+   * with the prompt is not computed again. Without it the cache is emptied first.
+   */
+  readonly cachedTokens?: readonly number[];
+  /** Milliseconds from any origin. */
+  readonly clock: () => number;
+  /** Ends the generation after the step that is running, with finish reason `aborted`. */
+  readonly signal?: AbortSignal;
+}
+
+export interface DecodeResult extends DecodeStatistics {
+  /** All new tokens, the one that ended the generation (EOS, say) included. */
+  readonly tokens: readonly number[];
+  /** The tokens behind the positions that are cached now, for the next call. */
+  readonly cachedTokens: readonly number[];
+}
+
+/**
+ * Generates after `promptIds`, yielding the prefill's token as step 0 and then each verification step.
+ * Plain decoding is the same loop with one-node trees.
+ *
+ * The root of each tree is emitted already: it is the bonus of the step before. So a step adds as many tokens as it
+ * accepts rows: the nodes after the root, and the next bonus. Leaving the iteration early forgets what is cached;
+ * abort instead where the cache is to be used again.
+ *
+ * @throws RangeError when the prompt is empty or longer than the model's context
+ */
+export async function* decode(
+  model: DraftingModel,
+  promptIds: readonly number[],
+  options: DecodeOptions,
+): AsyncGenerator<DecodeStep, DecodeResult> {
+  const { policy, acceptance, signal } = options;
+  const wanted = { logits: acceptance.needsLogits };
+  const stopping = new TokenStopping({ ...options, text: options.stopping });
+  const stopwatch = new Stopwatch(options.clock);
+  const steps: DecodeStep[] = [];
+  const cachedPromptTokens = reuseCache(model, promptIds, options.cachedTokens ?? []);
+
+  if (!signal?.aborted) {
+    const result = await model.prefill(promptIds.slice(cachedPromptTokens), wanted);
+    const ended = cutAtStop([acceptance.firstToken(result)], stopping);
+    steps.push({ index: 0, times: stopwatch.prefilled(), ...ended, ...ifContextEnds(model, ended) });
+    yield steps[0];
+  }
+  while (!signal?.aborted && !steps.at(-1)?.finishReason) {
+    const times = stopwatch.nextStep();
+    const limits = { nodes: model.contextLength - model.cachedLength, depth: stopping.remaining - 1 };
+    const root = steps.at(-1)!.tokens.at(-1)!;
+
+    const topM = policy.wantedTopM(limits);
+    const proposals = topM > 0 ? await model.propose(topM) : undefined;
+    stopwatch.lap('heads');
+    const tree = policy.build(root, proposals, limits);
+    stopwatch.lap('tree');
+    const verified = await model.verify(tree, wanted);
+    stopwatch.lap('backbone');
+    const accepted = acceptance.accept(tree, verified);
+    stopwatch.lap('accept');
+    const ended = cutAtStop(emittedTokens(tree, accepted), stopping);
+    // The row of the last emitted token is kept too when it has one: the next turn's prompt may repeat it.
+    await model.keep(accepted.rows.slice(0, ended.tokens.length + 1));
+    stopwatch.lap('keep');
+
+    policy.observe({ nodes: tree.size, rows: accepted.rows, acceptedTokens: accepted.rows.length, times });
+    const drafted = { tree, accepted, proposals, times };
+    steps.push({ index: steps.length, ...drafted, ...ended, ...ifContextEnds(model, ended) });
+    yield steps[steps.length - 1];
+  }
+  return result(model, promptIds, steps, {
+    promptTokens: promptIds.length,
+    cachedPromptTokens,
+    finishReason: steps.at(-1)?.finishReason ?? 'aborted',
+    ...stopwatch.total(),
+  });
+}
+
+/**
+ * Cuts the cache to its longest common prefix with the prompt, less one token where that would be the whole prompt:
+ * the last token is computed again for its result.
+ *
+ * @returns how many prompt tokens stay cached
+ */
+function reuseCache(model: DraftingModel, prompt: readonly number[], cached: readonly number[]): number {
+  if (prompt.length === 0) throw new RangeError('The prompt has no tokens; at least one is needed.');
+  if (prompt.length > model.contextLength) {
+    throw new RangeError(
+      `The prompt has ${prompt.length} tokens; the model's context holds ${model.contextLength}. Shorten the prompt.`,
+    );
+  }
+  const most = Math.min(prompt.length - 1, cached.length, model.cachedLength);
+  let common = 0;
+  while (common < most && prompt[common] === cached[common]) common++;
+  model.truncate(common);
+  return common;
+}
+
+/** The tokens of the accepted nodes after the root, and the bonus. */
+function emittedTokens(tree: CandidateTree, accepted: AcceptedPath): number[] {
+  const tokens = accepted.rows.slice(1).map((row) => tree.tokens[row]);
+  tokens.push(accepted.bonus);
+  return tokens;
+}
+
+type Ending = Pick<DecodeStep, 'tokens' | 'finishReason'>;
+
+/** `tokens` up to and with the first that ends the generation. */
+function cutAtStop(tokens: readonly number[], stopping: Stopping): Ending {
+  for (let i = 0; i < tokens.length; i++) {
+    const finishReason = stopping.push(tokens[i]);
+    if (finishReason) return { tokens: tokens.slice(0, i + 1), finishReason };
+  }
+  return { tokens };
+}
+
+/** A full cache has no room for the next root, so what follows its last token cannot be known. */
+function ifContextEnds(model: DraftingModel, ended: Ending): Pick<DecodeStep, 'finishReason'> {
+  const full = model.cachedLength >= model.contextLength;
+  return { finishReason: ended.finishReason ?? (full ? 'context' : undefined) };
+}
+
+function result(
+  model: DraftingModel,
+  promptIds: readonly number[],
+  steps: readonly DecodeStep[],
+  facts: GenerationFacts,
+): DecodeResult {
+  const tokens = steps.flatMap((step) => step.tokens);
+  const cachedTokens = [...promptIds, ...tokens].slice(0, model.cachedLength);
+  return { ...summarize(steps, facts), tokens, cachedTokens };
+}

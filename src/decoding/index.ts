@@ -1,0 +1,24 @@
+/** The model-free core: what the engine, the benchmarks and the library's face use of it. */
+export * from './types.js';
+export { createAcceptance, type AcceptanceOptions } from './acceptance.js';
+export { buildTree, CandidateTreeBuilder, rootTree, type Marginals } from './candidateTree.js';
+export { CostCurve, type CostPoint } from './costCurve.js';
+export { decode, type DecodeOptions, type DecodeResult } from './decode.js';
+export { argmax } from './distribution.js';
+export { createRandom, type Random } from './random.js';
+export { pool, type PooledStatistics } from './statistics.js';
+export {
+  autoTree,
+  dynamicTree,
+  noTree,
+  staticTree,
+  type AutoTreeOptions,
+  type DynamicTreeOptions,
+} from './treePolicy.js';
+export {
+  searchTemplate,
+  templateFromPaths,
+  templatePaths,
+  TreeFormatError,
+  type TreeTemplate,
+} from './treeTemplate.js';

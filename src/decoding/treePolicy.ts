@@ -1,0 +1,149 @@
+import { CandidateTreeBuilder, rootTree, type Marginals } from './candidateTree.js';
+import { CostCurve, type CostPoint } from './costCurve.js';
+import { bestTreeSize, Calibration, RecentRate, SpeculationAccount } from './treeSize.js';
+import { fillTemplate, templateSizeWithin, type TreeTemplate } from './treeTemplate.js';
+import type {
+  CandidateTree,
+  HeadProposals,
+  StageTimes,
+  StepObservation,
+  TreeLimits,
+  TreePolicy,
+} from './types.js';
+
+const unlimited: TreeLimits = { nodes: Infinity, depth: Infinity };
+
+/** Plain decoding. */
+export function noTree(): TreePolicy {
+  return { name: 'none', wantedTopM: () => 0, build: (root) => rootTree(root), observe: () => {} };
+}
+
+/** The same tree at each step (Medusa). */
+export function staticTree(template: TreeTemplate): TreePolicy {
+  return {
+    name: 'static',
+    wantedTopM: (limits = unlimited) => (templateSizeWithin(template, limits) > 1 ? template.topM : 0),
+    build: (root, proposals, limits = unlimited) =>
+      proposals ? fillTemplate(template, root, proposals, limits) : rootTree(root),
+    observe: () => {},
+  };
+}
+
+export interface DynamicTreeOptions {
+  /** Nodes of each tree, root included; >= 1. */
+  readonly nodes: number;
+  /** How many heads take part: the largest depth; >= 1. */
+  readonly heads: number;
+  /** Candidates taken from each head; >= 1. */
+  readonly topM: number;
+  readonly marginals?: Marginals;
+}
+
+/** The `nodes` most probable nodes of each step's proposals (MEDUSA-Plus). */
+export function dynamicTree(options: DynamicTreeOptions): TreePolicy {
+  checkOptions(options);
+  const builder = new CandidateTreeBuilder();
+  return {
+    name: 'dynamic',
+    wantedTopM: (limits = unlimited) => (within(options, limits).nodes > 1 ? options.topM : 0),
+    build(root, proposals, limits = unlimited) {
+      if (!proposals) return rootTree(root);
+      const found = builder.find(proposals, within(options, limits));
+      return builder.take(root, found);
+    },
+    observe: () => {},
+  };
+}
+
+export interface AutoTreeOptions extends DynamicTreeOptions {
+  /** Most nodes of a tree, root included. */
+  readonly nodes: number;
+  /** The measured cost of verifying n nodes on this machine. */
+  readonly costs: readonly CostPoint[];
+}
+
+/**
+ * Dynamic trees whose size is chosen at each step from the proposals and the machine's cost curve, and no trees at all
+ * where speculation does not pay. What it learns carries over to later generations: keep one for each model.
+ */
+export function autoTree(options: AutoTreeOptions): TreePolicy {
+  return new AutoTreePolicy(options);
+}
+
+class AutoTreePolicy implements TreePolicy {
+  readonly name = 'dynamic';
+  private readonly builder = new CandidateTreeBuilder();
+  private readonly account = new SpeculationAccount();
+  private readonly rate = new RecentRate();
+  private readonly calibration: Calibration;
+  private readonly costs: CostCurve;
+  /** Milliseconds of a step beside its backbone run, whatever its tree. */
+  private overhead = 0;
+  /** The last tree, and whether the heads ran for it. */
+  private built: { tree: CandidateTree; speculative: boolean } | undefined;
+
+  constructor(private readonly options: AutoTreeOptions) {
+    checkOptions(options);
+    this.costs = new CostCurve(options.costs);
+    this.calibration = new Calibration(options.heads);
+  }
+
+  wantedTopM(limits = unlimited): number {
+    return this.account.open && within(this.options, limits).nodes > 1 ? this.options.topM : 0;
+  }
+
+  build(root: number, proposals: HeadProposals | undefined, limits = unlimited): CandidateTree {
+    const tree = proposals ? this.speculate(root, proposals, limits) : rootTree(root);
+    this.built = { tree, speculative: proposals !== undefined };
+    return tree;
+  }
+
+  observe({ nodes, rows, acceptedTokens, times }: StepObservation): void {
+    const { costs, account } = this;
+    costs.observe(nodes, times.backbone);
+    this.overhead += 0.1 * (times.accept + times.keep - this.overhead);
+    if (!this.built) return;
+    const time = stepTime(times);
+    this.rate.observe(acceptedTokens, time);
+    if (this.built.speculative) {
+      this.calibration.observe(this.built.tree, rows);
+      account.speculated(acceptedTokens, time / this.plainTime);
+    } else {
+      account.decodedPlainly();
+    }
+  }
+
+  private speculate(root: number, proposals: HeadProposals, limits: TreeLimits): CandidateTree {
+    const { builder, costs, calibration } = this;
+    const bounds = within(this.options, limits);
+    const found = builder.find(proposals, { ...bounds, correction: calibration.factors });
+    const best = bestTreeSize(builder.probabilities, found, costs, this.rate.value(this.plainTime));
+    // A try that verifies nothing would learn nothing.
+    return builder.take(root, this.account.probing ? Math.min(found, Math.max(best, 2)) : best);
+  }
+
+  private get plainTime(): number {
+    return this.costs.at(1) + this.overhead;
+  }
+}
+
+/** The consumer's time is not the step's: it comes with each token, however it was found. */
+function stepTime(times: StageTimes): number {
+  return times.heads + times.tree + times.backbone + times.accept + times.keep;
+}
+
+/** The options of a search that respects the limits as well. */
+function within(
+  { nodes, heads, marginals }: DynamicTreeOptions,
+  limits: TreeLimits,
+): TreeLimits & { marginals?: Marginals } {
+  const most = limits.depth < 1 ? 1 : Math.min(nodes, limits.nodes);
+  return { nodes: most, depth: Math.min(heads, limits.depth), marginals };
+}
+
+function checkOptions({ nodes, heads, topM }: DynamicTreeOptions): void {
+  for (const [name, value] of Object.entries({ nodes, heads, topM })) {
+    if (Number.isInteger(value) && value >= 1) continue;
+    throw new RangeError(`${name} is ${value}; it must be a whole number from 1.`);
+  }
+}
