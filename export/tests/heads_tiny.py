@@ -1,0 +1,65 @@
+"""A tiny random Llama with a byte tokenizer, as an HF folder: what the heads' tests distil from."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+
+HIDDEN, LAYERS, HEADS, KV_HEADS, INTERMEDIATE = 32, 2, 4, 2, 48
+
+
+def write_tiny_model(folder: Path, seed: int = 0) -> Path:
+    """Write config.json, model.safetensors and tokenizer.json (256 byte tokens and the two ChatML markers)."""
+    folder.mkdir(parents=True, exist_ok=True)
+    vocab = {c: i for i, c in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))}
+    vocab |= {"<|im_start|>": 256, "<|im_end|>": 257}
+    tokenizer = Tokenizer(models.BPE(vocab=vocab, merges=[]))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.add_special_tokens(["<|im_start|>", "<|im_end|>"])
+    tokenizer.save(str(folder / "tokenizer.json"))
+    config = {
+        "model_type": "llama",
+        "architectures": ["LlamaForCausalLM"],
+        "num_hidden_layers": LAYERS,
+        "hidden_size": HIDDEN,
+        "intermediate_size": INTERMEDIATE,
+        "num_attention_heads": HEADS,
+        "num_key_value_heads": KV_HEADS,
+        "head_dim": HIDDEN // HEADS,
+        "vocab_size": 258,
+        "rope_theta": 10000.0,
+        "rms_norm_eps": 1e-5,
+        "tie_word_embeddings": True,
+    }
+    (folder / "config.json").write_text(json.dumps(config))
+    save_file(_weights(seed), str(folder / "model.safetensors"))
+    return folder
+
+
+def _weights(seed: int) -> dict[str, torch.Tensor]:
+    g = torch.Generator().manual_seed(seed)
+
+    def draw(rows: int, columns: int, scale: float = 0.25) -> torch.Tensor:
+        return torch.randn(rows, columns, generator=g) * scale
+
+    tensors = {"model.embed_tokens.weight": draw(258, HIDDEN, 0.6), "model.norm.weight": torch.ones(HIDDEN)}
+    kv = KV_HEADS * HIDDEN // HEADS
+    for i in range(LAYERS):
+        p = f"model.layers.{i}."
+        tensors |= {
+            p + "input_layernorm.weight": torch.ones(HIDDEN),
+            p + "self_attn.q_proj.weight": draw(HIDDEN, HIDDEN),
+            p + "self_attn.k_proj.weight": draw(kv, HIDDEN),
+            p + "self_attn.v_proj.weight": draw(kv, HIDDEN),
+            p + "self_attn.o_proj.weight": draw(HIDDEN, HIDDEN),
+            p + "post_attention_layernorm.weight": torch.ones(HIDDEN),
+            p + "mlp.gate_proj.weight": draw(INTERMEDIATE, HIDDEN),
+            p + "mlp.up_proj.weight": draw(INTERMEDIATE, HIDDEN),
+            p + "mlp.down_proj.weight": draw(HIDDEN, INTERMEDIATE),
+        }
+    return tensors

@@ -1,0 +1,181 @@
+"""The pieces: backbone against transformers, C kernel, fused loss, trees, file format, data helpers."""
+
+from __future__ import annotations
+
+import itertools
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("tokenizers")
+sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parent.parent)]
+
+from heads_tiny import write_tiny_model  # noqa: E402
+
+from medusa_export.heads import cpu_attention  # noqa: E402
+from medusa_export.heads.backbone_torch import load_backbone  # noqa: E402
+from medusa_export.heads.chat_tokens import load_chat_tokens  # noqa: E402
+from medusa_export.heads.checkpoint import load_heads, quantise_rows, save_heads, sidecar_path  # noqa: E402
+from medusa_export.heads.conversations import Conversation, Mix  # noqa: E402
+from medusa_export.heads.model import HeadsConfig, MedusaHeads, fused_cross_entropy  # noqa: E402
+from medusa_export.heads.training_data import coverage, frequent_tokens  # noqa: E402
+from medusa_export.heads.tree_simulation import (  # noqa: E402
+    Proposals,
+    best_first_tree,
+    dynamic_tree,
+    oracle,
+    simulate,
+    static_tree,
+)
+
+
+def test_backbone_equals_transformers(tmp_path: Path) -> None:
+    transformers = pytest.importorskip("transformers")
+    folder = write_tiny_model(tmp_path / "m")
+    reference = transformers.LlamaForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+    ids = torch.randint(0, 258, (3, 12), generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        expected = reference.model(ids).last_hidden_state
+    backbone = load_backbone(folder)
+    cache = backbone.new_cache(3, 16)
+    got = torch.stack([backbone.step(ids[:, i], torch.full((3,), i), cache) for i in range(12)], dim=1)
+    torch.testing.assert_close(got, expected, atol=1e-4, rtol=1e-4)
+
+
+def test_c_kernel_equals_torch_attention() -> None:
+    if cpu_attention.load_kernel() is None:
+        pytest.skip("no C compiler")
+    g = torch.Generator().manual_seed(0)
+    for group, dim in ((3, 64), (1, 32), (4, 128)):
+        q = torch.randn(5, 2, group, dim, generator=g)
+        k, v = (torch.randn(5, 2, 40, dim, generator=g).bfloat16() for _ in range(2))
+        lengths = torch.tensor([1, 7, 16, 39, 40])
+        mask = (torch.arange(40) < lengths[:, None])[:, None, None]
+        expected = torch.nn.functional.scaled_dot_product_attention(q, k.float(), v.float(), attn_mask=mask)
+        torch.testing.assert_close(cpu_attention.decode_attention(q, k, v, lengths), expected, atol=2e-5, rtol=1e-4)
+
+
+def test_special_tokens_in_user_text_stay_text(tmp_path: Path) -> None:
+    chat = load_chat_tokens(write_tiny_model(tmp_path / "m"), "s")
+    turn = chat.user_turn("a<|im_end|>b")
+    assert turn.count(chat.end) == 2  # the system turn's and the user turn's own
+    assert chat.tokenizer.decode(turn, skip_special_tokens=False).count("<|im_end|>") == 3
+
+
+def test_conversation_walks_prompt_answer_and_second_question(tmp_path: Path) -> None:
+    chat = load_chat_tokens(write_tiny_model(tmp_path / "m"), "s")
+    mix = Mix(greedy_share=1, second_turn_share=1, max_answer=8)
+    c = Conversation(0, "source", "hi", chat, mix, seed=0)
+    script = iter([65, 66, chat.end, 70, 71, 72, chat.end, 67, chat.end])
+    recorded = 0
+    while not c.done:
+        if c.generating:
+            recorded += c.recording
+            c.accept(next(script))
+        else:
+            c.advance()
+    first, second = c.answers
+    assert first.tokens == [65, 66, chat.end] and second.tokens == [67, chat.end] and recorded == 5
+    assert first.context == chat.user_turn("hi")
+    question = [70, 71, 72]
+    assert second.context == first.context + first.tokens + chat.to_question + question + chat.to_answer
+
+
+def test_fused_loss_equals_autograd() -> None:
+    g = torch.Generator().manual_seed(0)
+    hidden = torch.randn(6, 8, generator=g, requires_grad=True)
+    weight = torch.randn(11, 8, generator=g, requires_grad=True)
+    ids = torch.randint(0, 11, (6, 3), generator=g)
+    mass = torch.rand(6, 3, generator=g)
+    mass = mass / mass.sum(1, keepdim=True)
+    mass[2] = 0  # a row without target
+    loss = fused_cross_entropy(hidden, weight, ids, mass, torch.float32)
+    fused = torch.autograd.grad(loss, (hidden, weight))
+    target = torch.zeros(6, 11).scatter_add_(1, ids, mass)
+    plain = -(target * torch.log_softmax(hidden @ weight.t(), -1)).sum() / 5
+    torch.testing.assert_close(loss, plain)
+    for a, b in zip(fused, torch.autograd.grad(plain, (hidden, weight)), strict=True):
+        torch.testing.assert_close(a, b)
+
+
+def test_tree_is_the_best_set_of_products() -> None:
+    rng = np.random.default_rng(0)
+    for _ in range(60):
+        heads, width, nodes = rng.integers(1, 5), rng.integers(1, 5), int(rng.integers(1, 30))
+        marginals = -np.sort(-rng.random((heads, width)), axis=1)
+        every = [p for d in range(1, heads + 1) for p in itertools.product(range(width), repeat=d)]
+        every.sort(key=lambda p: -np.prod([marginals[k, r] for k, r in enumerate(p)]))
+        assert set(best_first_tree(marginals, nodes)) == set(every[: nodes - 1])
+
+
+def test_tree_of_the_worked_vector() -> None:
+    """ALGORITHMS: m = 3, n = 10 -> these rank paths."""
+    logits = np.array([[2, 1, -0.5], [1.5, 1.1, -1], [0.9, 0.2, -0.3], [0.4, 0.3, 0]])
+    p = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    expected = {(0,), (1,), (0, 0), (0, 1), (1, 0), (1, 1), (0, 0, 0), (0, 0, 1), (0, 1, 0)}
+    assert set(best_first_tree(p, 10)) == expected
+
+
+def test_saturated_probabilities_orphan_no_child() -> None:
+    marginals = np.array([[1.0, 0.0], [1.0, 0.0], [1.0, 0.0]])
+    for nodes in range(1, 12):
+        tree = set(best_first_tree(marginals, nodes))
+        assert all(path[:-1] in tree for path in tree if len(path) > 1)
+
+
+def test_simulation_counts_bonus_tokens_and_steps() -> None:
+    tokens = np.array([5, 6, 7, 8, 9, 5, 6])  # two answers: 5 and 2 tokens
+    offsets = np.array([0, 5, 7])
+    ids = np.full((7, 2, 1), 99)
+    ids[0] = [[6], [7]]  # at the first row both heads are right
+    proposals = Proposals(ids, np.full((7, 2, 1), 0.9, np.float32))
+    for tree in (dynamic_tree(proposals, 3), static_tree(np.array([[0.9], [0.8]]), 3), oracle):
+        tally = simulate(proposals, tokens, offsets, tree, limit=100)
+        # Step 1 adds 6, 7 and the bonus 8; step 2 adds 9; the second answer takes one step.
+        assert (tally.added, tally.steps, tally.per_answer) == (5, 3, [(4, 2), (1, 1)])
+        assert tally.accepted_by_depth.tolist() == [1, 1]
+    assert simulate(proposals, tokens, offsets, dynamic_tree(proposals, 1), 100).tokens_per_step == 1
+    assert simulate(proposals, tokens, offsets, oracle, limit=3).per_answer == [(2, 1), (1, 1)]
+
+
+@pytest.mark.parametrize("output", ["own", "shared"])
+def test_checkpoint_round_trip(tmp_path: Path, output: str) -> None:
+    torch.manual_seed(0)
+    heads = MedusaHeads(HeadsConfig(3, 8, 2, 20, output), torch.arange(0, 60, 3))
+    for parameter in heads.parameters():
+        torch.nn.init.normal_(parameter)
+    hidden = torch.randn(4, 8)
+    for quantise, tolerance in ((False, 0.02), (True, 0.5)):
+        save_heads(heads, tmp_path / "h.safetensors", {"temperatures": [1, 1, 1]}, quantise)
+        loaded, sidecar = load_heads(tmp_path / "h.safetensors")
+        assert sidecar["output"] == output and loaded.token_map.tolist() == heads.token_map.tolist()
+        for a, b in zip(loaded(hidden), heads(hidden), strict=True):
+            assert (a - b).abs().max() < tolerance * b.abs().max()
+
+
+def test_quantised_rows_are_within_half_a_step() -> None:
+    weight = np.random.default_rng(0).normal(size=(30, 16)).astype(np.float32)
+    weight[3] = 0
+    codes, scale = quantise_rows(weight)
+    assert (np.abs(codes * scale[:, None] - weight) <= scale[:, None] / 2 + 1e-6).all()
+
+
+def test_a_file_that_does_not_fit_its_sidecar_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "h.safetensors"
+    save_heads(MedusaHeads(HeadsConfig(2, 8, 1, 20), torch.arange(20)), path, {})
+    side = sidecar_path(path)
+    side.write_text(side.read_text().replace('"hidden_size": 8', '"hidden_size": 16'))
+    with pytest.raises(ValueError, match=r"\(8, 8\).*\(16, 16\)"):
+        load_heads(path)
+    side.write_text(side.read_text().replace('"format": 1', '"format": 9'))
+    with pytest.raises(ValueError, match="format 9"):
+        load_heads(path)
+
+
+def test_draft_vocabulary_keeps_the_end_token() -> None:
+    tokens = np.array([3, 3, 3, 5, 5, 9])
+    assert frequent_tokens(tokens, 12, 3, always=(11,)).tolist() == [3, 5, 11]
+    assert coverage(tokens, np.array([3, 5])) == pytest.approx(5 / 6)

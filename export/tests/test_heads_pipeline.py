@@ -1,0 +1,134 @@
+"""distil -> train -> checkpoint -> evaluate on a tiny random backbone, and what must survive an interruption."""
+
+from __future__ import annotations
+
+import csv
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("tokenizers")
+sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parent.parent)]
+
+from heads_tiny import write_tiny_model  # noqa: E402
+
+import distil  # noqa: E402
+import evaluate_heads  # noqa: E402
+import train_heads  # noqa: E402
+from medusa_export.heads.checkpoint import load_heads  # noqa: E402
+from medusa_export.heads.shards import finished_conversations, load_rollouts  # noqa: E402
+
+
+@pytest.fixture(scope="module")
+def distilled(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """(model folder, shard folder)."""
+    root = tmp_path_factory.mktemp("heads")
+    model, data = write_tiny_model(root / "model"), root / "data"
+    prompts = root / "prompts.jsonl"
+    rows = [{"source": "abc"[i % 3], "prompt": f"Say {i}."} for i in range(150)]
+    prompts.write_text("".join(json.dumps(r) + "\n" for r in rows))
+    distil.distil(distil_arguments(model, data, prompts))
+    return model, data
+
+
+def distil_arguments(model: Path, data: Path, prompts: Path):
+    text = f"--backbone {model} --prompts {prompts} --out {data} --conversations 120 --slots 32 --shard 40"
+    return distil.parse_arguments(
+        [*text.split(), "--max-answer", "24", "--magpie", "0", "--dtype", "float32", "--system", "s"]
+    )
+
+
+def train_arguments(model: Path, data: Path, run: Path, steps: int, out: Path | None = None):
+    text = f"--data {data} --backbone {model} --run {run} --layers 1 --draft-vocab 128 --steps {steps} --batch 256"
+    more = ["--out", str(out)] if out else []
+    return train_heads.parse_arguments([*text.split(), "--dtype", "float32", "--lr", "3e-3", *more])
+
+
+def test_shards_are_aligned_and_a_rerun_adds_nothing(distilled: tuple[Path, Path]) -> None:
+    model, data = distilled
+    before = sorted(p.name for p in data.iterdir())
+    assert finished_conversations(data) == set(range(120))
+    distil.distil(distil_arguments(model, data, data.parent / "prompts.jsonl"))
+    assert sorted(p.name for p in data.iterdir()) == before
+    rollouts = load_rollouts(data, ("train", "validation", "calibration"))
+    greedy = np.repeat(rollouts.temperature == 0, np.diff(rollouts.offsets))
+    assert greedy.any() and not greedy.all()
+    # A greedy answer is the argmax of its own rows; top-8 are descending.
+    assert (rollouts.tokens[greedy] == rollouts.top_ids[greedy, 0]).all()
+    assert (np.diff(rollouts.top_logprobs.astype(np.float32), axis=1) <= 0).all()
+    assert np.isfinite(rollouts.hidden).all() and len(set(rollouts.contexts)) == len(rollouts.contexts)
+
+
+def test_splits_share_no_context(distilled: tuple[Path, Path]) -> None:
+    train = load_rollouts(distilled[1], ("train",))
+    held_out = load_rollouts(distilled[1], ("validation", "calibration"))
+    assert held_out.contexts and not set(train.contexts) & set(held_out.contexts)
+
+
+def test_losses_fall_and_the_checkpoint_returns(distilled: tuple[Path, Path], tmp_path: Path) -> None:
+    model, data = distilled
+    out = tmp_path / "medusa1.safetensors"
+    train_heads.train(train_arguments(model, data, tmp_path / "run", 120, out))
+    with (tmp_path / "run" / "losses.csv").open() as f:
+        rows = list(csv.DictReader(f))
+    for k in range(1, 5):
+        assert float(rows[-1][f"loss_{k}"]) < 0.7 * float(rows[0][f"loss_{k}"])
+    assert (tmp_path / "run" / "losses.png").stat().st_size > 1000
+    heads, sidecar = load_heads(out)
+    assert sidecar["format"] == 1 and len(sidecar["accuracies"]) == 4 and len(sidecar["accuracies"][0]) == 64
+    assert 257 in heads.token_map.tolist()  # the end token is always in the draft vocabulary
+    report = evaluate_heads.evaluate(
+        evaluate_heads.parse_arguments(
+            ["--heads", str(out), "--data", str(data), "--nodes", "1", "16", "--write", "held_out"]
+        )
+    )
+    assert report["trees"]["1"]["dynamic"]["tokens_per_step"] == 1
+    for kind in ("static", "dynamic"):
+        assert 1 < report["trees"]["16"][kind]["tokens_per_step"] <= report["oracle_top_m"]["tokens_per_step"]
+    assert load_heads(out)[1]["evaluation"]["held_out"]["top1"] == report["top1"]
+
+
+def test_a_resumed_run_equals_an_unbroken_one(distilled: tuple[Path, Path], tmp_path: Path, monkeypatch) -> None:
+    model, data = distilled
+    whole, broken = tmp_path / "whole.safetensors", tmp_path / "broken.safetensors"
+    train_heads.train(train_arguments(model, data, tmp_path / "whole", 30, whole))
+
+    class Stopped(Exception):
+        pass
+
+    from medusa_export.heads.trainer import Trainer
+
+    step = Trainer._train_step
+
+    def stop_at_15(self: Trainer):
+        if self.step == 15:
+            self.save_state()
+            raise Stopped
+        return step(self)
+
+    monkeypatch.setattr(Trainer, "_train_step", stop_at_15)
+    with pytest.raises(Stopped):
+        train_heads.train(train_arguments(model, data, tmp_path / "broken", 30, broken))
+    monkeypatch.setattr(Trainer, "_train_step", step)
+    train_heads.train(train_arguments(model, data, tmp_path / "broken", 30, broken))
+    for a, b in zip(load_heads(whole)[0].parameters(), load_heads(broken)[0].parameters(), strict=True):
+        torch.testing.assert_close(a, b)
+
+
+def test_questions_are_answered_once_and_greedily(distilled: tuple[Path, Path], tmp_path: Path) -> None:
+    model, data = distilled
+    out = tmp_path / "h.safetensors"
+    train_heads.train(train_arguments(model, data, tmp_path / "run", 10, out))
+    questions = tmp_path / "q.jsonl"
+    rows = [{"question_id": 5 + i, "category": "c", "turns": [f"Ask {i}?"]} for i in range(3)]
+    questions.write_text("".join(json.dumps(r) + "\n" for r in rows))
+    text = f"--heads {out} --questions {questions} --backbone {model} --cache {tmp_path / 'cache'} --max-new-tokens 12"
+    first = evaluate_heads.evaluate(evaluate_heads.parse_arguments(text.split()))
+    stamp = (tmp_path / "cache" / "shard-questions.safetensors").stat().st_mtime_ns
+    second = evaluate_heads.evaluate(evaluate_heads.parse_arguments(text.split()))
+    assert first == second and first["answers"] == 3 and first["tokens"] == 36
+    assert (tmp_path / "cache" / "shard-questions.safetensors").stat().st_mtime_ns == stamp
