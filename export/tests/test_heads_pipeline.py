@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import importlib.util
 import json
 import sys
 from pathlib import Path
@@ -77,7 +78,8 @@ def test_losses_fall_and_the_checkpoint_returns(distilled: tuple[Path, Path], tm
         rows = list(csv.DictReader(f))
     for k in range(1, 5):
         assert float(rows[-1][f"loss_{k}"]) < 0.7 * float(rows[0][f"loss_{k}"])
-    assert (tmp_path / "run" / "losses.png").stat().st_size > 1000
+    if importlib.util.find_spec("matplotlib"):
+        assert (tmp_path / "run" / "losses.png").stat().st_size > 1000
     heads, sidecar = load_heads(out)
     assert sidecar["format"] == 1 and len(sidecar["accuracies"]) == 4 and len(sidecar["accuracies"][0]) == 64
     assert 257 in heads.token_map.tolist()  # the end token is always in the draft vocabulary

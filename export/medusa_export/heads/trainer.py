@@ -161,8 +161,11 @@ def first_rows(rollouts: Rollouts, rows: int) -> Rollouts:
 
 def plot_losses(table: Path, image: Path) -> None:
     """losses.csv -> PNG: training loss and held-out top-1 per head over positions."""
-    import matplotlib
-
+    try:
+        import matplotlib
+    except ImportError:
+        print(f"matplotlib is not installed: {image} was not drawn, {table} holds the numbers", flush=True)
+        return
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
