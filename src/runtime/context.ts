@@ -1,0 +1,60 @@
+import { ContextError, RuntimeFailure } from '../errors.js';
+import type { CandidateTree } from '../decoding/types.js';
+
+/** What every implementation of `DraftingModel` refuses, and in which words. */
+
+export function checkPrompt(count: number, cachedLength: number, contextLength: number): void {
+  if (count === 0) throw new ContextError('There is nothing to read: the prompt has no tokens.');
+  if (cachedLength + count > contextLength) {
+    const cached = cachedLength > 0 ? ` after ${cachedLength} cached ones` : '';
+    throw new ContextError(
+      `The prompt has ${count} tokens${cached}, but the context holds ${contextLength}. Shorten it to ${contextLength - cachedLength} tokens or fewer.`,
+    );
+  }
+}
+
+export function checkTree(tree: CandidateTree, cachedLength: number, contextLength: number): void {
+  let deepest = 0;
+  for (let row = 0; row < tree.size; row++) deepest = Math.max(deepest, tree.depths[row]);
+  if (cachedLength + deepest >= contextLength) {
+    throw new ContextError(
+      `A tree of depth ${deepest} after ${cachedLength} tokens does not fit the context of ${contextLength}.`,
+    );
+  }
+}
+
+export function checkTruncation(length: number, cachedLength: number): void {
+  if (!Number.isInteger(length) || length < 0 || length > cachedLength) {
+    throw new RangeError(`Cannot truncate the cache to ${length}: it holds ${cachedLength} positions.`);
+  }
+}
+
+export function checkRows(rows: readonly number[], verified: number): void {
+  if (rows.length === 0) throw new RangeError('keep needs at least one row, the root.');
+  for (const row of rows) {
+    if (!Number.isInteger(row) || row < 0 || row >= verified) {
+      throw new RangeError(`Row ${row} is not among the ${verified} rows verified last.`);
+    }
+  }
+}
+
+export function checkTopM(topM: number, maxTopM: number): void {
+  if (!Number.isInteger(topM) || topM < 1 || topM > maxTopM) {
+    throw new RangeError(`The heads give 1 to ${maxTopM} candidates, not ${topM}.`);
+  }
+}
+
+/** Refuses a call while another is under way: both would write the same buffers. */
+export class Turn {
+  private taken = false;
+
+  async take<T>(work: () => Promise<T>): Promise<T> {
+    if (this.taken) throw new RuntimeFailure('Two calls to one model overlap. Wait for the first to end.');
+    this.taken = true;
+    try {
+      return await work();
+    } finally {
+      this.taken = false;
+    }
+  }
+}

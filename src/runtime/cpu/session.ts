@@ -1,0 +1,76 @@
+import { existsSync } from 'node:fs';
+import { InferenceSession, type Tensor } from 'onnxruntime-node';
+import { ModelError, RuntimeFailure } from '../../errors.js';
+import { type GraphInterface, requireInterface } from '../graphInterface.js';
+import { messageOf, summary, unloadable } from '../messages.js';
+
+export type Feeds = Record<string, Tensor>;
+
+export interface SessionSettings {
+  /** Threads inside an operator; 0 lets ONNX Runtime choose. */
+  readonly threads: number;
+  /** Whether idle threads wait in a busy loop (lower latency) or sleep. */
+  readonly spinning: boolean;
+}
+
+/**
+ * One graph on the CPU through onnxruntime-node, with errors that name the file and the shapes.
+ */
+export class CpuSession {
+  private constructor(
+    private readonly session: InferenceSession,
+    readonly path: string,
+  ) {}
+
+  /**
+   * Loads a graph and checks that it has the given inputs and outputs.
+   *
+   * @throws ModelError when the file is missing, damaged, or another graph than expected
+   */
+  static async open(path: string, settings: SessionSettings, expected: GraphInterface): Promise<CpuSession> {
+    if (!existsSync(path)) throw new ModelError(`${path} does not exist. Run \`medusa-plus prepare\` again.`);
+    let session: InferenceSession;
+    try {
+      session = await InferenceSession.create(path, {
+        executionProviders: ['cpu'],
+        executionMode: 'sequential',
+        graphOptimizationLevel: 'all',
+        interOpNumThreads: 1,
+        intraOpNumThreads: settings.threads,
+        logSeverityLevel: 3,
+        extra: { session: { intra_op: { allow_spinning: settings.spinning ? '1' : '0' } } },
+      });
+    } catch (cause) {
+      throw new ModelError(unloadable(path, cause), undefined, { cause });
+    }
+    try {
+      requireInterface(path, session, expected);
+    } catch (error) {
+      await session.release();
+      throw error;
+    }
+    return new CpuSession(session, path);
+  }
+
+  /** @throws RuntimeFailure naming the graph and the types and shapes it was given, never the data */
+  async run(feeds: Feeds, fetches: readonly string[]): Promise<InferenceSession.ReturnType> {
+    try {
+      return await this.session.run(feeds, fetches);
+    } catch (cause) {
+      const inputs = Object.entries(feeds).map(
+        ([name, { type, dims }]) => `${name} ${type}[${dims.join(', ')}]`,
+      );
+      throw new RuntimeFailure(
+        `${this.path} failed: ${messageOf(cause)}\nInputs: ${summary(inputs)}`,
+        undefined,
+        {
+          cause,
+        },
+      );
+    }
+  }
+
+  async release(): Promise<void> {
+    await this.session.release();
+  }
+}

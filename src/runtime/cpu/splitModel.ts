@@ -1,0 +1,248 @@
+import { Tensor } from 'onnxruntime-node';
+import { RuntimeFailure } from '../../errors.js';
+import type {
+  CandidateTree,
+  DraftingModel,
+  HeadProposals,
+  VerifiedRows,
+  VerifyOptions,
+} from '../../decoding/types.js';
+import {
+  type BiasLayout,
+  fillCausalBias,
+  fillTreeBias,
+  splitLayout,
+  writeInt64,
+} from '../../decoding/treeMask.js';
+import { checkPrompt, checkRows, checkTopM, checkTree, checkTruncation, Turn } from '../context.js';
+import { backboneInterface, HEADS_INTERFACE } from '../graphInterface.js';
+import { toInt32 } from '../int64.js';
+import type { OpenOptions } from '../spec.js';
+import { CpuSession, type Feeds } from './session.js';
+import { SplitCache } from './splitCache.js';
+
+/** Prompt rows of one run: longer ones save nothing, and their scores would need much more memory. */
+const PREFILL_ROWS = 256;
+/** Row buffers of runs up to this size are kept for the next run of the same size. */
+const REMEMBERED_ROWS = 128;
+
+const YES = new Tensor('bool', [true], []);
+const NO = new Tensor('bool', [false], []);
+
+/**
+ * The CPU model: onnxruntime-node on graphs of the split layout. The past is read in place, a run returns the keys
+ * and values of its own rows, and keeping rows is a copy of those into the cache.
+ */
+export class SplitModel implements DraftingModel {
+  readonly vocabSize: number;
+  readonly contextLength: number;
+  readonly headCount: number;
+  readonly maxTopM: number;
+  private readonly prefillRows: number;
+  private readonly turn = new Turn();
+  private readonly feeds: Feeds = {};
+  private readonly cache: SplitCache;
+  private readonly rowInputs = new Map<number, RowInputs>();
+  /** [rows, C + rows] of the present run; grown when a run needs more. */
+  private bias = new Float32Array(0);
+  /** What the last verification left for `keep`. */
+  private verified?: { readonly rows: number; readonly newKv: Float32Array; readonly hidden: Tensor };
+  /** The hidden states and the row in them that `propose` reads. */
+  private last?: { readonly hidden: Tensor; readonly row: number };
+
+  private constructor(
+    private readonly backbone: CpuSession,
+    private readonly heads: CpuSession | undefined,
+    { shape, heads: headsFile, contextLength, prefillRows }: OpenOptions,
+  ) {
+    this.vocabSize = shape.vocabSize;
+    this.contextLength = Math.min(contextLength ?? shape.contextLength, shape.contextLength);
+    this.headCount = headsFile?.count ?? 0;
+    this.maxTopM = headsFile?.maxTopM ?? 0;
+    this.prefillRows = prefillRows ?? PREFILL_ROWS;
+    this.cache = new SplitCache(shape, this.feeds);
+  }
+
+  /** @throws ModelError when a graph is missing, damaged or of another kind */
+  static async open(options: OpenOptions): Promise<SplitModel> {
+    const { backbone: file, heads: headsFile, shape, threads } = options;
+    const backbone = await CpuSession.open(
+      file.path,
+      { threads, spinning: true },
+      backboneInterface('split', shape),
+    );
+    try {
+      // Two pools that both spin take each other's cores; the heads are small enough for one thread.
+      const heads =
+        headsFile &&
+        (await CpuSession.open(headsFile.path, { threads: 1, spinning: false }, HEADS_INTERFACE));
+      return new SplitModel(backbone, heads, options);
+    } catch (error) {
+      await backbone.release();
+      throw error;
+    }
+  }
+
+  get cachedLength(): number {
+    return this.cache.length;
+  }
+
+  truncate(length: number): void {
+    checkTruncation(length, this.cache.length);
+    this.cache.truncate(length);
+    this.verified = undefined;
+    this.last = undefined;
+  }
+
+  async prefill(ids: ArrayLike<number>, options: VerifyOptions): Promise<VerifiedRows> {
+    checkPrompt(ids.length, this.cache.length, this.contextLength);
+    const prompt = Int32Array.from(ids);
+    return this.turn.take(async () => {
+      for (let start = 0; ; start += this.prefillRows) {
+        const rows = Math.min(this.prefillRows, prompt.length - start);
+        const last = start + rows === prompt.length;
+        const outputs = await this.runPrompt(prompt.subarray(start, start + rows), last && options.logits);
+        this.cache.append(floats(outputs.new_kv), rows, [...Array(rows).keys()]);
+        if (!last) continue;
+        this.verified = undefined;
+        this.last = { hidden: outputs.hidden, row: 0 };
+        return this.results(outputs, 1, options);
+      }
+    });
+  }
+
+  async verify(tree: CandidateTree, options: VerifyOptions): Promise<VerifiedRows> {
+    checkTree(tree, this.cache.length, this.contextLength);
+    return this.turn.take(async () => {
+      const { size } = tree;
+      const inputs = this.inputsFor(size);
+      writeInt64(inputs.ids, tree.tokens, size);
+      writeInt64(inputs.positions, tree.depths, size, this.cache.length);
+      const bias = this.biasFor(size);
+      fillTreeBias(bias, tree.parents, size, this.biasLayout(size));
+      const outputs = await this.run(inputs, bias, inputs.allRows, options.logits);
+      this.verified = { rows: size, newKv: floats(outputs.new_kv), hidden: outputs.hidden };
+      this.last = undefined;
+      return this.results(outputs, size, options);
+    });
+  }
+
+  // eslint-disable-next-line @typescript-eslint/require-await -- the seam is asynchronous, this copy is not
+  async keep(rows: readonly number[]): Promise<void> {
+    if (!this.verified) throw new RuntimeFailure('keep must follow verify.');
+    const { rows: verified, newKv, hidden } = this.verified;
+    checkRows(rows, verified);
+    this.cache.append(newKv, verified, rows);
+    this.last = { hidden, row: rows[rows.length - 1] };
+    this.verified = undefined;
+  }
+
+  async propose(topM: number): Promise<HeadProposals> {
+    const { heads, last } = this;
+    if (!heads) throw new RuntimeFailure('This model was opened without heads.');
+    if (!last) throw new RuntimeFailure('propose must follow prefill or keep.');
+    checkTopM(topM, this.maxTopM);
+    return this.turn.take(async () => {
+      const outputs = await heads.run(
+        { hidden: last.hidden, row: int64Scalar(last.row), top_m: int64Scalar(topM) },
+        HEADS_INTERFACE.outputs,
+      );
+      return {
+        heads: this.headCount,
+        topM,
+        ids: toInt32(outputs.top_ids.data as BigInt64Array),
+        probabilities: floats(outputs.top_probs),
+      };
+    });
+  }
+
+  async dispose(): Promise<void> {
+    await this.heads?.release();
+    await this.backbone.release();
+  }
+
+  private runPrompt(ids: Int32Array, logits: boolean): ReturnType<CpuSession['run']> {
+    const rows = ids.length;
+    const inputs = this.inputsFor(rows);
+    writeInt64(inputs.ids, ids, rows);
+    writeInt64(inputs.positions, inputs.counting, rows, this.cache.length);
+    const bias = this.biasFor(rows);
+    fillCausalBias(bias, rows, this.biasLayout(rows));
+    return this.run(inputs, bias, int64Scalar(rows - 1), logits);
+  }
+
+  private run(
+    inputs: RowInputs,
+    bias: Float32Array,
+    outputRows: Tensor,
+    logits: boolean,
+  ): ReturnType<CpuSession['run']> {
+    const { feeds } = this;
+    feeds.input_ids = inputs.idsTensor;
+    feeds.position_ids = inputs.positionsTensor;
+    feeds.attention_bias = new Tensor('float32', bias, [inputs.rows, this.cache.capacity + inputs.rows]);
+    feeds.output_rows = outputRows;
+    feeds.want_logits = logits ? YES : NO;
+    return this.backbone.run(feeds, logits ? WITH_LOGITS : WITHOUT_LOGITS);
+  }
+
+  private results(
+    outputs: Awaited<ReturnType<CpuSession['run']>>,
+    rows: number,
+    { logits }: VerifyOptions,
+  ): VerifiedRows {
+    const nextTokens = toInt32(outputs.next_tokens.data as BigInt64Array);
+    return { rows, nextTokens, vocabSize: this.vocabSize, ...(logits && { logits: floats(outputs.logits) }) };
+  }
+
+  private biasLayout(rows: number): BiasLayout {
+    return splitLayout(this.cache.length, this.cache.capacity, rows);
+  }
+
+  private biasFor(rows: number): Float32Array {
+    const size = rows * (this.cache.capacity + rows);
+    if (this.bias.length < size) this.bias = new Float32Array(Math.max(size, 2 * this.bias.length));
+    return this.bias.subarray(0, size);
+  }
+
+  private inputsFor(rows: number): RowInputs {
+    let inputs = this.rowInputs.get(rows);
+    if (!inputs) {
+      inputs = new RowInputs(rows);
+      if (rows <= REMEMBERED_ROWS || rows === this.prefillRows) this.rowInputs.set(rows, inputs);
+    }
+    return inputs;
+  }
+}
+
+const WITH_LOGITS = ['next_tokens', 'logits', 'hidden', 'new_kv'];
+const WITHOUT_LOGITS = ['next_tokens', 'hidden', 'new_kv'];
+
+/** The inputs of a run of a given size that need no new buffers: [rows] int64 each. */
+class RowInputs {
+  readonly ids: BigInt64Array;
+  readonly positions: BigInt64Array;
+  readonly idsTensor: Tensor;
+  readonly positionsTensor: Tensor;
+  /** 0, 1, ..., rows - 1. */
+  readonly counting: Int32Array;
+  readonly allRows: Tensor;
+
+  constructor(readonly rows: number) {
+    this.ids = new BigInt64Array(rows);
+    this.positions = new BigInt64Array(rows);
+    this.idsTensor = new Tensor('int64', this.ids, [rows]);
+    this.positionsTensor = new Tensor('int64', this.positions, [rows]);
+    this.counting = Int32Array.from({ length: rows }, (_, row) => row);
+    this.allRows = new Tensor('int64', BigInt64Array.from(this.counting, BigInt), [rows]);
+  }
+}
+
+/** A tensor of shape [1]. */
+function int64Scalar(value: number): Tensor {
+  return new Tensor('int64', BigInt64Array.of(BigInt(value)), [1]);
+}
+
+function floats(value: unknown): Float32Array {
+  return (value as Tensor).data as Float32Array;
+}

@@ -1,0 +1,115 @@
+import { existsSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import { createRequire } from 'node:module';
+import type { CandidateTree, DraftingModel } from '../../src/decoding/types.js';
+import { openModel, type OpenOptions } from '../../src/runtime/index.js';
+import { CpuDevice } from '../../src/runtime/cuda/device.js';
+import { IoBoundModel } from '../../src/runtime/cuda/ioBoundModel.js';
+import { OrtApi } from '../../src/runtime/cuda/ortApi.js';
+
+/** The random model in test/fixtures/tiny, through both paths. */
+
+export const folder = join(import.meta.dirname, '../fixtures/tiny');
+export const file = (name: string): string => join(folder, name);
+
+export const shape = {
+  layers: 2,
+  hiddenSize: 64,
+  queryHeads: 4,
+  kvHeads: 2,
+  headDim: 16,
+  vocabSize: 512,
+  contextLength: 512,
+};
+
+export const splitOptions: OpenOptions = {
+  shape,
+  backbone: { path: file('backbone.fp32.onnx'), precision: 'fp32', layout: 'split' },
+  heads: { path: file('heads.tiny.fp32.onnx'), precision: 'fp32', count: 4, maxTopM: 64 },
+  provider: 'cpu',
+  threads: 1,
+};
+
+export const sharedOptions: OpenOptions = {
+  ...splitOptions,
+  backbone: { path: file('backbone.fp32.shared.onnx'), precision: 'fp32', layout: 'shared', capacity: 512 },
+  keep: { path: file('keep.fp32.onnx'), precision: 'fp32' },
+};
+
+export function openSplit(options: Partial<OpenOptions> = {}): Promise<DraftingModel> {
+  return openModel({ ...splitOptions, ...options });
+}
+
+/** The IoBinding path with main memory as its device. */
+export async function openShared(options: Partial<OpenOptions> = {}): Promise<IoBoundModel> {
+  const api = await OrtApi.load(shippedLibrary());
+  return IoBoundModel.open(api, new CpuDevice(api, 1), { ...sharedOptions, ...options });
+}
+
+/** The library inside onnxruntime-node. */
+export function shippedLibrary(): string {
+  const root = dirname(createRequire(import.meta.url).resolve('onnxruntime-node/package.json'));
+  const name = { linux: 'libonnxruntime.so.1', darwin: 'libonnxruntime.1.dylib', win32: 'onnxruntime.dll' }[
+    process.platform as 'linux'
+  ];
+  const path = join(root, 'bin/napi-v6', process.platform, process.arch, name);
+  if (!existsSync(path)) throw new Error(`${path} does not exist`);
+  return path;
+}
+
+/** A tree from tokens and parents. */
+export function tree(tokens: readonly number[], parents: readonly number[]): CandidateTree {
+  const depths: number[] = [];
+  parents.forEach((parent) => depths.push(parent < 0 ? 0 : depths[parent] + 1));
+  return {
+    size: tokens.length,
+    tokens: Int32Array.from(tokens),
+    parents: Int32Array.from(parents),
+    depths: Int32Array.from(depths),
+    ranks: new Int32Array(tokens.length).fill(-1, 0, 1),
+    probabilities: new Float32Array(tokens.length).fill(1),
+  };
+}
+
+/** Reproducible numbers below `limit`. */
+export function randomNumbers(seed: number): (limit: number) => number {
+  let state = seed;
+  return (limit) => {
+    state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
+    return Math.floor((state / 2 ** 32) * limit);
+  };
+}
+
+export function randomIds(count: number, seed: number): number[] {
+  const random = randomNumbers(seed);
+  return Array.from({ length: count }, () => random(shape.vocabSize));
+}
+
+/** A random tree: each node hangs below any earlier one. */
+export function randomTree(size: number, seed: number, maxDepth = Infinity): CandidateTree {
+  const random = randomNumbers(seed);
+  const parents = [-1];
+  const depths = [0];
+  while (parents.length < size) {
+    const parent = random(parents.length);
+    if (depths[parent] >= maxDepth) continue;
+    parents.push(parent);
+    depths.push(depths[parent] + 1);
+  }
+  return tree(randomIds(size, seed + 1), parents);
+}
+
+/** Rows from the root to `row`. */
+export function pathTo({ parents }: CandidateTree, row: number): number[] {
+  const rows: number[] = [];
+  for (let at = row; at >= 0; at = parents[at]) rows.unshift(at);
+  return rows;
+}
+
+/** Largest absolute difference. */
+export function distance(a: ArrayLike<number>, b: ArrayLike<number>): number {
+  if (a.length !== b.length) return Infinity;
+  let largest = 0;
+  for (let i = 0; i < a.length; i++) largest = Math.max(largest, Math.abs(a[i] - b[i]));
+  return largest;
+}
