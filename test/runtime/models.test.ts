@@ -1,0 +1,333 @@
+import { expect } from 'chai';
+import { copyFile, mkdtemp, readFile, rm, truncate, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { ContextError, ModelError, RuntimeFailure } from '../../src/errors.js';
+import type { DraftingModel, VerifiedRows } from '../../src/decoding/types.js';
+import type { OpenOptions } from '../../src/runtime/index.js';
+import { BIAS_BUCKET } from '../../src/runtime/cuda/bindingPlan.js';
+import { CAPACITY_STEP } from '../../src/runtime/cpu/splitCache.js';
+import {
+  distance,
+  file,
+  openShared,
+  openSplit,
+  pathTo,
+  randomIds,
+  randomTree,
+  shape,
+  splitOptions,
+  sharedOptions,
+  tree,
+} from './tiny.js';
+
+const paths = [
+  { name: 'split layout, onnxruntime-node', open: openSplit, options: splitOptions, boundary: CAPACITY_STEP },
+  {
+    name: 'shared layout, C API on CPU memory',
+    open: openShared,
+    options: sharedOptions,
+    boundary: BIAS_BUCKET,
+  },
+] as const;
+
+/** What a row of float32 logits may differ by when the shapes of the run differ. */
+const TOLERANCE = 1e-4;
+const logits = { logits: true };
+
+/** Row `row` of [rows, vocabSize] logits. */
+function row({ logits: all, vocabSize }: VerifiedRows, index: number): Float32Array {
+  return all!.subarray(index * vocabSize, (index + 1) * vocabSize);
+}
+
+async function rejection(promise: Promise<unknown>): Promise<Error> {
+  try {
+    await promise;
+  } catch (error) {
+    return error as Error;
+  }
+  throw new Error('nothing was thrown');
+}
+
+for (const { name, open, options, boundary } of paths) {
+  describe(`runtime: ${name}`, () => {
+    let model: DraftingModel;
+    let fresh: DraftingModel;
+
+    before(async () => {
+      model = await open();
+      fresh = await open();
+    });
+    after(async () => {
+      await model.dispose();
+      await fresh.dispose();
+    });
+    beforeEach(() => {
+      model.truncate(0);
+      fresh.truncate(0);
+    });
+
+    /** The last row's result after reading `ids` afresh. */
+    const causal = (ids: readonly number[]): Promise<VerifiedRows> => {
+      fresh.truncate(0);
+      return fresh.prefill(ids, logits);
+    };
+
+    it('says what it holds', () => {
+      expect(model.vocabSize).to.equal(512);
+      expect(model.contextLength).to.equal(512);
+      expect(model.headCount).to.equal(4);
+      expect(model.maxTopM).to.equal(64);
+      expect(model.cachedLength).to.equal(0);
+    });
+
+    it('gives each row of a tree what its path gives when read in order', async () => {
+      const prompt = randomIds(37, 1);
+      await model.prefill(prompt, { logits: false });
+      const nodes = randomTree(16, 2);
+      const result = await model.verify(nodes, logits);
+      expect(model.cachedLength).to.equal(prompt.length);
+      for (let index = 0; index < nodes.size; index++) {
+        const path = pathTo(nodes, index).map((at) => nodes.tokens[at]);
+        const alone = await causal([...prompt, ...path]);
+        expect(result.nextTokens[index]).to.equal(alone.nextTokens[0]);
+        expect(distance(row(result, index), row(alone, 0))).to.be.below(TOLERANCE);
+      }
+    });
+
+    it('gives next tokens that are the argmax of the logits, and no logits unasked', async () => {
+      await model.prefill(randomIds(5, 3), { logits: false });
+      const nodes = randomTree(6, 4);
+      const result = await model.verify(nodes, logits);
+      for (let index = 0; index < nodes.size; index++) {
+        const scores = row(result, index);
+        expect(result.nextTokens[index]).to.equal(scores.indexOf(Math.max(...scores)));
+      }
+      const silent = await model.verify(nodes, { logits: false });
+      expect(silent.logits).to.equal(undefined);
+      expect(silent.nextTokens).to.deep.equal(result.nextTokens);
+    });
+
+    it('goes on from kept rows as if they had been read in order', async () => {
+      const text = randomIds(20, 5);
+      await model.prefill(text, { logits: false });
+      for (let step = 0; step < 12; step++) {
+        const nodes = randomTree(1 + ((step * 7) % 20), 100 + step, 4);
+        await model.verify(nodes, { logits: false });
+        const kept = pathTo(nodes, nodes.size - 1);
+        await model.keep(kept);
+        text.push(...kept.map((at) => nodes.tokens[at]));
+        expect(model.cachedLength).to.equal(text.length);
+      }
+      const next = await model.verify(tree([7], [-1]), logits);
+      const alone = await causal([...text, 7]);
+      expect(distance(row(next, 0), row(alone, 0))).to.be.below(TOLERANCE);
+    });
+
+    it('keeps rows that lie apart, in place, and partly in place', async () => {
+      for (const kept of [[0], [0, 1, 2], [0, 3, 5], [0, 1, 4]]) {
+        const prompt = randomIds(9, 6);
+        model.truncate(0);
+        await model.prefill(prompt, { logits: false });
+        const nodes = tree([11, 12, 13, 14, 15, 16], [-1, 0, 1, 0, 1, 3]);
+        await model.verify(nodes, { logits: false });
+        await model.keep(kept);
+        const next = await model.verify(tree([99], [-1]), logits);
+        const alone = await causal([...prompt, ...kept.map((at) => nodes.tokens[at]), 99]);
+        expect(distance(row(next, 0), row(alone, 0))).to.be.below(TOLERANCE);
+      }
+    });
+
+    it('is right on both sides of a padding boundary', async () => {
+      for (const length of [boundary - 2, boundary - 1, boundary, boundary + 1]) {
+        const prompt = randomIds(length, 7);
+        model.truncate(0);
+        await model.prefill(prompt.slice(0, length - 1), { logits: false });
+        const nodes = tree([prompt[length - 1], 5, 6], [-1, 0, 0]);
+        const result = await model.verify(nodes, logits);
+        await model.keep([0, 2]);
+        const next = await model.verify(tree([8], [-1]), logits);
+        expect(distance(row(result, 0), row(await causal(prompt), 0))).to.be.below(TOLERANCE);
+        expect(distance(row(next, 0), row(await causal([...prompt, 6, 8]), 0))).to.be.below(TOLERANCE);
+      }
+    });
+
+    it('reads a prompt in pieces as in one', async () => {
+      const prompt = randomIds(150, 8);
+      const whole = await causal(prompt);
+      const pieces = await open({ prefillRows: 32 });
+      try {
+        const result = await pieces.prefill(prompt, logits);
+        expect(distance(row(result, 0), row(whole, 0))).to.be.below(TOLERANCE);
+        pieces.truncate(0);
+        await pieces.prefill(prompt.slice(0, 1), { logits: false });
+        await pieces.prefill(prompt.slice(1, 90), { logits: false });
+        const last = await pieces.prefill(prompt.slice(90), logits);
+        expect(distance(row(last, 0), row(whole, 0))).to.be.below(TOLERANCE);
+      } finally {
+        await pieces.dispose();
+      }
+    });
+
+    it('forgets on truncation: reading on equals a fresh start', async () => {
+      const long = randomIds(400, 9);
+      const other = randomIds(30, 10);
+      for (const length of [0, 1, 63, 64, 130, 399]) {
+        model.truncate(0);
+        await model.prefill(long, { logits: false });
+        model.truncate(length);
+        expect(model.cachedLength).to.equal(length);
+        const result = await model.prefill(other, logits);
+        expect(
+          distance(row(result, 0), row(await causal([...long.slice(0, length), ...other]), 0)),
+        ).to.be.below(TOLERANCE);
+      }
+    });
+
+    it('runs the heads on the row that chose the next root', async () => {
+      const prompt = randomIds(25, 11);
+      await model.prefill(prompt, { logits: false });
+      const nodes = randomTree(10, 12);
+      await model.verify(nodes, { logits: false });
+      const kept = pathTo(nodes, 9);
+      await model.keep(kept);
+      const drafted = await model.propose(7);
+      await causal([...prompt, ...kept.map((at) => nodes.tokens[at])]);
+      const alone = await fresh.propose(7);
+      expect(drafted.heads).to.equal(4);
+      expect(drafted.topM).to.equal(7);
+      expect(drafted.ids).to.deep.equal(alone.ids);
+      expect(distance(drafted.probabilities, alone.probabilities)).to.be.below(TOLERANCE);
+      for (let head = 0; head < 4; head++) {
+        const list = [...drafted.probabilities.subarray(head * 7, head * 7 + 7)];
+        expect(list).to.deep.equal([...list].sort((a, b) => b - a));
+      }
+    });
+
+    it('fills the context to its last position, and says when it is full', async () => {
+      await model.prefill(randomIds(shape.contextLength - 1, 13), { logits: false });
+      await model.verify(tree([1], [-1]), logits);
+      const deep = await rejection(model.verify(tree([1, 2], [-1, 0]), logits));
+      expect(deep).to.be.instanceOf(ContextError).with.property('message').that.includes('512');
+      await model.keep([0]).catch(() => undefined);
+      model.truncate(500);
+      const long = await rejection(model.prefill(randomIds(13, 1), logits));
+      expect(long).to.be.instanceOf(ContextError);
+      expect(long.message).to.include('13 tokens').and.include('12 tokens or fewer');
+      const empty = await rejection(model.prefill([], logits));
+      expect(empty).to.be.instanceOf(ContextError);
+    });
+
+    it('refuses calls out of order and arguments out of range', async () => {
+      expect(await rejection(model.keep([0]))).to.be.instanceOf(RuntimeFailure);
+      expect(await rejection(model.propose(1))).to.be.instanceOf(RuntimeFailure);
+      await model.prefill([1, 2, 3], { logits: false });
+      expect(() => model.truncate(4)).to.throw(RangeError, '3 positions');
+      expect(() => model.truncate(-1)).to.throw(RangeError);
+      expect(await rejection(model.propose(65))).to.be.instanceOf(RangeError);
+      expect(await rejection(model.propose(0))).to.be.instanceOf(RangeError);
+      await model.verify(tree([1, 2], [-1, 0]), { logits: false });
+      expect(await rejection(model.keep([0, 2]))).to.be.instanceOf(RangeError);
+      expect(await rejection(model.keep([]))).to.be.instanceOf(RangeError);
+      const overlapping = [model.verify(tree([1], [-1]), logits), model.verify(tree([1], [-1]), logits)];
+      const outcomes = await Promise.allSettled(overlapping);
+      expect(outcomes.map(({ status }) => status)).to.deep.equal(['fulfilled', 'rejected']);
+    });
+
+    it('works without heads', async () => {
+      const plain = await open({ heads: undefined });
+      try {
+        expect(plain.headCount).to.equal(0);
+        await plain.prefill([1, 2], { logits: false });
+        expect(await rejection(plain.propose(1))).to.be.instanceOf(RuntimeFailure);
+      } finally {
+        await plain.dispose();
+      }
+    });
+
+    describe('files', () => {
+      let folder: string;
+      const broken = (path: string): Partial<OpenOptions> => ({ backbone: { ...options.backbone, path } });
+
+      before(async () => {
+        folder = await mkdtemp(join(tmpdir(), 'medusa-runtime-'));
+      });
+      after(() => rm(folder, { recursive: true }));
+
+      const expectModelError = async (overrides: Partial<OpenOptions>, path: string): Promise<void> => {
+        const error = await rejection(open(overrides));
+        expect(error).to.be.instanceOf(ModelError);
+        expect(error.message).to.include(path);
+      };
+
+      it('names a missing file', () => expectModelError(broken('/nowhere/b.onnx'), '/nowhere/b.onnx'));
+
+      it('names a file that is no graph', async () => {
+        const path = join(folder, 'text.onnx');
+        await writeFile(path, 'not a graph');
+        await expectModelError(broken(path), path);
+      });
+
+      it('names a truncated graph', async () => {
+        const path = join(folder, 'half.onnx');
+        await writeFile(path, (await readFile(options.backbone.path)).subarray(0, 5000));
+        await expectModelError(broken(path), path);
+      });
+
+      it('names a graph whose weights are missing or cut short', async () => {
+        const path = join(folder, options.backbone.path.split('/').at(-1)!);
+        await copyFile(options.backbone.path, path);
+        await expectModelError(broken(path), path);
+        await copyFile(`${options.backbone.path}.data`, `${path}.data`);
+        await truncate(`${path}.data`, 100_000);
+        await expectModelError(broken(path), path);
+      });
+
+      it('names a graph of another kind', async () => {
+        const heads = file('heads.tiny.fp32.onnx');
+        await expectModelError(broken(heads), 'lacks input input_ids');
+        const wrong = { ...splitOptions.heads!, path: file('keep.fp32.onnx') };
+        await expectModelError({ heads: wrong }, wrong.path);
+      });
+
+      it('names the graph and the shapes when a run fails', async () => {
+        const other = { ...shape, kvHeads: 1 };
+        const wrong = await open({ shape: other }).catch((error: unknown) => error as Error);
+        const error = wrong instanceof Error ? wrong : await rejection(wrong.prefill([1], logits));
+        expect(error.message).to.include(options.backbone.path);
+        expect(error).to.be.instanceOf(RuntimeFailure);
+        if (!(wrong instanceof Error)) await wrong.dispose();
+      });
+    });
+  });
+}
+
+describe('runtime: both paths', () => {
+  it('agree row by row over a long text with trees of many sizes', async () => {
+    const split = await openSplit();
+    const shared = await openShared();
+    try {
+      const prompt = randomIds(200, 21);
+      const results = await Promise.all([split, shared].map((model) => model.prefill(prompt, logits)));
+      expect(results[0].nextTokens).to.deep.equal(results[1].nextTokens);
+      for (let step = 0; step < 40; step++) {
+        const nodes = randomTree(1 + ((step * 13) % 64), 300 + step, 6);
+        const kept = pathTo(nodes, (step * 5) % nodes.size);
+        const rows: VerifiedRows[] = [];
+        for (const model of [split, shared]) {
+          rows.push(await model.verify(nodes, logits));
+          await model.keep(kept);
+        }
+        expect(rows[0].nextTokens).to.deep.equal(rows[1].nextTokens);
+        expect(distance(rows[0].logits!, rows[1].logits!)).to.be.below(TOLERANCE);
+        const [a, b] = [await split.propose(5), await shared.propose(5)];
+        expect(a.ids).to.deep.equal(b.ids);
+        expect(distance(a.probabilities, b.probabilities)).to.be.below(TOLERANCE);
+      }
+      expect(split.cachedLength).to.equal(shared.cachedLength).and.to.be.above(250);
+    } finally {
+      await split.dispose();
+      await shared.dispose();
+    }
+  });
+});
