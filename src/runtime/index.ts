@@ -1,15 +1,17 @@
 import type { DraftingModel } from '../decoding/types.js';
-import { SplitModel } from './cpu/splitModel.js';
 import type { OpenOptions } from './spec.js';
 
+export { measureHeads, measureStepCost, type MeasureOptions } from './measure.js';
 export type * from './spec.js';
 
 /**
- * Opens a backbone and its heads.
+ * Opens a backbone and its heads. Each provider's libraries are loaded only when it is the one asked for: a GPU build
+ * of ONNX Runtime should not share the process with the one that onnxruntime-node brings.
  *
  * @throws ModelError when a graph is missing, damaged or does not fit
- * @throws RuntimeFailure when ONNX Runtime or a library it needs is missing or fails
+ * @throws RuntimeFailure when ONNX Runtime or a library it needs is missing, too old, or fails
  */
 export async function openModel(options: OpenOptions): Promise<DraftingModel> {
-  return SplitModel.open(options);
+  if (options.provider === 'cuda') return (await import('./cuda/open.js')).openOnCuda(options);
+  return (await import('./cpu/splitModel.js')).SplitModel.open(options);
 }

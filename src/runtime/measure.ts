@@ -1,0 +1,121 @@
+import type { CostPoint } from '../decoding/costCurve.js';
+import type { CandidateTree, DraftingModel } from '../decoding/types.js';
+
+export interface MeasureOptions {
+  /** Cached positions to measure at; the context may allow fewer. Default 256. */
+  readonly pastLength?: number;
+  /** Timed runs of each size, after one untimed. Default 7. */
+  readonly repeats?: number;
+}
+
+const GREEDY = { logits: false };
+const DEFAULT_PAST = 256;
+const DEFAULT_REPEATS = 7;
+
+/**
+ * T(n): the median time of verifying a random tree, for each number of nodes. The sizes take turns, so that a slow
+ * moment of the machine spreads over all of them. Leaves the cache as long as it was (`propose` needs a new prefill).
+ *
+ * @param sizes numbers of nodes, each >= 1; those the context has no room for are left out
+ * @returns milliseconds by size, in the order of `sizes`
+ */
+export async function measureStepCost(
+  model: DraftingModel,
+  sizes: readonly number[],
+  options: MeasureOptions = {},
+): Promise<CostPoint[]> {
+  return withPast(model, options, async () => {
+    const room = model.contextLength - model.cachedLength;
+    const trees = sizes.filter((nodes) => nodes <= room).map((nodes) => randomTree(nodes, model.vocabSize));
+    const times = await inTurns(
+      trees.map((tree) => () => model.verify(tree, GREEDY)),
+      options.repeats ?? DEFAULT_REPEATS,
+    );
+    return trees.map(({ size }, i) => ({ nodes: size, milliseconds: median(times[i]) }));
+  });
+}
+
+/**
+ * The median time of running the heads once, between verification runs as in decoding: alone they would find their
+ * weights in the processor's caches. Undefined without heads.
+ */
+export async function measureHeads(
+  model: DraftingModel,
+  topM: number,
+  options: MeasureOptions = {},
+): Promise<number | undefined> {
+  if (model.headCount === 0) return undefined;
+  return withPast(model, options, async () => {
+    const tree = randomTree(4, model.vocabSize);
+    const start = model.cachedLength;
+    const times: number[] = [];
+    for (let i = 0; i <= (options.repeats ?? DEFAULT_REPEATS); i++) {
+      await model.verify(tree, GREEDY);
+      await model.keep([0]);
+      const begin = performance.now();
+      await model.propose(topM);
+      if (i > 0) times.push(performance.now() - begin);
+      model.truncate(start);
+    }
+    return median(times);
+  });
+}
+
+/** Extends the cache with random tokens to the length wanted, works, and takes them away again. */
+async function withPast<T>(
+  model: DraftingModel,
+  options: MeasureOptions,
+  work: () => Promise<T>,
+): Promise<T> {
+  const original = model.cachedLength;
+  const wanted = Math.min(options.pastLength ?? DEFAULT_PAST, Math.floor(model.contextLength / 2));
+  const missing = Math.max(wanted - original, original === 0 ? 1 : 0);
+  if (missing > 0) await model.prefill(randomTokens(missing, model.vocabSize), GREEDY);
+  try {
+    return await work();
+  } finally {
+    model.truncate(original);
+  }
+}
+
+/** Runs all works once untimed, then `rounds` times in turn. Returns [works][rounds] milliseconds. */
+async function inTurns(works: readonly (() => Promise<unknown>)[], rounds: number): Promise<number[][]> {
+  const times = works.map((): number[] => []);
+  for (let round = -1; round < rounds; round++) {
+    for (const [i, work] of works.entries()) {
+      const begin = performance.now();
+      await work();
+      if (round >= 0) times[i].push(performance.now() - begin);
+    }
+  }
+  return times;
+}
+
+/** A tree of random tokens in which each node hangs below a random earlier one. */
+function randomTree(size: number, vocabSize: number): CandidateTree {
+  const parents = Int32Array.from({ length: size }, (_, row) => (row === 0 ? -1 : randomBelow(row)));
+  const depths = new Int32Array(size);
+  for (let row = 1; row < size; row++) depths[row] = depths[parents[row]] + 1;
+  return {
+    size,
+    tokens: randomTokens(size, vocabSize),
+    parents,
+    depths,
+    ranks: new Int32Array(size),
+    probabilities: new Float32Array(size).fill(1),
+  };
+}
+
+function randomTokens(count: number, vocabSize: number): Int32Array {
+  return Int32Array.from({ length: count }, () => randomBelow(vocabSize));
+}
+
+function randomBelow(limit: number): number {
+  return Math.floor(Math.random() * limit);
+}
+
+export function median(values: readonly number[]): number {
+  const sorted = [...values].sort((a, b) => a - b);
+  const middle = sorted.length >> 1;
+  return sorted.length % 2 === 1 ? sorted[middle] : (sorted[middle - 1] + sorted[middle]) / 2;
+}
