@@ -19,9 +19,9 @@ export interface DecodingOptions {
   /** `full`: softmax over the head's whole vocabulary. `top-m`: renormalised over the top m, as the reference does. */
   marginals?: MarginalsName;
   temperature?: number;
-  /** `greedy` at temperature 0, exact `sampling` above; `typical` and `nucleus` are lossy. */
+  /** `greedy` at temperature 0; above, exact `sampling`, or `nucleus` when `topP` is given. `typical` is lossy. */
   acceptance?: AcceptanceName;
-  /** For `nucleus`: mass of the candidates that are kept. */
+  /** For `nucleus`: the most probable tokens up to this mass are kept. */
   topP?: number;
   seed?: number;
   maxNewTokens?: number;
@@ -176,7 +176,8 @@ function resolveTopM(options: DecodingOptions, facts: HeadFacts): number {
 }
 
 function resolveAcceptance(options: DecodingOptions, temperature: number): AcceptanceName {
-  const fallback = temperature > 0 ? 'sampling' : 'greedy';
+  const above = options.topP === undefined ? 'sampling' : 'nucleus';
+  const fallback = temperature > 0 ? above : 'greedy';
   const acceptance = checkChoice('acceptance', options.acceptance ?? fallback, acceptanceNames);
   if (acceptance === 'greedy' && temperature > 0) {
     throw new UsageError(
@@ -186,6 +187,9 @@ function resolveAcceptance(options: DecodingOptions, temperature: number): Accep
   }
   if (acceptance !== 'greedy' && temperature === 0) {
     throw new UsageError(`Acceptance ${acceptance} needs a temperature above 0 (0.7, say).`);
+  }
+  if (options.topP !== undefined && acceptance !== 'nucleus') {
+    throw new UsageError(`topP (--top-p) belongs to acceptance nucleus; acceptance is ${acceptance}.`);
   }
   return acceptance;
 }

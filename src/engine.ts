@@ -1,5 +1,13 @@
-import type { DecodingOptions, ResolvedDecodingOptions } from './decodingOptions.js';
-import type { DecodeStatistics, DecodeStep } from './decoding/types.js';
+import { createAcceptance } from './decoding/acceptance.js';
+import { decode, type DecodeResult } from './decoding/decode.js';
+import type { DecodeStatistics, DecodeStep, DraftingModel } from './decoding/types.js';
+import { resolveDecodingOptions, type DecodingOptions, type ResolvedDecodingOptions } from './decodingOptions.js';
+import { ContextError, UsageError } from './errors.js';
+import { openEngineParts, type EngineParts } from './openEngine.js';
+import { PolicyMaker } from './policies.js';
+import type { Report } from './report.js';
+import { TextAssembler } from './tokenizer/textAssembler.js';
+import type { Tokenizer } from './tokenizer/tokenizer.js';
 
 export type ProviderName = 'cpu' | 'cuda' | 'auto';
 
@@ -23,8 +31,8 @@ export interface ModelOptions {
 export interface EngineOptions extends ModelOptions {
   /** Prepare the default model when it is missing (default true). */
   prepare?: boolean;
-  /** Told what takes long before the engine is ready. */
-  onStatus?: (message: string) => void;
+  /** Told what takes long before the engine is ready: preparing, measuring. */
+  report?: Report;
   signal?: AbortSignal;
 }
 
@@ -84,21 +92,170 @@ export interface EngineFacts {
   readonly contextLength: number;
 }
 
+
 /**
- * Text in, streamed text out. (Being built: the signatures below stand.)
- * One generation at a time; the KV cache of the last one is reused where the next prompt begins alike.
+ * Text in, streamed text out: tokenizer, model and decode loop put together.
+ *
+ * One generation at a time. The KV cache of the last one is reused as far as the next prompt begins alike.
  */
-export declare class MedusaEngine {
-  static open(options?: EngineOptions): Promise<MedusaEngine>;
+export class MedusaEngine {
   readonly facts: EngineFacts;
-  /** Yields text as it becomes final, then one `end` chunk. An abort is an end (`aborted`), not an exception. */
-  generate(
+  readonly tokenizer: Tokenizer;
+  private readonly model: DraftingModel;
+  private readonly policies: PolicyMaker;
+  /** The tokens behind the cached positions. */
+  private cachedTokens: readonly number[] = [];
+  private isBusy = false;
+
+  private constructor(private readonly parts: EngineParts) {
+    this.facts = parts.facts;
+    this.tokenizer = parts.tokenizer;
+    this.model = parts.model;
+    this.policies = new PolicyMaker(parts);
+  }
+
+  /**
+   * Opens a model: the default one (prepared first, if need be) unless another is named.
+   *
+   * @throws ModelError when the model is missing or damaged
+   * @throws UsageError for options that do not fit the model
+   * @throws RuntimeFailure when ONNX Runtime cannot run it
+   */
+  static async open(options: EngineOptions = {}): Promise<MedusaEngine> {
+    return new MedusaEngine(await openEngineParts(options));
+  }
+
+  /**
+   * Yields text as it becomes final, then one `end` chunk. An abort is an end (finish reason `aborted`), not an
+   * exception.
+   *
+   * @throws UsageError for an empty prompt or wrong options
+   * @throws ContextError for a prompt that does not fit
+   */
+  async *generate(
     prompt: string | readonly Message[],
-    options?: GenerateOptions,
-  ): AsyncGenerator<GenerationChunk, void, void>;
+    options: GenerateOptions = {},
+  ): AsyncGenerator<GenerationChunk, void, void> {
+    const resolved = resolveDecodingOptions(options, this.facts);
+    const promptTokenIds = this.encodePrompt(prompt, options);
+    this.checkFits(promptTokenIds.length, resolved.maxNewTokens);
+    const steps = this.decode(promptTokenIds, resolved, options);
+    const start = performance.now();
+    const text: string[] = [];
+    let timeToFirstToken: number | undefined;
+    let next = await steps.next();
+    for (; !next.done; next = await steps.next()) {
+      timeToFirstToken ??= performance.now() - start;
+      const fresh = next.value;
+      if (fresh === '') continue;
+      text.push(fresh);
+      yield { kind: 'text', text: fresh };
+    }
+    const { tokens, cachedTokens: _, ...statistics } = next.value;
+    const result = { text: text.join(''), tokenIds: tokens, promptTokenIds, statistics, options: resolved };
+    yield { kind: 'end', result: { ...result, timeToFirstToken: timeToFirstToken ?? 0 } };
+  }
+
   /** The same without streaming. */
-  complete(prompt: string | readonly Message[], options?: GenerateOptions): Promise<GenerationResult>;
+  async complete(prompt: string | readonly Message[], options: GenerateOptions = {}): Promise<GenerationResult> {
+    for await (const chunk of this.generate(prompt, options)) {
+      if (chunk.kind === 'end') return chunk.result;
+    }
+    throw new Error('The generation ended without a result.');
+  }
+
+  /** The token ids of a prompt, as `generate` gives them to the model. */
+  encodePrompt(prompt: string | readonly Message[], options: Pick<GenerateOptions, 'system' | 'raw'> = {}): number[] {
+    const ids = options.raw ? this.encodeRaw(prompt, options.system) : this.encodeChat(prompt, options.system);
+    if (ids.length === 0) throw new UsageError('The prompt is empty. Give some text to go on from.');
+    return ids;
+  }
+
   /** Forgets the cached positions, so that the next prompt is computed from its start. */
-  forget(): void;
-  dispose(): Promise<void>;
+  forget(): void {
+    this.cachedTokens = [];
+  }
+
+  /** Frees the model. The engine cannot be used afterwards. */
+  async dispose(): Promise<void> {
+    await this.model.dispose();
+  }
+
+  /** Runs the decode loop and turns its steps into text; returns the loop's result. */
+  private async *decode(
+    promptTokenIds: readonly number[],
+    resolved: ResolvedDecodingOptions,
+    { signal, onStep }: GenerateOptions,
+  ): AsyncGenerator<string, DecodeResult, void> {
+    const assembler = new TextAssembler(this.tokenizer, resolved.stop);
+    const policy = this.policies.make(resolved);
+    this.take();
+    // Whatever ends this generation early leaves a cache whose tokens are not known here.
+    const cachedTokens = this.cachedTokens;
+    this.cachedTokens = [];
+    try {
+      const steps = decode(this.model, promptTokenIds, {
+        policy,
+        acceptance: createAcceptance({
+          name: resolved.acceptance,
+          temperature: resolved.temperature,
+          topP: resolved.acceptance === 'nucleus' ? resolved.topP : undefined,
+          seed: resolved.seed,
+        }),
+        maxNewTokens: resolved.maxNewTokens,
+        eosTokenIds: this.parts.eosTokenIds,
+        stopping: assembler,
+        cachedTokens,
+        clock: () => performance.now(),
+        signal,
+      });
+      let next = await steps.next();
+      for (; !next.done; next = await steps.next()) {
+        onStep?.(next.value);
+        yield assembler.take();
+      }
+      this.cachedTokens = next.value.cachedTokens;
+      const rest = assembler.end();
+      if (rest !== '') yield rest;
+      return next.value;
+    } finally {
+      this.isBusy = false;
+    }
+  }
+
+  private take(): void {
+    if (this.isBusy) {
+      throw new UsageError('The engine is generating already. Wait for its end, or open a second engine.');
+    }
+    this.isBusy = true;
+  }
+
+  private encodeRaw(prompt: string | readonly Message[], system: string | undefined): number[] {
+    if (typeof prompt !== 'string' || system !== undefined) {
+      throw new UsageError('A raw prompt is one string; messages need the chat template.');
+    }
+    const ids = this.tokenizer.encode([{ kind: 'control', text: prompt }]);
+    const { bosTokenId, addBos } = this.parts;
+    return addBos && ids.length > 0 && ids[0] !== bosTokenId && bosTokenId !== undefined ? [bosTokenId, ...ids] : ids;
+  }
+
+  private encodeChat(prompt: string | readonly Message[], system: string | undefined): number[] {
+    const messages = typeof prompt === 'string' ? [{ role: 'user' as const, content: prompt }] : prompt;
+    if (messages.length === 0 || messages.at(-1)!.content.trim() === '') {
+      throw new UsageError('The prompt is empty. Give some text to answer.');
+    }
+    const all = system === undefined ? messages : [{ role: 'system' as const, content: system }, ...messages];
+    const controlTexts = this.tokenizer.specialTokens.map((token) => token.content);
+    return this.tokenizer.encode(this.parts.chatTemplate.render(all, controlTexts));
+  }
+
+  private checkFits(promptTokens: number, maxNewTokens: number): void {
+    const { contextLength, model } = this.facts;
+    if (promptTokens < contextLength) return;
+    throw new ContextError(
+      `The prompt has ${promptTokens} tokens and up to ${maxNewTokens} new ones were asked for, but the context of ` +
+        `model ${model} holds ${contextLength}. A prompt of at most ${contextLength - 1} tokens fits ` +
+        `(${Math.max(1, contextLength - maxNewTokens)} with room for ${maxNewTokens} new ones): shorten it.`,
+    );
+  }
 }

@@ -68,10 +68,10 @@ export const decodingOptionSpecs: Record<string, Options> = {
   temperature: valued(samplingGroup, 'Temperature; 0 is greedy', String(decodingDefaults.temperature)),
   acceptance: valued(
     samplingGroup,
-    `Acceptance: ${acceptanceNames.join(', ')} (typical and nucleus change the distribution)`,
-    'greedy; sampling above temperature 0',
+    `Acceptance: ${acceptanceNames.join(', ')} (typical is lossy)`,
+    'greedy; above temperature 0 sampling, nucleus with --top-p',
   ),
-  'top-p': valued(samplingGroup, 'Mass kept by nucleus acceptance', String(decodingDefaults.topP)),
+  'top-p': valued(samplingGroup, 'Sample from the most probable tokens up to this mass (nucleus)', String(decodingDefaults.topP)),
   seed: valued(samplingGroup, 'Seed of the random numbers', 'random'),
   'max-new-tokens': valued(samplingGroup, 'Most tokens to generate', String(decodingDefaults.maxNewTokens)),
   stop: valued(samplingGroup, 'Stop before this text; may be repeated'),

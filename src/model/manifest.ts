@@ -58,7 +58,8 @@ export interface HeadsEntry extends GraphEntry {
 }
 
 export interface ProviderDefaults {
-  readonly backbone: string;
+  /** Absent when the model has no graph for this provider. */
+  readonly backbone: string | undefined;
   readonly heads: string | undefined;
 }
 
@@ -210,7 +211,7 @@ function readHiddenSize(inputs: JsonReader): number | undefined {
 
 function readDefaults(defaults: JsonReader): ProviderDefaults {
   return {
-    backbone: defaults.field('backbone').string(),
+    backbone: defaults.field('backbone').optional((each) => each.string()),
     heads: defaults.field('heads').optional((each) => each.string()),
   };
 }

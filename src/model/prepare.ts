@@ -9,6 +9,7 @@ import { checkModelName, defaultModelName } from './locate.js';
 import { takeLock } from './lock.js';
 import { checkFiles, manifestName, readManifest, type Manifest } from './manifest.js';
 import { packageRoot } from './packageRoot.js';
+import type { Report } from '../report.js';
 import { ensureRequirements, exportEnvironment, findPython, type Python } from './python.js';
 
 export interface PrepareOptions {
@@ -24,15 +25,6 @@ export interface PrepareOptions {
   /** Make it anew even if it is there. */
   readonly force?: boolean;
   readonly signal?: AbortSignal;
-}
-
-/** Told how the preparation goes. */
-export interface PrepareReport {
-  begin(stage: string): void;
-  /** Share of the present stage that is done, 0 to 1. */
-  progress(share: number): void;
-  /** Something worth a line of its own. */
-  note(message: string): void;
 }
 
 export interface PreparedModel {
@@ -51,10 +43,13 @@ export const defaultPrecisions: readonly string[] = ['int8'];
  * The folder appears whole, by a rename, or not at all. What was fetched is kept, so a run after an interrupted one
  * goes on from there. A lock keeps two preparations of one model apart: the second waits and finds it made.
  */
-export async function prepareModel(options: PrepareOptions, report: PrepareReport): Promise<PreparedModel> {
+export async function prepareModel(options: PrepareOptions, report: Report): Promise<PreparedModel> {
   const { modelsDir, signal } = options;
   const name = checkModelName(options.id ?? nameOf(options.from));
   if (options.from !== undefined) await checkSource(options.from);
+  else if (name !== defaultModelName) {
+    throw new UsageError(`--id ${name} needs --from: only ${defaultModelName} can be fetched without it.`);
+  }
   try {
     await mkdir(modelsDir, { recursive: true });
     const release = await takeLock(join(modelsDir, `.${name}.lock`), {
@@ -71,10 +66,11 @@ export async function prepareModel(options: PrepareOptions, report: PrepareRepor
   }
 }
 
-async function prepareLocked(name: string, options: PrepareOptions, report: PrepareReport): Promise<PreparedModel> {
+async function prepareLocked(name: string, options: PrepareOptions, report: Report): Promise<PreparedModel> {
   const folder = join(options.modelsDir, name);
   await removeLeftovers(options.modelsDir, name);
   const present = await presentManifest(folder, options.force === true);
+  if (present !== undefined && !options.force) checkSameSource(name, present, options.from);
   const precisions = wantedPrecisions(options.precisions, present);
   if (present !== undefined && !options.force && !lacks(present, precisions, options)) {
     return { name, folder, manifest: present, isNew: false };
@@ -107,7 +103,8 @@ async function removeLeftovers(modelsDir: string, name: string): Promise<void> {
     await rename(join(modelsDir, oldName(name)), join(modelsDir, name));
   }
   for (const each of (await readdir(modelsDir)).filter(isLeftover)) {
-    await rm(join(modelsDir, each), { recursive: true, force: true });
+    // An exporter that outlived its parent may still be writing; the next line it prints ends it.
+    await rm(join(modelsDir, each), { recursive: true, force: true, maxRetries: 5, retryDelay: 200 });
   }
 }
 
@@ -131,6 +128,15 @@ function wantedPrecisions(asked: readonly string[] | undefined, present: Manifes
 function lacks(present: Manifest, precisions: readonly string[], options: PrepareOptions): boolean {
   const there = new Set(present.backbones.map((backbone) => backbone.precision));
   return precisions.some((precision) => !there.has(precision)) || options.heads !== undefined;
+}
+
+/** A model must not be taken for another one that happens to have its name. */
+function checkSameSource(name: string, present: Manifest, from: string | undefined): void {
+  if (from === undefined || basename(resolve(from)) === present.source.name) return;
+  throw new UsageError(
+    `Model ${name} is there already and was made from ${present.source.name}. ` +
+      `Give another name with --id, or replace it with --force.`,
+  );
 }
 
 /** smollm2-135m-instruct.Q4_1.gguf -> smollm2-135m-instruct.Q4_1; a folder's name otherwise. */
@@ -175,31 +181,34 @@ interface ExporterLine {
   stage?: string;
   done?: number;
   total?: number;
-  error?: string;
 }
 
-async function runExporter(run: ExporterRun, options: PrepareOptions, report: PrepareReport): Promise<void> {
+async function runExporter(run: ExporterRun, options: PrepareOptions, report: Report): Promise<void> {
   const heads = await headsFor(run.name, options.heads);
   const args = ['-m', 'medusa_export.prepare', '--output', run.partial, '--from', run.source, '--id', run.name];
   for (const precision of run.precisions) args.push('--precision', precision);
   for (const file of heads) args.push('--heads', file);
   let stage = '';
-  let failure: string | undefined;
   report.begin('Converting and exporting');
   const child = await runChild(run.python.program, args, {
     environment: exportEnvironment(run.requirements),
     signal: options.signal,
     onLine: (text) => {
       const line = parseLine(text);
-      failure ??= line.error;
+      if (line.stage?.startsWith('Note: ')) return report.note(line.stage);
       if (line.stage !== undefined && line.stage !== stage) report.begin((stage = line.stage));
       if (line.done !== undefined && line.total) report.progress(line.done / line.total);
     },
   });
   if (child.code === 0) return;
-  const why = failure ?? child.errorTail.split('\n').findLast((line) => line.trim() !== '') ?? 'no message';
-  throw new ModelError(`The exporter failed: ${why.replace(/\.?\s*$/, '.')}${diskFullHint(child.errorTail + why)}`);
+  const last = child.errorTail.split('\n').findLast((line) => line.trim() !== '') ?? 'no message';
+  const why = last.replace(/^.*?error:\s*/, '').replace(/\.?\s*$/, '.');
+  const message = `The exporter refused: ${why}${diskFullHint(child.errorTail)}`;
+  throw child.code === exporterUsageCode ? new UsageError(message) : new ModelError(message);
 }
+
+/** argparse's exit code for wrong arguments. */
+const exporterUsageCode = 2;
 
 function parseLine(text: string): ExporterLine {
   try {

@@ -3,25 +3,13 @@ import { UsageError } from '../errors.js';
 
 /**
  * Reads a static tree: a JSON array of paths of ranks, [[0], [1], [0, 0]], or an object of several such arrays by
- * name, of which `FILE#NAME` picks one. Only the JSON's shape is checked here; orphans, duplicates, ranks beyond m and
- * paths deeper than the heads are the tree builder's to refuse, which knows m and the heads.
+ * name, of which `FILE#NAME` picks one. The paths themselves are checked where the tree is built, which knows m and the
+ * heads.
  */
 export async function readTreeFile(spec: string): Promise<number[][]> {
   const { file, name, text } = await readSpec(spec);
-  const value = pickTree(parse(text, file), file, name);
-  if (value.length === 0) throw new UsageError(`Tree file ${file} holds no paths.`);
-  return value.map((path, index) => {
-    if (!Array.isArray(path) || path.length === 0 || !path.every(isRank)) {
-      throw new UsageError(
-        `Tree file ${file}: path ${index} is ${JSON.stringify(path)}. ` +
-          'A path is a non-empty array of ranks, whole numbers from 0 ([0, 2, 1], say).',
-      );
-    }
-    return path as number[];
-  });
+  return pickTree(parse(text, file), file, name) as number[][];
 }
-
-const isRank = (value: unknown): boolean => Number.isInteger(value) && (value as number) >= 0;
 
 /** A file whose own name holds a # is tried first as it stands. */
 async function readSpec(spec: string): Promise<{ file: string; name?: string; text: string }> {

@@ -42,7 +42,8 @@ export class ChatTemplate {
   constructor(config: unknown) {
     const { chat_template: source, ...rest } = config as TokenizerConfig;
     this.template = compile(source);
-    this.variables = { ...namedTokens(rest), strftime_now: formatDate, raise_exception: refuse };
+    // The library brings strftime_now and raise_exception itself.
+    this.variables = namedTokens(rest);
   }
 
   get exists(): boolean {
@@ -139,24 +140,4 @@ function namedTokens(config: Record<string, unknown>): Record<string, string> {
     if (typeof content === 'string') tokens[name] = content;
   }
   return tokens;
-}
-
-function refuse(message: string): never {
-  throw new Error(message);
-}
-
-/** strftime, for the templates that print the date. */
-function formatDate(format: string): string {
-  const now = new Date();
-  const fields: Record<string, string> = {
-    Y: String(now.getFullYear()),
-    m: String(now.getMonth() + 1).padStart(2, '0'),
-    d: String(now.getDate()).padStart(2, '0'),
-    b: now.toLocaleString('en', { month: 'short' }),
-    B: now.toLocaleString('en', { month: 'long' }),
-    H: String(now.getHours()).padStart(2, '0'),
-    M: String(now.getMinutes()).padStart(2, '0'),
-    S: String(now.getSeconds()).padStart(2, '0'),
-  };
-  return format.replace(/%([A-Za-z])/g, (whole, letter: string) => fields[letter] ?? whole);
 }

@@ -1,0 +1,34 @@
+import type { CommandModule } from 'yargs';
+import { addDecodingOptions, addModelOptions, type Arguments } from './options.js';
+
+export const generateCommand: CommandModule<object, Arguments> = {
+  command: 'generate [prompt]',
+  describe: 'Generate text after a prompt',
+  builder: (yargs) =>
+    addDecodingOptions(addModelOptions(yargs))
+      .positional('prompt', { describe: 'The prompt; - or nothing reads standard input', type: 'string' })
+      .options({
+        file: { group: 'Prompt:', describe: 'Read the prompt from this file', requiresArg: true },
+        system: { group: 'Prompt:', describe: 'System message', requiresArg: true },
+        raw: {
+          group: 'Prompt:',
+          describe: 'No chat template: the text as it is, control tokens such as <|im_start|> recognised',
+          type: 'boolean',
+        },
+        'show-tree': {
+          group: 'Output:',
+          describe: "Draw each step's tree on stderr: tokens, probabilities, accepted path",
+          type: 'boolean',
+        },
+        json: { group: 'Output:', describe: 'Print one JSON object instead of the text', type: 'boolean' },
+        quiet: { group: 'Output:', describe: 'Nothing on stderr but errors', type: 'boolean' },
+      })
+      .example('$0 generate "Why is the sky blue?"', 'Answer a question')
+      .example('cat notes.txt | $0 generate --system "Summarise."', 'Prompt from standard input')
+      .example('$0 generate "Count to ten." --tree dynamic --nodes 64 --show-tree', "The paper's tree, drawn")
+      .strict() as never,
+  handler: async (args) => {
+    const { runGenerate } = await import('./runGenerate.js');
+    await runGenerate(args);
+  },
+};

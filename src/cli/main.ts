@@ -1,0 +1,68 @@
+import yargs, { type Argv, type CommandModule } from 'yargs';
+import { ExitCode, MedusaError, UsageError } from '../errors.js';
+import { packageVersion } from '../model/packageRoot.js';
+import { doctorCommand } from './doctor.js';
+import { generateCommand } from './generate.js';
+import { prepareCommand } from './prepare.js';
+
+/**
+ * A command as yargs sees it. The modules listed here hold names, descriptions and options only; what a command does
+ * is imported when it runs, so that `--help` does not load ONNX Runtime.
+ */
+const commands: readonly CommandModule[] = [generateCommand, prepareCommand, doctorCommand];
+
+/** Runs the command line and sets the exit code; never throws. */
+export async function main(args: readonly string[]): Promise<void> {
+  endQuietlyOnClosedPipe();
+  try {
+    await buildParser(args).parseAsync();
+  } catch (error) {
+    reportError(error);
+  }
+}
+
+function buildParser(args: readonly string[]): Argv {
+  let parser = yargs([...args])
+    .scriptName('medusa-plus')
+    .usage('$0 <command>\n\nGenerate text with Medusa heads and dynamic candidate trees on ONNX Runtime.')
+    // Values stay as they were typed: options.ts reads them and can say what is wrong with them.
+    .parserConfiguration({ 'parse-numbers': false, 'parse-positional-numbers': false, 'dot-notation': false })
+    .version(packageVersion)
+    .help()
+    .alias({ h: 'help', v: 'version' })
+    .demandCommand(1, 'Give a command: medusa-plus generate "Hello", say.')
+    .strict()
+    .recommendCommands()
+    .wrap(Math.min(120, process.stderr.columns ?? 100))
+    .exitProcess(false)
+    // yargs would print the whole help before the message.
+    .fail((message: string, error: Error | undefined) => {
+      throw error ?? new UsageError(`${message}\nRun medusa-plus --help, or medusa-plus <command> --help.`);
+    });
+  for (const command of commands) parser = parser.command(command);
+  return parser;
+}
+
+/** Prints the message alone: a stack trace helps nobody who can only mend the option it is about. */
+function reportError(error: unknown): void {
+  if (process.env.MEDUSA_PLUS_DEBUG) {
+    console.error(error);
+  } else {
+    console.error(`medusa-plus: ${error instanceof Error ? error.message : String(error)}`);
+    if (!(error instanceof MedusaError)) console.error('Set MEDUSA_PLUS_DEBUG=1 to see where this comes from.');
+  }
+  process.exitCode = exitCodeOf(error);
+}
+
+function exitCodeOf(error: unknown): ExitCode {
+  if (error instanceof MedusaError) return error.exitCode;
+  return (error as Error | undefined)?.name === 'AbortError' ? ExitCode.interrupted : ExitCode.failure;
+}
+
+/** `medusa-plus generate ... | head -1` closes the pipe early: nobody is left to write for. */
+function endQuietlyOnClosedPipe(): void {
+  process.stdout.on('error', (error: NodeJS.ErrnoException) => {
+    if (error.code === 'EPIPE') process.exit(ExitCode.ok);
+    throw error;
+  });
+}

@@ -1,0 +1,37 @@
+import type { CommandModule } from 'yargs';
+import type { Arguments } from './options.js';
+
+export const prepareCommand: CommandModule<object, Arguments> = {
+  command: 'prepare',
+  describe: 'Fetch, convert and export a model (the default one without options)',
+  builder: (yargs) =>
+    yargs
+      .options({
+        from: { describe: 'HF folder (config.json and safetensors) or .gguf file', requiresArg: true },
+        id: { describe: "Name of the model; from the source's name otherwise", requiresArg: true },
+        'models-dir': {
+          describe: 'Folder of the prepared models; also MEDUSA_PLUS_MODELS',
+          requiresArg: true,
+          defaultDescription: 'onnx/ of the checkout, else the user cache',
+        },
+        precision: {
+          describe: 'Precision of the backbone: int8, fp32 or fp16 (CUDA); may be repeated, adds to what is there',
+          requiresArg: true,
+          defaultDescription: 'int8',
+        },
+        heads: {
+          describe: 'Medusa heads file to export along; may be repeated; none leaves them out',
+          requiresArg: true,
+          defaultDescription: 'heads/<model>/*.safetensors',
+        },
+        force: { describe: 'Make it anew even if it is there', type: 'boolean' },
+        quiet: { describe: 'Nothing on stderr but errors', type: 'boolean' },
+      })
+      .example('$0 prepare', 'The default model')
+      .example('$0 prepare --from ./Llama-2-7b-hf --heads ./medusa_lm_head.safetensors --precision fp16', 'Your own')
+      .strict() as never,
+  handler: async (args) => {
+    const { runPrepare } = await import('./runPrepare.js');
+    await runPrepare(args);
+  },
+};

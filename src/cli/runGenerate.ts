@@ -1,0 +1,52 @@
+import { once } from 'node:events';
+import type { DecodeStep } from '../decoding/types.js';
+import { MedusaEngine, type GenerationResult } from '../engine.js';
+import { ExitCode, UsageError } from '../errors.js';
+import { catchInterrupt } from './interrupt.js';
+import { readDecodingOptions, readFlag, readModelOptions, readText, type Arguments } from './options.js';
+import { readPrompt } from './prompt.js';
+import { generationJson, summaryLine } from './summary.js';
+import { createReport, stderrColors } from './terminal.js';
+import { TreePrinter } from './showTree.js';
+
+/** `medusa-plus generate`: text on stdout as it is accepted, everything else on stderr. */
+export async function runGenerate(args: Arguments): Promise<void> {
+  const raw = readFlag(args, 'raw');
+  const system = readText(args, 'system');
+  if (raw && system !== undefined) {
+    throw new UsageError('--system needs the chat template, which --raw leaves out. Give one of the two.');
+  }
+  const [asJson, quiet, showTree] = ['json', 'quiet', 'show-tree'].map((name) => readFlag(args, name));
+  const modelOptions = readModelOptions(args);
+  const decoding = await readDecodingOptions(args);
+  const prompt = await readPrompt({ argument: readText(args, 'prompt'), file: readText(args, 'file'), raw });
+
+  const interrupt = catchInterrupt();
+  const { signal } = interrupt;
+  const report = quiet ? undefined : createReport();
+  const engine = await MedusaEngine.open({ ...modelOptions, report, signal }).finally(() => report?.end());
+  try {
+    const printer = showTree ? new TreePrinter(engine.tokenizer, stderrColors()) : undefined;
+    // Trees and text would get into each other's way on a terminal: the text waits.
+    const streams = !asJson && !showTree;
+    const onStep = printer && ((step: DecodeStep) => void process.stderr.write(printer.draw(step)));
+    let result: GenerationResult | undefined;
+    for await (const chunk of engine.generate(prompt, { ...decoding, system, raw, signal, onStep })) {
+      if (chunk.kind === 'end') result = chunk.result;
+      else if (streams) await write(chunk.text);
+    }
+    if (result === undefined) throw new Error('The generation ended without a result.');
+    if (asJson) await write(`${JSON.stringify(generationJson(result, engine.facts))}\n`);
+    else await write(streams ? '\n' : `${result.text}\n`);
+    if (!quiet && !asJson) console.error(stderrColors().dim(summaryLine(result)));
+    if (signal.aborted) process.exitCode = ExitCode.interrupted;
+  } finally {
+    interrupt.release();
+    await engine.dispose();
+  }
+}
+
+/** Waits when the reader is slower than the model. */
+async function write(text: string): Promise<void> {
+  if (!process.stdout.write(text)) await once(process.stdout, 'drain');
+}

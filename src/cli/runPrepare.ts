@@ -1,0 +1,46 @@
+import { openEngineParts } from '../openEngine.js';
+import { modelsFolder } from '../model/locate.js';
+import { prepareModel } from '../model/prepare.js';
+import { silentReport } from '../report.js';
+import { ExitCode } from '../errors.js';
+import { catchInterrupt } from './interrupt.js';
+import { readFlag, readText, readTexts, type Arguments } from './options.js';
+import { createReport } from './terminal.js';
+
+/** `medusa-plus prepare`: makes the model, then measures this machine with it. */
+export async function runPrepare(args: Arguments): Promise<void> {
+  const heads = readTexts(args, 'heads');
+  const interrupt = catchInterrupt();
+  const bar = readFlag(args, 'quiet') ? undefined : createReport();
+  const report = bar ?? silentReport;
+  try {
+    const modelsDir = modelsFolder(readText(args, 'models-dir'));
+    const model = await prepareModel(
+      {
+        modelsDir,
+        from: readText(args, 'from'),
+        id: readText(args, 'id'),
+        precisions: readTexts(args, 'precision'),
+        heads: heads?.includes('none') ? [] : heads,
+        force: readFlag(args, 'force'),
+        signal: interrupt.signal,
+      },
+      report,
+    );
+    // Opening measures what is not measured yet. A model for CUDA alone cannot be opened here.
+    if (model.manifest.backbones.some((backbone) => backbone.layout === 'split')) {
+      const { model: opened } = await openEngineParts({ model: model.folder, report, prepare: false });
+      await opened.dispose();
+    }
+    bar?.end();
+    console.log(model.isNew ? `Prepared ${model.name} in ${model.folder}` : `${model.name} is ready in ${model.folder}`);
+  } catch (error) {
+    if (!interrupt.signal.aborted) throw error;
+    bar?.end();
+    console.error('Interrupted. What was fetched is kept; run the command again to go on.');
+    process.exitCode = ExitCode.interrupted;
+  } finally {
+    bar?.end();
+    interrupt.release();
+  }
+}

@@ -1,0 +1,81 @@
+import { Chalk, type ChalkInstance, supportsColorStderr } from 'chalk';
+import type { Report } from '../report.js';
+
+/** Colours for stderr; none off a terminal or when NO_COLOR is set (https://no-color.org). */
+export function stderrColors(environment: NodeJS.ProcessEnv = process.env): ChalkInstance {
+  const level = environment.NO_COLOR || !supportsColorStderr ? 0 : supportsColorStderr.level;
+  return new Chalk({ level });
+}
+
+/** A report on stderr, and the way to end it. */
+export interface TerminalReport extends Report {
+  /** Removes the bar, if one is there. */
+  end(): void;
+}
+
+/** A progress bar on a terminal, plain lines elsewhere. */
+export function createReport(): TerminalReport {
+  return process.stderr.isTTY ? new BarReport() : new LineReport();
+}
+
+class LineReport implements TerminalReport {
+  begin(stage: string): void {
+    console.error(stage);
+  }
+  progress(): void {}
+  note(message: string): void {
+    console.error(message);
+  }
+  end(): void {}
+}
+
+/** What is used of a cli-progress bar, which is imported when the first one is drawn. */
+interface Bar {
+  start(total: number, value: number, payload: { stage: string }): void;
+  update(value: number): void;
+  stop(): void;
+}
+
+class BarReport implements TerminalReport {
+  private bar: Bar | undefined;
+  private stage = '';
+  private readonly colors = stderrColors();
+
+  begin(stage: string): void {
+    this.end();
+    this.stage = stage;
+    process.stderr.write(`${this.colors.dim(stage)}\n`);
+  }
+
+  progress(share: number): void {
+    if (this.bar === undefined) void this.startBar(share);
+    else this.bar.update(share);
+  }
+
+  note(message: string): void {
+    this.end();
+    console.error(message);
+  }
+
+  end(): void {
+    this.bar?.stop();
+    this.bar = undefined;
+    this.stage = '';
+  }
+
+  private async startBar(share: number): Promise<void> {
+    const stage = this.stage;
+    const { SingleBar } = (await import('cli-progress')).default;
+    // Another stage may have begun meanwhile, or this one may be over.
+    if (stage === '' || this.stage !== stage || this.bar !== undefined) return;
+    this.bar = new SingleBar({
+      format: '  {bar} {percentage}% | {eta_formatted}',
+      stream: process.stderr,
+      hideCursor: true,
+      clearOnComplete: true,
+      barCompleteChar: '█',
+      barIncompleteChar: '░',
+    });
+    this.bar.start(1, share, { stage });
+  }
+}

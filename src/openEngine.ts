@@ -1,0 +1,125 @@
+import { join } from 'node:path';
+import type { CostPoint } from './decoding/costCurve.js';
+import type { DraftingModel } from './decoding/types.js';
+import type { EngineFacts, EngineOptions } from './engine.js';
+import { MedusaError } from './errors.js';
+import { chooseGraphs, type ChosenGraphs } from './model/choose.js';
+import { defaultModelName, locateModel, modelMissing, modelsFolder, type ModelPlace } from './model/locate.js';
+import { checkFiles, readManifest, type Manifest } from './model/manifest.js';
+import { ensureTuning } from './model/tuning.js';
+import { silentReport, type Report } from './report.js';
+import type { OpenOptions } from './runtime/spec.js';
+import type { ChatTemplate } from './tokenizer/chatTemplate.js';
+import { loadTokenizer } from './tokenizer/load.js';
+import type { Tokenizer } from './tokenizer/tokenizer.js';
+
+/** Everything an engine is made of. */
+export interface EngineParts {
+  readonly facts: EngineFacts;
+  readonly model: DraftingModel;
+  readonly tokenizer: Tokenizer;
+  readonly chatTemplate: ChatTemplate;
+  readonly eosTokenIds: readonly number[];
+  readonly bosTokenId: number | undefined;
+  readonly addBos: boolean;
+  readonly accuracies: readonly (readonly number[])[];
+  readonly costs: readonly CostPoint[];
+}
+
+/** Finds (or prepares) the model, checks its files, tunes it for this machine and opens it. */
+export async function openEngineParts(options: EngineOptions): Promise<EngineParts> {
+  const report = options.report ?? silentReport;
+  const place = await findModel(options, report);
+  const manifest = await readManifest(place.folder);
+  const loading = loadTokenizer(place.folder, manifest);
+  // Not awaited yet: a rejection before that must not end the process.
+  loading.catch(() => {});
+  const opened = await openOnProvider(place, manifest, options, report);
+  try {
+    const { tokenizer, chatTemplate } = await loading;
+    const { eosTokenIds, bosTokenId, addBos } = manifest.tokenizer;
+    return { ...opened, tokenizer, chatTemplate, eosTokenIds, bosTokenId, addBos };
+  } catch (error) {
+    await opened.model.dispose();
+    throw error;
+  }
+}
+
+async function findModel(options: EngineOptions, report: Report): Promise<ModelPlace> {
+  const modelsDir = modelsFolder(options.modelsDir);
+  const place = locateModel(options.model, modelsDir);
+  if (place.isPrepared) return place;
+  if (place.name !== defaultModelName || options.prepare === false) throw modelMissing(place, modelsDir);
+  report.note(`Preparing ${place.name} in ${modelsDir}; this is done once.`);
+  const { prepareModel } = await import('./model/prepare.js');
+  const precisions = options.precision === undefined ? undefined : [options.precision];
+  await prepareModel({ modelsDir, precisions, signal: options.signal }, report);
+  return { ...place, isPrepared: true };
+}
+
+type OpenedModel = Pick<EngineParts, 'facts' | 'model' | 'accuracies' | 'costs'>;
+
+/** `auto` takes CUDA when it works, and says why when it does not; `cuda` never falls back. */
+async function openOnProvider(
+  place: ModelPlace,
+  manifest: Manifest,
+  options: EngineOptions,
+  report: Report,
+): Promise<OpenedModel> {
+  const provider = options.provider ?? 'cpu';
+  if (provider !== 'auto') return openGraphs(place, manifest, { ...options, provider }, report);
+  try {
+    return await openGraphs(place, manifest, { ...options, provider: 'cuda' }, report);
+  } catch (error) {
+    if (!(error instanceof MedusaError)) throw error;
+    report.note(`Running on the CPU: ${error.message}`);
+    return openGraphs(place, manifest, { ...options, provider: 'cpu' }, report);
+  }
+}
+
+async function openGraphs(
+  place: ModelPlace,
+  manifest: Manifest,
+  options: EngineOptions & { provider: 'cpu' | 'cuda' },
+  report: Report,
+): Promise<OpenedModel> {
+  const graphs = chooseGraphs(manifest, options);
+  for (const graph of [graphs.backbone, graphs.keep, graphs.heads]) {
+    if (graph !== undefined) await checkFiles(place.folder, graph);
+  }
+  const { openModel } = await import('./runtime/index.js');
+  const spec = openOptions(place.folder, manifest, graphs, options);
+  const { threads, costs } = await ensureTuning({ folder: place.folder, manifest, graphs, spec, report }, options);
+  const model = await openModel({ ...spec, threads });
+  const { backbone, heads } = graphs;
+  const facts: EngineFacts = {
+    model: manifest.model.id,
+    modelFolder: place.folder,
+    provider: options.provider,
+    precision: backbone.precision,
+    heads: heads?.name,
+    headCount: model.headCount,
+    maxTopM: model.maxTopM,
+    threads,
+    contextLength: model.contextLength,
+  };
+  return { facts, model, costs, accuracies: heads?.accuracies ?? [] };
+}
+
+/** The runtime's view of the chosen graphs; threads are filled in later. */
+function openOptions(
+  folder: string,
+  { model }: Manifest,
+  { backbone, heads, keep }: ChosenGraphs,
+  options: EngineOptions & { provider: 'cpu' | 'cuda' },
+): OpenOptions {
+  return {
+    shape: model,
+    backbone: { ...backbone, path: join(folder, backbone.file) },
+    heads: heads && { ...heads, path: join(folder, heads.file) },
+    keep: keep && { ...keep, path: join(folder, keep.file) },
+    provider: options.provider,
+    threads: 0,
+    ortLibrary: options.ortLibrary,
+  };
+}

@@ -1,0 +1,87 @@
+import type { CostPoint } from './decoding/costCurve.js';
+import { CostCurve } from './decoding/costCurve.js';
+import { autoTree, dynamicTree, noTree, staticTree } from './decoding/treePolicy.js';
+import { searchTemplate, templateFromPaths, TreeFormatError, type TreeTemplate } from './decoding/treeTemplate.js';
+import type { TreePolicy } from './decoding/types.js';
+import type { ResolvedDecodingOptions } from './decodingOptions.js';
+import { ModelError, UsageError } from './errors.js';
+
+/** Most nodes a tree of automatic size may have: the paper's number. */
+const mostAutoNodes = 64;
+
+/** What policies need to know of the open model. */
+export interface PolicyFacts {
+  /** [heads][rank] how often the candidate was right on calibration data. */
+  readonly accuracies: readonly (readonly number[])[];
+  /** Measured cost of verifying n nodes here. */
+  readonly costs: readonly CostPoint[];
+}
+
+/** Makes the tree policy of a generation. */
+export class PolicyMaker {
+  /** Policies of automatic size learn from each step: one for each kind is kept for later generations. */
+  private readonly learning = new Map<string, TreePolicy>();
+
+  constructor(private readonly facts: PolicyFacts) {}
+
+  make(options: ResolvedDecodingOptions): TreePolicy {
+    if (options.tree === 'none') return noTree();
+    if (options.tree === 'static') return staticTree(this.template(options));
+    const { nodes, headsUsed: heads, topM, marginals } = options;
+    if (nodes !== 'auto') return dynamicTree({ nodes, heads, topM, marginals });
+    const key = [heads, topM, marginals].join();
+    const known = this.learning.get(key);
+    if (known !== undefined) return known;
+    const policy = autoTree({ nodes: mostAutoNodes, heads, topM, marginals, costs: this.facts.costs });
+    this.learning.set(key, policy);
+    return policy;
+  }
+
+  private template(options: ResolvedDecodingOptions): TreeTemplate {
+    const { treePaths, headsUsed, topM, nodes } = options;
+    if (treePaths !== undefined) return fromPaths(treePaths, headsUsed, topM);
+    const { accuracies, costs } = this.facts;
+    if (accuracies.length === 0) {
+      throw new ModelError(
+        'These heads carry no measured accuracies, from which the static tree is searched. ' +
+          'Give the tree yourself with --tree-file, or use --tree dynamic.',
+      );
+    }
+    const search = (size: number): TreeTemplate => searchTemplate(accuracies, { nodes: size, depth: headsUsed }, topM);
+    return nodes === 'auto' ? bestTemplate(search, accuracies, new CostCurve(costs)) : search(nodes);
+  }
+}
+
+function fromPaths(paths: unknown, heads: number, topM: number): TreeTemplate {
+  try {
+    return templateFromPaths(paths, { heads, topM });
+  } catch (error) {
+    if (error instanceof TreeFormatError) throw new UsageError(`The static tree: ${error.message}`, { cause: error });
+    throw error;
+  }
+}
+
+/** The static tree that promises the most tokens per millisecond. */
+function bestTemplate(
+  search: (size: number) => TreeTemplate,
+  accuracies: readonly (readonly number[])[],
+  costs: CostCurve,
+): TreeTemplate {
+  const rate = (template: TreeTemplate): number => expectedTokens(template, accuracies) / costs.at(template.size);
+  let best = search(2);
+  for (let size = 3; size <= mostAutoNodes; size++) {
+    const template = search(size);
+    if (rate(template) > rate(best)) best = template;
+  }
+  return best;
+}
+
+/** Tokens a step adds on average when each rank is right as often as it was on the calibration data. */
+function expectedTokens(template: TreeTemplate, accuracies: readonly (readonly number[])[]): number {
+  const probabilities = [1];
+  for (let row = 1; row < template.size; row++) {
+    const rate = accuracies[template.depths[row] - 1][template.ranks[row]] ?? 0;
+    probabilities.push(probabilities[template.parents[row]] * rate);
+  }
+  return probabilities.reduce((sum, probability) => sum + probability, 0);
+}
