@@ -60,6 +60,9 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     )
     p.add_argument("--soft", type=float, default=d.soft, help="share of soft targets, 0..1 (default %(default)s)")
     p.add_argument("--weight-decay", type=float, default=d.weight_decay)
+    p.add_argument("--common", type=int, default=d.common, help="draft tokens scored in every batch (0: all)")
+    p.add_argument("--sampled", type=int, default=d.sampled, help="with --common: how many of the others are scored")
+    p.add_argument("--full-last", type=float, default=d.full_last, help="last share of the steps that scores all")
     p.add_argument("--limit-shards", type=int)
     p.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     p.add_argument("--dtype", choices=["float32", "bfloat16"], default=d.dtype)
@@ -96,7 +99,7 @@ def train(a: argparse.Namespace) -> None:
         f"draft vocabulary {len(token_map)} holds {covered:.4f} of calibration tokens; {config}",
         flush=True,
     )
-    batches = Batches(training, a.heads, token_map, len(lm_head), a.soft, a.seed, a.device)
+    batches = Batches(training, a.heads, token_map, len(lm_head), a.soft, a.seed, a.device, a.common, a.sampled)
     recipe = Recipe(
         steps=a.steps,
         batch=min(a.batch, len(batches)),
@@ -105,6 +108,9 @@ def train(a: argparse.Namespace) -> None:
         head_decay=a.head_decay,
         soft=a.soft,
         weight_decay=a.weight_decay,
+        common=a.common,
+        sampled=a.sampled,
+        full_last=a.full_last,
         seed=a.seed,
         dtype=a.dtype,
     )

@@ -21,7 +21,8 @@ from medusa_export.heads.chat_tokens import load_chat_tokens  # noqa: E402
 from medusa_export.heads.checkpoint import load_heads, quantise_rows, save_heads, sidecar_path  # noqa: E402
 from medusa_export.heads.conversations import Conversation, Mix  # noqa: E402
 from medusa_export.heads.model import HeadsConfig, MedusaHeads, fused_cross_entropy  # noqa: E402
-from medusa_export.heads.training_data import coverage, frequent_tokens  # noqa: E402
+from medusa_export.heads.shards import Rollouts  # noqa: E402
+from medusa_export.heads.training_data import Batch, Batches, coverage, frequent_tokens  # noqa: E402
 from medusa_export.heads.tree_simulation import (  # noqa: E402
     Proposals,
     best_first_tree,
@@ -92,10 +93,11 @@ def test_fused_loss_equals_autograd() -> None:
     mass = torch.rand(6, 3, generator=g)
     mass = mass / mass.sum(1, keepdim=True)
     mass[2] = 0  # a row without target
-    loss = fused_cross_entropy(hidden, weight, ids, mass, torch.float32)
+    bias = torch.randn(11, generator=g)
+    loss = fused_cross_entropy(hidden, weight, ids, mass, bias, torch.float32)
     fused = torch.autograd.grad(loss, (hidden, weight))
     target = torch.zeros(6, 11).scatter_add_(1, ids, mass)
-    plain = -(target * torch.log_softmax(hidden @ weight.t(), -1)).sum() / 5
+    plain = -(target * torch.log_softmax(hidden @ weight.t() + bias, -1)).sum() / 5
     torch.testing.assert_close(loss, plain)
     for a, b in zip(fused, torch.autograd.grad(plain, (hidden, weight)), strict=True):
         torch.testing.assert_close(a, b)
@@ -179,3 +181,33 @@ def test_draft_vocabulary_keeps_the_end_token() -> None:
     tokens = np.array([3, 3, 3, 5, 5, 9])
     assert frequent_tokens(tokens, 12, 3, always=(11,)).tolist() == [3, 5, 11]
     assert coverage(tokens, np.array([3, 5])) == pytest.approx(5 / 6)
+
+
+def test_sampled_loss_keeps_the_full_loss_in_expectation() -> None:
+    rng = np.random.default_rng(0)
+    n, vocab = 400, 300
+    tokens = rng.integers(0, 40, n).astype(np.int32)
+    top = np.tile(tokens[:, None], (1, 8)).astype(np.int32)
+    rollouts = Rollouts(
+        rng.normal(size=(n, 8)).astype(np.float16),
+        tokens,
+        top,
+        np.full((n, 8), -2, np.float16),
+        np.array([0, n]),
+        np.zeros(1),
+        ["s"],
+        [b""],
+    )
+    weight = torch.from_numpy(rng.normal(size=(vocab, 8)).astype(np.float32)) * 0.3
+
+    def loss(batch: Batch) -> float:
+        ids, mass = batch.per_head[0]
+        rows = weight if batch.subset is None else weight[batch.subset]
+        return float(fused_cross_entropy(batch.hidden, rows, ids, mass, batch.bias, torch.float32))
+
+    batches = Batches(rollouts, 1, np.arange(vocab), vocab, common=30, sampled=60)
+    full = loss(batches.batch(0, n, full=True))
+    # One batch holds all positions, so every step differs in its sample only.
+    sampled = [loss(batches.batch(step, n)) for step in range(40)]
+    assert abs(np.mean(sampled) - full) < 0.05 < np.abs(full)
+    assert batches.batch(0, n).subset.shape[0] < 110

@@ -46,7 +46,9 @@ def distil_arguments(model: Path, data: Path, prompts: Path):
 def train_arguments(model: Path, data: Path, run: Path, steps: int, out: Path | None = None):
     text = f"--data {data} --backbone {model} --run {run} --layers 1 --draft-vocab 128 --steps {steps} --batch 256"
     more = ["--out", str(out)] if out else []
-    return train_heads.parse_arguments([*text.split(), "--dtype", "float32", "--lr", "3e-3", *more])
+    return train_heads.parse_arguments(
+        [*text.split(), "--dtype", "float32", "--lr", "3e-3", "--common", "32", "--sampled", "32", *more]
+    )
 
 
 def test_shards_are_aligned_and_a_rerun_adds_nothing(distilled: tuple[Path, Path]) -> None:

@@ -68,22 +68,16 @@ class MedusaHeads(nn.Module):
 
 
 class FusedCrossEntropy(torch.autograd.Function):
-    """Cross entropy of a linear layer against sparse target distributions, with its gradient made in the forward pass.
+    """Cross entropy of a linear layer against sparse target distributions, gradient made in the forward pass.
 
-    The gradient of the logits is softmax - target, so one sweep over the [B, V'] logits gives both;
-    autograd would keep and
-    revisit several fp32 copies, which on a CPU costs as much as the products themselves.
+    The gradient of the logits is softmax - target, so one sweep over the [B, V'] logits gives both; autograd would
+    keep and revisit several fp32 copies, which on a CPU costs as much as the products themselves.
     """
 
     @staticmethod
-    def forward(ctx, hidden, weight, ids, mass, dtype):
-        """hidden fp32 [B, H]; weight fp32 [V', H]; ids int64 [B, C]; mass fp32 [B, C], rows sum to 1, or 0
-        to skip the row.
-
-        Returns the mean loss over the rows that count.
-        """
+    def forward(ctx, hidden, weight, ids, mass, bias, dtype):
         h, w = hidden.to(dtype), weight.to(dtype)
-        logits = (h @ w.t()).float()
+        logits = (h @ w.t()).float().add_(bias)
         lse = logits.logsumexp(-1)
         counted = mass.sum(-1)  # 1 or 0
         total = counted.sum().clamp(min=1)
@@ -96,11 +90,20 @@ class FusedCrossEntropy(torch.autograd.Function):
     @staticmethod
     def backward(ctx, scale):
         to_hidden, to_weight = ctx.saved_tensors
-        return to_hidden * scale, to_weight * scale, None, None, None
+        return to_hidden * scale, to_weight * scale, None, None, None, None
 
 
 def fused_cross_entropy(
-    hidden: torch.Tensor, weight: torch.Tensor, ids: torch.Tensor, mass: torch.Tensor, dtype: torch.dtype
+    hidden: torch.Tensor,
+    weight: torch.Tensor,
+    ids: torch.Tensor,
+    mass: torch.Tensor,
+    bias: torch.Tensor,
+    dtype: torch.dtype,
 ) -> torch.Tensor:
-    """See FusedCrossEntropy."""
-    return FusedCrossEntropy.apply(hidden, weight, ids, mass, dtype)
+    """Mean loss over the rows that count.
+
+    hidden fp32 [B, H]; weight fp32 [V', H]; ids int64 [B, C] and mass fp32 [B, C]: the target distribution of each
+    row, summing to 1, or to 0 to skip the row; bias fp32 [V'] is added to the logits; dtype is the products'.
+    """
+    return FusedCrossEntropy.apply(hidden, weight, ids, mass, bias, dtype)

@@ -30,6 +30,9 @@ class Recipe:
     head_decay: float = 0.8  # head k's loss counts head_decay^(k+1)
     soft: float = 0.0  # share of the soft targets
     weight_decay: float = 0.0
+    common: int = 0  # draft tokens scored in every batch, 0: all (see training_data.Batch)
+    sampled: int = 512  # of the others, how many are scored
+    full_last: float = 0.1  # the last share of the steps scores all in any case
     seed: int = 0
     dtype: str = "bfloat16"
 
@@ -52,7 +55,9 @@ class Trainer:
             {"params": trunk, "scale": 1.0},
             {"params": list(heads.output_weight), "scale": recipe.output_lr_scale},
         ]
-        self.optimiser = torch.optim.AdamW(groups, lr=recipe.lr, betas=(0.9, 0.98), weight_decay=recipe.weight_decay)
+        self.optimiser = torch.optim.AdamW(
+            groups, lr=recipe.lr, betas=(0.9, 0.98), weight_decay=recipe.weight_decay, fused=True
+        )
         self.step, self.seconds = 0, 0.0
         self._resume()
 
@@ -106,12 +111,15 @@ class Trainer:
         r, config = self.recipe, self.heads.config
         for group in self.optimiser.param_groups:
             group["lr"] = r.lr_at(self.step) * group["scale"]
-        hidden, per_head = self.batches.batch(self.step, r.batch)
+        full = self.step >= r.steps * (1 - r.full_last)
+        batch = self.batches.batch(self.step, r.batch, full)
         dtype = getattr(torch, r.dtype)
         losses = []
-        for k, (ids, mass) in enumerate(per_head):
+        for k, (ids, mass) in enumerate(batch.per_head):
             # One head at a time: its logits are freed before the next head's are made.
-            loss = fused_cross_entropy(self.heads.trunk(hidden, k), self.heads.output_of(k), ids, mass, dtype)
+            weight = self.heads.output_of(k)
+            weight = weight if batch.subset is None else weight[batch.subset]
+            loss = fused_cross_entropy(self.heads.trunk(batch.hidden, k), weight, ids, mass, batch.bias, dtype)
             (loss * r.head_decay ** (k + 1)).backward()
             losses.append(loss.item())
         torch.nn.utils.clip_grad_norm_(self.heads.parameters(), 1.0)

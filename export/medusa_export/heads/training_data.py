@@ -42,6 +42,21 @@ def head_targets(rollouts: Rollouts, heads: int) -> HeadTargets:
     return HeadTargets(rows[keep], target_rows[keep])
 
 
+@dataclass
+class Batch:
+    """One training batch; every head scores the same `subset` of the draft vocabulary.
+
+    A full softmax over V' costs most of a training step. The common tokens and all targets of the batch are always
+    scored; of the rare rest a random sample stands for all, with log(rest / sample) added to its logits, so the
+    normaliser keeps its expected value.
+    """
+
+    hidden: torch.Tensor  # fp32 [B, H]
+    subset: torch.Tensor | None  # int64 [S] draft indices, None: all
+    bias: torch.Tensor  # fp32 [S or V']
+    per_head: list[tuple[torch.Tensor, torch.Tensor]]  # (ids into the subset [B, C], mass fp32 [B, C]) per head
+
+
 class Batches:
     """Shuffled batches, a pure function of (seed, step), so that a resumed run sees what an unbroken one would."""
 
@@ -51,42 +66,72 @@ class Batches:
         heads: int,
         token_map: np.ndarray,
         vocab: int,
-        soft: float,
-        seed: int,
-        device: str,
+        soft: float = 0.0,
+        seed: int = 0,
+        device: str = "cpu",
+        common: int = 0,
+        sampled: int = 512,
     ) -> None:
+        """`common` most frequent draft tokens are always scored, `sampled` of the rest; common 0: score all."""
         self.rollouts, self.soft, self.seed, self.device = rollouts, soft, seed, device
         self.targets = head_targets(rollouts, heads)
+        self.size = len(token_map)
         self.draft_index = np.full(vocab, -1, np.int64)
-        self.draft_index[token_map] = np.arange(len(token_map))
+        self.draft_index[token_map] = np.arange(self.size)
+        frequency = np.bincount(rollouts.tokens, minlength=vocab)[token_map]
+        self.common = np.argsort(-frequency, kind="stable")[:common]
+        self.sampled = sampled
         self._epoch, self._order = -1, np.zeros(0, np.int64)
 
     def __len__(self) -> int:
         return len(self.targets.rows)
 
-    def batch(self, step: int, size: int) -> tuple[torch.Tensor, list[tuple[torch.Tensor, torch.Tensor]]]:
-        """hidden fp32 [B, H] and per head (ids int64 [B, C], mass fp32 [B, C]); a row without target has mass 0."""
+    def batch(self, step: int, size: int, full: bool = False) -> Batch:
+        """The batch of a step; `full` scores the whole draft vocabulary."""
         per_epoch = max(1, len(self) // size)
         epoch = step // per_epoch
         if epoch != self._epoch:
             self._epoch, self._order = epoch, np.random.default_rng([self.seed, epoch]).permutation(len(self))
         chosen = np.sort(self._order[(step % per_epoch) * size :][:size])
         hidden = torch.from_numpy(self.rollouts.hidden[self.targets.rows[chosen]]).to(self.device).float()
-        per_head = [self._masses(self.targets.target_rows[chosen, k]) for k in range(self.targets.target_rows.shape[1])]
-        return hidden, per_head
+        heads = self.targets.target_rows.shape[1]
+        masses = [self._masses(self.targets.target_rows[chosen, k]) for k in range(heads)]
+        if full or not len(self.common):
+            bias = torch.zeros(self.size, device=self.device)
+            return Batch(hidden, None, bias, [(self._put(i), self._put(m)) for i, m in masses])
+        return self._sampled(hidden, masses, np.random.default_rng([self.seed, 7, step]))
 
-    def _masses(self, rows: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
-        present = rows >= 0
+    def _sampled(self, hidden: torch.Tensor, masses: list, rng: np.random.Generator) -> Batch:
+        always = np.zeros(self.size, bool)
+        always[self.common] = True
+        for ids, _ in masses:
+            always[ids.ravel()] = True
+        rest = np.flatnonzero(~always)
+        drawn = np.sort(rng.choice(rest, min(self.sampled, len(rest)), replace=False))
+        subset = np.concatenate((np.flatnonzero(always), drawn))
+        bias = np.zeros(len(subset), np.float32)
+        if len(drawn):
+            bias[-len(drawn) :] = np.log(len(rest) / len(drawn))
+        position = np.zeros(self.size, np.int64)
+        position[subset] = np.arange(len(subset))
+        per_head = [(self._put(position[i]), self._put(m)) for i, m in masses]
+        return Batch(hidden, self._put(subset), self._put(bias), per_head)
+
+    def _put(self, array: np.ndarray) -> torch.Tensor:
+        return torch.from_numpy(array).to(self.device)
+
+    def _masses(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Draft indices int64 [B, C] and their target mass fp32 [B, C]; a row without target has mass 0."""
         hard = self.draft_index[self.rollouts.tokens[rows]]
-        usable = present & (hard >= 0)
+        usable = (rows >= 0) & (hard >= 0)
         ids, mass = hard[:, None], usable[:, None].astype(np.float32)
         if self.soft > 0:
-            # The backbone's own distribution at the target's position, cut to its 8 best and to the draft vocabulary.
+            # The backbone's own distribution at the target's position: its 8 best, those in the draft vocabulary.
             soft_ids = self.draft_index[self.rollouts.top_ids[rows]]
             p = np.exp(self.rollouts.top_logprobs[rows].astype(np.float32)) * (soft_ids >= 0)
+            p[p < 0.01] = 0
             p /= np.maximum(p.sum(1, keepdims=True), 1e-9)
-            ids = np.concatenate((ids, soft_ids), axis=1)
+            ids = np.concatenate((ids, np.where(p > 0, soft_ids, hard[:, None])), axis=1)
             mass = np.concatenate((mass * (1 - self.soft), p * self.soft), axis=1) * usable[:, None]
             mass /= np.maximum(mass.sum(1, keepdims=True), 1e-9)
-        ids = np.maximum(ids, 0)
-        return torch.from_numpy(ids).to(self.device), torch.from_numpy(mass.astype(np.float32)).to(self.device)
+        return np.maximum(ids, 0), mass.astype(np.float32)
