@@ -37,22 +37,7 @@ export interface TemplateBounds {
  * @throws TreeFormatError for anything but such a tree, an orphan, a duplicate, and a rank or depth beyond `bounds`
  */
 export function templateFromPaths(paths: unknown, bounds: TemplateBounds): TreeTemplate {
-  const checked = checkPaths(paths, bounds);
-  const sorted = [...checked].sort((a, b) => a.length - b.length || compareRanks(a, b));
-  const template = emptyTemplate(sorted.length + 1, sorted.at(-1)?.length ?? 0);
-  const rows = new Map<string, number>([['', 0]]);
-  sorted.forEach((path, index) => {
-    const parent = rows.get(path.slice(0, -1).join());
-    if (parent === undefined) throw orphan(path);
-    if (rows.has(path.join())) {
-      throw new TreeFormatError(`Path ${show(path)} occurs twice in the tree. Remove one of the two.`);
-    }
-    rows.set(path.join(), index + 1);
-    template.parents[index + 1] = parent;
-    template.depths[index + 1] = path.length;
-    template.ranks[index + 1] = path[path.length - 1];
-  });
-  return { ...template, topM: template.ranks.reduce((most, rank) => Math.max(most, rank + 1), 0) };
+  return arrange(checkPaths(paths, bounds));
 }
 
 /** The paths of ranks of a template, in row order: the content of a tree file. */
@@ -86,19 +71,20 @@ export function searchTemplate(
     ),
   );
   const search = new BestFirstSearch();
-  const found = search.run(marginals, width === 0 ? 0 : levels.length, width, limits.nodes);
-  const paths: number[][] = [[]];
-  const kept: number[][] = [];
-  for (let node = 1; node < found; node++) {
-    const level = levels[search.depths[node] - 1];
+  search.run(marginals, width === 0 ? 0 : levels.length, width, limits.nodes);
+  return arrange(foundPaths(search, levels));
+}
+
+/** The paths that were found, with places in the sorted levels turned back into ranks. */
+function foundPaths(search: BestFirstSearch, levels: readonly (readonly number[])[]): number[][] {
+  const paths: (number[] | undefined)[] = [[]];
+  for (let node = 1; node < search.count; node++) {
+    const parent = paths[search.parents[node]];
     // A level measured at fewer ranks than the widest is padded with zeros, which are no candidates.
-    const rank = level[search.ranks[node]] as number | undefined;
-    const parent = paths[search.parents[node]] as number[] | undefined;
-    if (rank === undefined || parent === undefined) continue;
-    paths[node] = [...parent, rank];
-    kept.push(paths[node]);
+    const rank = levels[search.depths[node] - 1].at(search.ranks[node]);
+    paths.push(parent && rank !== undefined ? [...parent, rank] : undefined);
   }
-  return templateFromPaths(kept, { heads: levels.length, topM });
+  return paths.slice(1).filter((path) => path !== undefined);
 }
 
 /**
@@ -149,10 +135,23 @@ function firstRows(
   };
 }
 
-function emptyTemplate(size: number, depth: number): TreeTemplate {
-  const { parents, depths, ranks } = allocateTree(size);
+/** Puts paths into rows: by depth, then by ranks. */
+function arrange(paths: readonly (readonly number[])[]): TreeTemplate {
+  const sorted = [...paths].sort((a, b) => a.length - b.length || compareRanks(a, b));
+  const { parents, depths, ranks } = allocateTree(sorted.length + 1);
   parents[0] = ranks[0] = -1;
-  return { size, depth, topM: 0, parents, depths, ranks };
+  const rows = new Map<string, number>([['', 0]]);
+  sorted.forEach((path, index) => {
+    const parent = rows.get(path.slice(0, -1).join());
+    if (parent === undefined) throw orphan(path);
+    if (rows.has(path.join())) throw duplicate(path);
+    rows.set(path.join(), index + 1);
+    parents[index + 1] = parent;
+    depths[index + 1] = path.length;
+    ranks[index + 1] = path[path.length - 1];
+  });
+  const topM = ranks.reduce((most, rank) => Math.max(most, rank + 1), 0);
+  return { size: sorted.length + 1, depth: sorted.at(-1)?.length ?? 0, topM, parents, depths, ranks };
 }
 
 /** The ranks of one head, most accurate first; equal ones in ascending order. */
@@ -208,6 +207,10 @@ function orphan(path: readonly number[]): TreeFormatError {
   return new TreeFormatError(
     `Path ${show(path)} has no parent: ${show(parent)} is not in the tree. Add ${show(parent)} or remove ${show(path)}.`,
   );
+}
+
+function duplicate(path: readonly number[]): TreeFormatError {
+  return new TreeFormatError(`Path ${show(path)} occurs twice in the tree. Remove one of the two.`);
 }
 
 function compareRanks(a: readonly number[], b: readonly number[]): number {
