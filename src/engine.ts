@@ -1,7 +1,11 @@
 import { createAcceptance } from './decoding/acceptance.js';
 import { decode, type DecodeResult } from './decoding/decode.js';
 import type { DecodeStatistics, DecodeStep, DraftingModel } from './decoding/types.js';
-import { resolveDecodingOptions, type DecodingOptions, type ResolvedDecodingOptions } from './decodingOptions.js';
+import {
+  resolveDecodingOptions,
+  type DecodingOptions,
+  type ResolvedDecodingOptions,
+} from './decodingOptions.js';
 import { ContextError, UsageError } from './errors.js';
 import { openEngineParts, type EngineParts } from './openEngine.js';
 import { PolicyMaker } from './policies.js';
@@ -92,7 +96,6 @@ export interface EngineFacts {
   readonly contextLength: number;
 }
 
-
 /**
  * Text in, streamed text out: tokenizer, model and decode loop put together.
  *
@@ -157,7 +160,10 @@ export class MedusaEngine {
   }
 
   /** The same without streaming. */
-  async complete(prompt: string | readonly Message[], options: GenerateOptions = {}): Promise<GenerationResult> {
+  async complete(
+    prompt: string | readonly Message[],
+    options: GenerateOptions = {},
+  ): Promise<GenerationResult> {
     for await (const chunk of this.generate(prompt, options)) {
       if (chunk.kind === 'end') return chunk.result;
     }
@@ -165,10 +171,27 @@ export class MedusaEngine {
   }
 
   /** The token ids of a prompt, as `generate` gives them to the model. */
-  encodePrompt(prompt: string | readonly Message[], options: Pick<GenerateOptions, 'system' | 'raw'> = {}): number[] {
-    const ids = options.raw ? this.encodeRaw(prompt, options.system) : this.encodeChat(prompt, options.system);
+  encodePrompt(
+    prompt: string | readonly Message[],
+    options: Pick<GenerateOptions, 'system' | 'raw'> = {},
+  ): number[] {
+    const ids = options.raw
+      ? this.encodeRaw(prompt, options.system)
+      : this.encodeChat(prompt, options.system);
     if (ids.length === 0) throw new UsageError('The prompt is empty. Give some text to go on from.');
     return ids;
+  }
+
+  /** Next-token logits after `ids`, computed from nothing: for looking into a generation, not for making one. */
+  async nextLogits(ids: readonly number[]): Promise<Float32Array> {
+    this.take();
+    try {
+      this.cachedTokens = [];
+      this.model.truncate(0);
+      return (await this.model.prefill(ids, { logits: true })).logits!;
+    } finally {
+      this.isBusy = false;
+    }
   }
 
   /** Forgets the cached positions, so that the next prompt is computed from its start. */
@@ -236,7 +259,9 @@ export class MedusaEngine {
     }
     const ids = this.tokenizer.encode([{ kind: 'control', text: prompt }]);
     const { bosTokenId, addBos } = this.parts;
-    return addBos && ids.length > 0 && ids[0] !== bosTokenId && bosTokenId !== undefined ? [bosTokenId, ...ids] : ids;
+    return addBos && ids.length > 0 && ids[0] !== bosTokenId && bosTokenId !== undefined
+      ? [bosTokenId, ...ids]
+      : ids;
   }
 
   private encodeChat(prompt: string | readonly Message[], system: string | undefined): number[] {

@@ -1,6 +1,8 @@
 import yargs, { type Argv, type CommandModule } from 'yargs';
 import { ExitCode, MedusaError, UsageError } from '../errors.js';
 import { packageVersion } from '../model/packageRoot.js';
+import { benchCommand } from './bench.js';
+import { compareCommand, joinVariantTexts } from './compare.js';
 import { doctorCommand } from './doctor.js';
 import { generateCommand } from './generate.js';
 import { prepareCommand } from './prepare.js';
@@ -9,7 +11,13 @@ import { prepareCommand } from './prepare.js';
  * A command as yargs sees it. The modules listed here hold names, descriptions and options only; what a command does
  * is imported when it runs, so that `--help` does not load ONNX Runtime.
  */
-const commands: readonly CommandModule[] = [generateCommand, prepareCommand, doctorCommand];
+const commands: readonly CommandModule[] = [
+  generateCommand,
+  benchCommand,
+  compareCommand,
+  prepareCommand,
+  doctorCommand,
+];
 
 /** Runs the command line and sets the exit code; never throws. */
 export async function main(args: readonly string[]): Promise<void> {
@@ -22,7 +30,7 @@ export async function main(args: readonly string[]): Promise<void> {
 }
 
 function buildParser(args: readonly string[]): Argv {
-  let parser = yargs([...args])
+  let parser = yargs(joinVariantTexts(args))
     .scriptName('medusa-plus')
     .usage('$0 <command>\n\nGenerate text with Medusa heads and dynamic candidate trees on ONNX Runtime.')
     // Values stay as they were typed: options.ts reads them and can say what is wrong with them.
@@ -49,7 +57,8 @@ function reportError(error: unknown): void {
     console.error(error);
   } else {
     console.error(`medusa-plus: ${error instanceof Error ? error.message : String(error)}`);
-    if (!(error instanceof MedusaError)) console.error('Set MEDUSA_PLUS_DEBUG=1 to see where this comes from.');
+    if (!(error instanceof MedusaError))
+      console.error('Set MEDUSA_PLUS_DEBUG=1 to see where this comes from.');
   }
   process.exitCode = exitCodeOf(error);
 }

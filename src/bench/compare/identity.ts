@@ -1,0 +1,116 @@
+/** Are the outputs the same? Checked before any number is believed. */
+import type { TurnRecord } from '../run/formats.js';
+import type { Comparison, LoadedRun } from './load.js';
+
+/** Where two runs part: the first differing token of a question. */
+export interface Parting {
+  readonly question_id: string;
+  /** 0-based. */
+  readonly repeat: number;
+  readonly turn: number;
+  /** Position among the new tokens of the turn. */
+  readonly position: number;
+  /** The tokens that differ; null where one run had ended. */
+  readonly tokens: readonly [number | null, number | null];
+  /** New tokens both have before. */
+  readonly common: readonly number[];
+  /** Up to 24 tokens of each run from the difference on. */
+  readonly continuations: readonly [readonly number[], readonly number[]];
+  /** Filled in where a model was at hand. */
+  explained?: PartingExplanation;
+}
+
+export interface PartingExplanation {
+  readonly texts: readonly [string, string];
+  readonly before: string;
+  /** Logits of the two tokens after the common prefix, and their distance. */
+  readonly logits?: readonly [number, number];
+  readonly gap?: number;
+}
+
+export interface IdentityResult {
+  readonly run: string;
+  /** `same`, `different`, or why there was nothing to check. */
+  readonly outcome: 'same' | 'different' | 'not-checked';
+  readonly reason?: string;
+  /** Turns held against each other, and how many questions (with their repeats) part. */
+  readonly turns: number;
+  readonly tokens: number;
+  readonly questions: number;
+  readonly partings: readonly Parting[];
+}
+
+const CONTINUATION = 24;
+
+/** Holds every run against the base line, on the generations both decoded greedily. */
+export function checkIdentity(comparison: Comparison): IdentityResult[] {
+  const [base, ...others] = comparison.runs;
+  return others.map((run) => checkRun(base, run, comparison.ids));
+}
+
+function checkRun(base: LoadedRun, run: LoadedRun, ids: readonly string[]): IdentityResult {
+  const reason = notComparable(base, run);
+  const counts = { turns: 0, tokens: 0, questions: 0 };
+  const partings: Parting[] = [];
+  if (reason !== undefined) return { run: run.name, outcome: 'not-checked', reason, ...counts, partings };
+  for (const id of ids) {
+    const [left, right] = [base.records.get(id)!.repeats, run.records.get(id)!.repeats];
+    left.forEach((repeat, index) => {
+      if (repeat.temperature !== 0 || right[index]?.temperature !== 0) return;
+      counts.questions++;
+      const parting = compareTurns(id, index, repeat.turns, right[index].turns, counts);
+      if (parting) partings.push(parting);
+    });
+  }
+  if (counts.questions === 0) {
+    const nothing = 'no question was decoded at temperature 0';
+    return { run: run.name, outcome: 'not-checked', reason: nothing, ...counts, partings };
+  }
+  return { run: run.name, outcome: partings.length === 0 ? 'same' : 'different', ...counts, partings };
+}
+
+function notComparable(base: LoadedRun, run: LoadedRun): string | undefined {
+  const [left, right] = [base.info.model, run.info.model];
+  if (left.backbone_sha256 !== right.backbone_sha256 || left.precision !== right.precision) {
+    return `another backbone (${right.precision} instead of ${left.precision})`;
+  }
+  return left.provider === right.provider ? undefined : `another provider (${right.provider})`;
+}
+
+/** The first difference of a conversation; later turns see other text and are not compared. */
+function compareTurns(
+  id: string,
+  repeat: number,
+  left: readonly TurnRecord[],
+  right: readonly TurnRecord[],
+  counts: { turns: number; tokens: number },
+): Parting | undefined {
+  for (let turn = 0; turn < Math.max(left.length, right.length); turn++) {
+    const [a, b] = [left[turn]?.token_ids ?? [], right[turn]?.token_ids ?? []];
+    const position = firstDifferent(a, b);
+    counts.turns++;
+    counts.tokens += position ?? a.length;
+    if (position !== undefined) {
+      return {
+        question_id: id,
+        repeat,
+        turn,
+        position,
+        tokens: [a[position] ?? null, b[position] ?? null],
+        common: a.slice(0, position),
+        continuations: [
+          a.slice(position, position + CONTINUATION),
+          b.slice(position, position + CONTINUATION),
+        ],
+      };
+    }
+  }
+  return undefined;
+}
+
+/** The first position in which two lists differ, their ends included. */
+export function firstDifferent(a: readonly number[], b: readonly number[]): number | undefined {
+  const shared = Math.min(a.length, b.length);
+  for (let index = 0; index < shared; index++) if (a[index] !== b[index]) return index;
+  return a.length === b.length ? undefined : shared;
+}

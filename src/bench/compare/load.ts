@@ -1,0 +1,123 @@
+/** Reads run folders and lines up the questions they have in common. */
+import { access } from 'node:fs/promises';
+import { basename, join, resolve } from 'node:path';
+import { MedusaError, UsageError } from '../../errors.js';
+import { ANSWERS_FILE, readRunInfo, RECORDS_FILE, RUN_FILE, TRACE_FILE } from '../run/folder.js';
+import type { AnswerLine, RecordLine, RunInfo, TraceLine } from '../run/formats.js';
+import { readJsonl } from '../run/jsonl.js';
+
+export interface LoadedRun {
+  /** How the reports call it. */
+  readonly name: string;
+  readonly folder: string;
+  readonly info: RunInfo;
+  readonly records: ReadonlyMap<string, RecordLine>;
+  readonly answers: ReadonlyMap<string, AnswerLine>;
+  readonly traces: ReadonlyMap<string, TraceLine>;
+}
+
+/** Runs over the same questions; `runs[0]` is the base line. */
+export interface Comparison {
+  readonly runs: readonly LoadedRun[];
+  /** Questions that all runs answered, in order. */
+  readonly ids: readonly string[];
+  /** What a reader should know before believing the numbers. */
+  readonly notes: readonly string[];
+}
+
+export async function loadRun(folder: string, name?: string): Promise<LoadedRun> {
+  const info = await readRunInfo(folder);
+  if (!info) {
+    const exists = await access(folder).then(
+      () => true,
+      () => false,
+    );
+    throw new UsageError(`${folder} ${exists ? `is not a bench folder (no ${RUN_FILE})` : 'does not exist'}`);
+  }
+  const [records, answers, traces] = await Promise.all([
+    readLines<RecordLine>(folder, RECORDS_FILE),
+    readLines<AnswerLine>(folder, ANSWERS_FILE),
+    readLines<TraceLine>(folder, TRACE_FILE),
+  ]);
+  return { name: name ?? basename(resolve(folder)), folder, info, records, answers, traces };
+}
+
+async function readLines<T extends { question_id: number | string }>(
+  folder: string,
+  name: string,
+): Promise<Map<string, T>> {
+  const { values } = await readJsonl<T>(join(folder, name));
+  return new Map(values.map((value) => [String(value.question_id), value]));
+}
+
+/** Checks that runs can be compared and puts the base line first. */
+export function compareRuns(given: readonly LoadedRun[]): Comparison {
+  if (given.length < 2) throw new UsageError('compare needs at least two runs');
+  const runs = baseFirst(withUniqueNames(given));
+  const [base, ...others] = runs;
+  for (const run of others) refuseOther(base, run);
+  const ids = [...base.records.keys()].filter((id) =>
+    runs.every((run) => run.records.has(id) && run.answers.has(id)),
+  );
+  if (ids.length === 0) throw new MedusaError('The runs have no question in common');
+  return { runs, ids, notes: notesOn(runs, ids) };
+}
+
+/** `none` is the base line wherever it is given; without one, the first run is. */
+function baseFirst(runs: readonly LoadedRun[]): LoadedRun[] {
+  const base = runs.find((run) => run.info.decoding.tree === 'none') ?? runs[0];
+  return [base, ...runs.filter((run) => run !== base)];
+}
+
+function withUniqueNames(runs: readonly LoadedRun[]): readonly LoadedRun[] {
+  const names = runs.map((run) => run.name);
+  if (new Set(names).size === names.length) return runs;
+  return runs.map((run) => ({ ...run, name: run.folder }));
+}
+
+/** Other questions or another protocol make the numbers incomparable; that is an error, not a note. */
+function refuseOther(base: LoadedRun, run: LoadedRun): void {
+  const checks: [string, (info: RunInfo) => unknown][] = [
+    ['questions.sha256', (info) => info.questions.sha256],
+    ['protocol.temperature', (info) => info.protocol.temperature],
+    ['protocol.repeats', (info) => info.protocol.repeats],
+    ['decoding.maxNewTokens', (info) => info.decoding.maxNewTokens],
+    ['decoding.stop', (info) => info.decoding.stop],
+    ['model.source_sha256', (info) => info.model.source_sha256],
+    ['model.tokenizer_sha256', (info) => info.model.tokenizer_sha256],
+  ];
+  for (const [field, pick] of checks) {
+    const [left, right] = [JSON.stringify(pick(base.info)), JSON.stringify(pick(run.info))];
+    if (left !== right) {
+      throw new UsageError(
+        `${base.folder} and ${run.folder} cannot be compared: ${field} is ${left} in one and ${right} in the other`,
+      );
+    }
+  }
+}
+
+function notesOn(runs: readonly LoadedRun[], ids: readonly string[]): string[] {
+  const notes: string[] = [];
+  const [base] = runs;
+  if (base.info.decoding.tree !== 'none') {
+    notes.push(`No run without speculation was given: speed-ups are over ${base.name}.`);
+  }
+  for (const run of runs) {
+    if (run.records.size > ids.length) {
+      notes.push(
+        `${run.name} has ${run.records.size} questions, of which ${ids.length} are in all runs and counted.`,
+      );
+    }
+    if (run.info.status !== 'complete') notes.push(`${run.name} is not complete (${run.info.status}).`);
+    const load = Math.max(...run.info.sessions.map((session) => session.load_average));
+    if (load > 1) notes.push(`${run.name}: the machine was busy when it started (load average ${load}).`);
+    if (run.info.merged_from)
+      notes.push(`${run.name} was merged from ${run.info.merged_from.length} shards.`);
+  }
+  const differing = (['cpu', 'threads', 'onnxruntime'] as const).filter(
+    (field) => new Set(runs.map((run) => run.info.machine[field])).size > 1,
+  );
+  if (differing.length > 0)
+    notes.push(`The runs differ in ${differing.join(', ')}: times are not comparable.`);
+  return notes;
+}

@@ -1,0 +1,10 @@
+/** What the bench needs of an engine. `MedusaEngine` is one; tests bring their own. */
+import type { EngineFacts, GenerateOptions, GenerationResult, Message } from '../engine.js';
+
+export interface BenchEngine {
+  readonly facts: EngineFacts;
+  complete(prompt: readonly Message[], options: GenerateOptions): Promise<GenerationResult>;
+  /** Forgets the cached positions, so that no variant profits from the one before it. */
+  forget(): void;
+  dispose(): Promise<void>;
+}

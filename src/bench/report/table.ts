@@ -1,0 +1,54 @@
+/** Numbers and tables as text. */
+import type { Estimate } from '../compare/statistics.js';
+
+/** A cell and its alignment: numbers right, names left. */
+export interface Table {
+  readonly head: readonly string[];
+  readonly rows: readonly (readonly string[])[];
+  /** Columns from here on are aligned right; 1 unless told otherwise. */
+  readonly numbersFrom?: number;
+}
+
+export function number(value: number, digits = 2): string {
+  return Number.isFinite(value) ? value.toFixed(digits) : '-';
+}
+
+export function percent(share: number, digits = 1): string {
+  return Number.isFinite(share) ? `${(share * 100).toFixed(digits)}%` : '-';
+}
+
+/** "1.83 [1.79, 1.88]" */
+export function estimate(value: Estimate, digits = 2): string {
+  if (!Number.isFinite(value.low)) return number(value.value, digits);
+  return `${number(value.value, digits)} [${number(value.low, digits)}, ${number(value.high, digits)}]`;
+}
+
+/** "1.08x [1.06, 1.10]" */
+export function factor(value: Estimate | null): string {
+  if (value === null) return '-';
+  if (!Number.isFinite(value.low)) return `${number(value.value)}x`;
+  return `${number(value.value)}x [${number(value.low)}, ${number(value.high)}]`;
+}
+
+/** A table of aligned columns for a terminal. */
+export function plainTable({ head, rows, numbersFrom = 1 }: Table): string {
+  const widths = head.map((cell, column) =>
+    Math.max(cell.length, ...rows.map((row) => (row[column] ?? '').length)),
+  );
+  const line = (cells: readonly string[]): string =>
+    cells
+      .map((cell, column) =>
+        column < numbersFrom ? cell.padEnd(widths[column]) : cell.padStart(widths[column]),
+      )
+      .join('  ')
+      .trimEnd();
+  return [line(head), widths.map((width) => '─'.repeat(width)).join('  '), ...rows.map(line)].join('\n');
+}
+
+/** The same as Markdown. */
+export function markdownTable({ head, rows, numbersFrom = 1 }: Table): string {
+  const line = (cells: readonly string[]): string =>
+    `| ${cells.map((cell) => cell.replace(/\|/g, '\\|')).join(' | ')} |`;
+  const rule = `|${head.map((_, column) => (column < numbersFrom ? '---' : '---:')).join('|')}|`;
+  return [line(head), rule, ...rows.map(line)].join('\n');
+}

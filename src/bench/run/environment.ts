@@ -1,0 +1,133 @@
+/** Facts about the model and the machine that go into run.json. */
+import { execFile } from 'node:child_process';
+import { readFileSync } from 'node:fs';
+import { readFile } from 'node:fs/promises';
+import { createRequire } from 'node:module';
+import { cpus, loadavg, platform, release, totalmem } from 'node:os';
+import { dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { promisify } from 'node:util';
+import type { EngineFacts } from '../../engine.js';
+import type { RunIdentity, RunInfo } from './formats.js';
+
+const run = promisify(execFile);
+
+/** The parts of manifest.json that identify a model. Read leniently: a missing hash becomes null. */
+interface ManifestHashes {
+  tokenizer?: { sha256?: string };
+  source?: { sha256?: string };
+  backbones?: { precision: string; layout?: string; files?: { sha256?: string }[] }[];
+  heads?: { name: string; precision?: string; source_sha256?: string; files?: { sha256?: string }[] }[];
+}
+
+/** Which model was measured, by hash. */
+export async function modelIdentity(facts: EngineFacts): Promise<RunIdentity['model']> {
+  const manifest = (await readJson(join(facts.modelFolder, 'manifest.json'))) as ManifestHashes | undefined;
+  const layout = facts.provider === 'cuda' ? 'shared' : 'split';
+  const backbones = (manifest?.backbones ?? []).filter(({ precision }) => precision === facts.precision);
+  const backbone = backbones.find((entry) => entry.layout === layout) ?? backbones[0];
+  const heads = (manifest?.heads ?? []).filter(({ name }) => name === facts.heads);
+  return {
+    id: facts.model,
+    precision: facts.precision,
+    provider: facts.provider,
+    heads: facts.heads ?? null,
+    backbone_sha256: joined(backbone?.files),
+    heads_sha256: heads.length > 0 ? joined(heads.flatMap(({ files }) => files ?? [])) : null,
+    tokenizer_sha256: manifest?.tokenizer?.sha256 ?? null,
+    source_sha256: manifest?.source?.sha256 ?? null,
+  };
+}
+
+function joined(files: readonly { sha256?: string }[] | undefined): string | null {
+  const hashes = (files ?? []).map(({ sha256 }) => sha256).filter((hash) => hash !== undefined);
+  return hashes.length > 0 ? hashes.join('+') : null;
+}
+
+export function machineIdentity(facts: EngineFacts): RunIdentity['machine'] {
+  return {
+    cpu: cpus()[0]?.model.trim() ?? 'unknown',
+    threads: facts.threads,
+    onnxruntime: onnxRuntimeVersion(),
+  };
+}
+
+/** The cost curve of this machine, as tuning.json holds it. */
+export function costCurve(facts: EngineFacts): Promise<unknown> {
+  return readJson(join(facts.modelFolder, 'tuning.json')).then((value) => value ?? null);
+}
+
+/** What else a reader may want to know of the machine. Nothing here keeps a run from being continued. */
+export async function environment(facts: EngineFacts): Promise<RunInfo['environment']> {
+  return {
+    os: `${platform()} ${release()}`,
+    cores: cpus().length,
+    memory_gib: Math.round(totalmem() / 2 ** 27) / 8,
+    node: process.version,
+    gpu: facts.provider === 'cuda' ? await gpuName() : null,
+    git_commit: await gitCommit(),
+    command: process.argv.slice(2).join(' '),
+  };
+}
+
+export function loadAverage(): number {
+  return Math.round(loadavg()[0] * 100) / 100;
+}
+
+function onnxRuntimeVersion(): string {
+  try {
+    const entry = createRequire(import.meta.url).resolve('onnxruntime-node');
+    for (let folder = dirname(entry); dirname(folder) !== folder; folder = dirname(folder)) {
+      const found = readPackage(join(folder, 'package.json'));
+      if (found?.name === 'onnxruntime-node') return String(found.version);
+    }
+  } catch {
+    // Falls through: the run does not depend on knowing it.
+  }
+  return 'unknown';
+}
+
+function readPackage(path: string): Record<string, unknown> | undefined {
+  try {
+    return JSON.parse(readFileSync(path, 'utf8')) as Record<string, unknown>;
+  } catch {
+    return undefined;
+  }
+}
+
+async function gitCommit(): Promise<string | null> {
+  try {
+    const { stdout } = await run('git', ['-C', here(), 'rev-parse', 'HEAD']);
+    const { stdout: changes } = await run('git', [
+      '-C',
+      here(),
+      'status',
+      '--porcelain',
+      '--untracked-files=no',
+    ]);
+    return stdout.trim() + (changes.trim() === '' ? '' : ' with changes');
+  } catch {
+    return null;
+  }
+}
+
+async function gpuName(): Promise<string | null> {
+  try {
+    const { stdout } = await run('nvidia-smi', ['--query-gpu=name,driver_version', '--format=csv,noheader']);
+    return stdout.trim().split('\n')[0] ?? null;
+  } catch {
+    return null;
+  }
+}
+
+function here(): string {
+  return dirname(fileURLToPath(import.meta.url));
+}
+
+async function readJson(path: string): Promise<unknown> {
+  try {
+    return JSON.parse(await readFile(path, 'utf8')) as unknown;
+  } catch {
+    return undefined;
+  }
+}

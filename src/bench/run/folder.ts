@@ -1,0 +1,218 @@
+/** A run folder: created, or taken up again where the last run left it. */
+import { mkdir, open, readdir, readFile, rename, rm } from 'node:fs/promises';
+import { join } from 'node:path';
+import { MedusaError, UsageError } from '../../errors.js';
+import type { AnswerLine, RecordLine, RunIdentity, RunInfo, TraceLine } from './formats.js';
+import { JsonlFile, readJsonl, writeError } from './jsonl.js';
+import { lockFolder } from './lock.js';
+
+export const RUN_FILE = 'run.json';
+export const ANSWERS_FILE = 'answers.jsonl';
+export const RECORDS_FILE = 'records.jsonl';
+export const TRACE_FILE = 'trace.jsonl';
+
+/** The three lines a finished question leaves. */
+export interface FinishedQuestion {
+  readonly answer: AnswerLine;
+  readonly record: RecordLine;
+  readonly trace?: TraceLine;
+}
+
+export class RunFolder {
+  private constructor(
+    readonly path: string,
+    readonly info: RunInfo,
+    /** Ids (as text) of the questions that are on disk. */
+    readonly done: Set<string>,
+    private readonly files: { trace?: JsonlFile; records: JsonlFile; answers: JsonlFile },
+    private readonly release: () => Promise<void>,
+  ) {}
+
+  /**
+   * Opens a folder for writing. A new folder gets `fresh` as its run.json; one with a run.json is continued if it was
+   * made with the same identity; any other folder that is not empty is refused.
+   */
+  static async open(path: string, fresh: RunInfo): Promise<RunFolder> {
+    await makeFolder(path);
+    await refuseForeign(path);
+    const release = await lockFolder(path);
+    try {
+      const info = (await readRunInfo(path)) ?? fresh;
+      refuseDifferent(path, info, fresh);
+      const { done, files } = await repair(path, fresh.protocol.trace);
+      const folder = new RunFolder(path, info, done, files, release);
+      info.status = 'running';
+      info.sessions = [...(info === fresh ? [] : info.sessions), fresh.sessions[0]];
+      await folder.saveInfo();
+      return folder;
+    } catch (error) {
+      await release();
+      throw error;
+    }
+  }
+
+  has(id: number | string): boolean {
+    return this.done.has(String(id));
+  }
+
+  /** Puts a finished question on disk: the answer last, so that an answer always has its record. */
+  async append(finished: FinishedQuestion): Promise<void> {
+    if (this.files.trace && finished.trace) await this.files.trace.append(finished.trace);
+    await this.files.records.append(finished.record);
+    await this.files.answers.append(finished.answer);
+    this.done.add(String(finished.answer.question_id));
+    this.session.finished_questions++;
+  }
+
+  /** Writes how the run ended and lets go of the folder. */
+  async close(status: RunInfo['status']): Promise<void> {
+    try {
+      this.info.status = status;
+      this.session.ended = new Date().toISOString();
+      await this.saveInfo();
+    } finally {
+      const { answers, records, trace } = this.files;
+      await Promise.all([answers.close(), records.close(), trace?.close()]);
+      await this.release();
+    }
+  }
+
+  private get session(): RunInfo['sessions'][number] {
+    return this.info.sessions[this.info.sessions.length - 1];
+  }
+
+  private async saveInfo(): Promise<void> {
+    await writeWhole(join(this.path, RUN_FILE), `${JSON.stringify(this.info, null, 2)}\n`);
+  }
+}
+
+/** Replaces a file in one step: readers see the old text or the new one. */
+export async function writeWhole(path: string, text: string): Promise<void> {
+  const draft = `${path}.${process.pid}.part`;
+  try {
+    const handle = await open(draft, 'w');
+    try {
+      await handle.writeFile(text);
+      await handle.sync();
+    } finally {
+      await handle.close();
+    }
+    await rename(draft, path);
+  } catch (error) {
+    await rm(draft, { force: true }).catch(() => undefined);
+    throw writeError(path, error);
+  }
+}
+
+export async function readRunInfo(path: string): Promise<RunInfo | undefined> {
+  const file = join(path, RUN_FILE);
+  let text: string;
+  try {
+    text = await readFile(file, 'utf8');
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
+    throw error;
+  }
+  let info: RunInfo;
+  try {
+    info = JSON.parse(text) as RunInfo;
+  } catch (error) {
+    throw new MedusaError(`${file} is not valid JSON: ${(error as Error).message}`, 1, { cause: error });
+  }
+  if (info.format !== 1) {
+    throw new MedusaError(`${file} has format ${String(info.format)}; this version reads format 1`);
+  }
+  return info;
+}
+
+async function makeFolder(path: string): Promise<void> {
+  try {
+    await mkdir(path, { recursive: true });
+  } catch (error) {
+    throw writeError(path, error);
+  }
+}
+
+async function refuseForeign(path: string): Promise<void> {
+  const names = (await readdir(path)).filter((name) => !name.startsWith('.'));
+  if (names.length > 0 && !names.includes(RUN_FILE) && !names.every((name) => name.endsWith('.part'))) {
+    throw new UsageError(
+      `${path} is not empty and not a bench folder (no ${RUN_FILE}); nothing was changed. Give another --output`,
+    );
+  }
+}
+
+function refuseDifferent(path: string, present: RunInfo, fresh: RunInfo): void {
+  if (present.merged_from) {
+    throw new UsageError(`${path} was merged from shards and cannot be continued; give another --output`);
+  }
+  const difference = firstDifference(identityOf(present), identityOf(fresh));
+  if (difference) {
+    throw new UsageError(
+      `${path} was made with ${difference.field} = ${show(difference.left)}, this run has ${show(difference.right)}; ` +
+        "nothing was changed. Repeat the first run's options to continue it, or give another --output",
+    );
+  }
+}
+
+/** The part of run.json that must not change between sessions. */
+export function identityOf(info: RunInfo): RunIdentity {
+  const { format, version, model, decoding, protocol, questions, machine } = info;
+  return { format, version, model, decoding, protocol, questions, machine };
+}
+
+export interface Difference {
+  readonly field: string;
+  readonly left: unknown;
+  readonly right: unknown;
+}
+
+/** The first field, in reading order, in which two JSON values differ. */
+export function firstDifference(left: unknown, right: unknown, field = ''): Difference | undefined {
+  if (!isPlain(left) || !isPlain(right)) {
+    return JSON.stringify(left) === JSON.stringify(right) ? undefined : { field, left, right };
+  }
+  for (const key of new Set([...Object.keys(left), ...Object.keys(right)])) {
+    const found = firstDifference(left[key], right[key], field === '' ? key : `${field}.${key}`);
+    if (found) return found;
+  }
+  return undefined;
+}
+
+function isPlain(value: unknown): value is Record<string, unknown> {
+  return typeof value === 'object' && value !== null && !Array.isArray(value);
+}
+
+function show(value: unknown): string {
+  const text = JSON.stringify(value) ?? 'nothing';
+  return text.length > 80 ? `${text.slice(0, 77)}...` : text;
+}
+
+/** Keeps the questions that are complete in all files and cuts what a kill left behind them. */
+async function repair(
+  path: string,
+  trace: boolean,
+): Promise<{ done: Set<string>; files: { trace?: JsonlFile; records: JsonlFile; answers: JsonlFile } }> {
+  const names = [ANSWERS_FILE, RECORDS_FILE, ...(trace ? [TRACE_FILE] : [])];
+  const contents = await Promise.all(
+    names.map((name) => readJsonl<{ question_id: number | string }>(join(path, name))),
+  );
+  const complete = Math.min(...contents.map(({ values }) => values.length));
+  const done = new Set<string>();
+  for (let index = 0; index < complete; index++) {
+    const id = String(contents[0].values[index].question_id);
+    const stray = contents.findIndex(({ values }) => String(values[index].question_id) !== id);
+    if (stray > 0 || done.has(id)) {
+      throw new MedusaError(
+        `${join(path, names[Math.max(stray, 0)])}, line ${index + 1}: question ${id} is out of place or doubled; ` +
+          'the folder was changed by hand. Start a new one',
+      );
+    }
+    done.add(id);
+  }
+  const sizes = contents.map(({ ends }) => (complete === 0 ? 0 : ends[complete - 1]));
+  const [answers, records, traces] = await Promise.all(
+    names.map((name, index) => JsonlFile.open(join(path, name), sizes[index])),
+  );
+  return { done, files: { answers, records, ...(traces ? { trace: traces } : {}) } };
+}

@@ -1,0 +1,98 @@
+/** Append-only JSON lines that survive a kill: each line is on disk before `append` returns. */
+import { open, readFile, type FileHandle } from 'node:fs/promises';
+import { MedusaError } from '../../errors.js';
+
+export class JsonlFile {
+  private constructor(
+    readonly path: string,
+    private readonly handle: FileHandle,
+    /** Bytes of the complete lines. */
+    private size: number,
+  ) {}
+
+  /** Opens for appending, cutting the file to its first `size` bytes. */
+  static async open(path: string, size: number): Promise<JsonlFile> {
+    const handle = await open(path, 'a');
+    try {
+      const { size: present } = await handle.stat();
+      if (present > size) {
+        await handle.truncate(size);
+        await handle.sync();
+      }
+      return new JsonlFile(path, handle, size);
+    } catch (error) {
+      await handle.close();
+      throw error;
+    }
+  }
+
+  /** Writes one line and waits until the disk has it. A failed write leaves no part of the line behind. */
+  async append(value: unknown): Promise<void> {
+    const line = Buffer.from(`${JSON.stringify(value)}\n`);
+    try {
+      await this.handle.appendFile(line);
+      await this.handle.sync();
+      this.size += line.length;
+    } catch (error) {
+      await this.handle.truncate(this.size).catch(() => undefined);
+      throw writeError(this.path, error);
+    }
+  }
+
+  async close(): Promise<void> {
+    await this.handle.close();
+  }
+}
+
+export interface JsonlContents<T> {
+  readonly values: T[];
+  /** [values] byte offset just behind each line. */
+  readonly ends: number[];
+}
+
+/**
+ * Reads the complete lines of a file; a last line that was cut off by a kill is left out. A damaged line before the
+ * last is an error: it was not a kill that did that.
+ */
+export async function readJsonl<T>(path: string): Promise<JsonlContents<T>> {
+  const bytes = await readFile(path).catch((error: NodeJS.ErrnoException) => {
+    if (error.code === 'ENOENT') return Buffer.alloc(0);
+    throw error;
+  });
+  const values: T[] = [];
+  const ends: number[] = [];
+  for (let start = 0, line = 1; start < bytes.length; line++) {
+    const newline = bytes.indexOf(0x0a, start);
+    if (newline < 0) break;
+    const value = tryParse<T>(bytes.subarray(start, newline).toString('utf8'));
+    if (value === undefined) {
+      if (newline === bytes.length - 1) break;
+      throw new MedusaError(
+        `${path}, line ${line}: not valid JSON; the file was damaged. Restore it, or start a new folder`,
+      );
+    }
+    values.push(value);
+    ends.push(newline + 1);
+    start = newline + 1;
+  }
+  return { values, ends };
+}
+
+function tryParse<T>(text: string): T | undefined {
+  try {
+    return JSON.parse(text) as T;
+  } catch {
+    return undefined;
+  }
+}
+
+/** Turns a failed write into a message that says what happens to the work done so far. */
+export function writeError(path: string, error: unknown): MedusaError {
+  const { code, message } = error as NodeJS.ErrnoException;
+  const what = code === 'ENOSPC' || code === 'EDQUOT' ? 'the disk is full' : message;
+  return new MedusaError(
+    `Could not write ${path}: ${what}. All finished questions are kept; make room and run the same command again to go on`,
+    1,
+    { cause: error },
+  );
+}

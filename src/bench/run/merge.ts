@@ -1,0 +1,124 @@
+/** `bench merge`: shards of one run become one folder. */
+import { mkdir, readdir, readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { UsageError } from '../../errors.js';
+import type { AnswerLine, RecordLine, RunInfo, TraceLine } from './formats.js';
+import {
+  ANSWERS_FILE,
+  firstDifference,
+  readRunInfo,
+  RECORDS_FILE,
+  RUN_FILE,
+  TRACE_FILE,
+  writeWhole,
+} from './folder.js';
+import { readJsonl } from './jsonl.js';
+
+/** Merges finished shards into `output`, in the order of the question file's ids. Sources stay as they are. */
+export async function mergeRuns(folders: readonly string[], output: string): Promise<RunInfo> {
+  if (folders.length < 2) throw new UsageError('bench merge needs at least two folders');
+  const infos = await Promise.all(folders.map(readFinished));
+  infos.slice(1).forEach((info, index) => refuseDifferent(folders[0], infos[0], folders[index + 1], info));
+  await refuseUsed(output);
+  const order = mergedOrder(folders, infos);
+  await mkdir(output, { recursive: true });
+  for (const name of [TRACE_FILE, RECORDS_FILE, ANSWERS_FILE]) {
+    if (name === TRACE_FILE && !infos[0].protocol.trace) continue;
+    await mergeLines(folders, output, name, order);
+  }
+  const info = mergedInfo(infos, folders, order);
+  await writeWhole(join(output, RUN_FILE), `${JSON.stringify(info, null, 2)}\n`);
+  return info;
+}
+
+async function readFinished(folder: string): Promise<RunInfo> {
+  const info = await readRunInfo(folder);
+  if (!info) throw new UsageError(`${folder} is not a bench folder (no ${RUN_FILE})`);
+  if (info.status !== 'complete') {
+    throw new UsageError(
+      `${folder} is ${info.status}, not complete: finish it first (the same command continues it)`,
+    );
+  }
+  return info;
+}
+
+/** Shards may come from several machines; all else must agree. */
+function comparable(info: RunInfo): unknown {
+  const { format, version, model, decoding, protocol, questions } = info;
+  const { name, sha256 } = questions;
+  return {
+    format,
+    version,
+    model,
+    decoding,
+    protocol: { ...protocol, shard: null },
+    questions: { name, sha256 },
+  };
+}
+
+function refuseDifferent(first: string, left: RunInfo, second: string, right: RunInfo): void {
+  const difference = firstDifference(comparable(left), comparable(right));
+  if (!difference) return;
+  throw new UsageError(
+    `${first} and ${second} are not parts of one run: ${difference.field} is ` +
+      `${JSON.stringify(difference.left)} in one and ${JSON.stringify(difference.right)} in the other`,
+  );
+}
+
+async function refuseUsed(output: string): Promise<void> {
+  const present = await readdir(output).catch(() => []);
+  if (present.length > 0) throw new UsageError(`${output} is not empty; give bench merge a new --output`);
+}
+
+/** Questions in ascending id; one that two shards answered is an error. */
+function mergedOrder(folders: readonly string[], infos: readonly RunInfo[]): RunInfo['questions']['ids'] {
+  const owner = new Map<string, string>();
+  const ids = infos.flatMap((info, index) => {
+    for (const id of info.questions.ids) {
+      const earlier = owner.get(String(id));
+      if (earlier !== undefined)
+        throw new UsageError(`Question ${id} is in both ${earlier} and ${folders[index]}`);
+      owner.set(String(id), folders[index]);
+    }
+    return info.questions.ids;
+  });
+  return ids.sort((a, b) =>
+    typeof a === 'number' && typeof b === 'number' ? a - b : String(a) < String(b) ? -1 : 1,
+  );
+}
+
+async function mergeLines(
+  folders: readonly string[],
+  output: string,
+  name: string,
+  order: RunInfo['questions']['ids'],
+): Promise<void> {
+  const lines = new Map<string, AnswerLine | RecordLine | TraceLine>();
+  for (const folder of folders) {
+    await readFile(join(folder, name));
+    const { values } = await readJsonl<AnswerLine | RecordLine | TraceLine>(join(folder, name));
+    for (const value of values) lines.set(String(value.question_id), value);
+  }
+  const missing = order.filter((id) => !lines.has(String(id)));
+  if (missing.length > 0) throw new UsageError(`${name} of the shards lacks questions ${missing.join(', ')}`);
+  await writeWhole(
+    join(output, name),
+    order.map((id) => `${JSON.stringify(lines.get(String(id)))}\n`).join(''),
+  );
+}
+
+function mergedInfo(
+  infos: readonly RunInfo[],
+  folders: readonly string[],
+  order: RunInfo['questions']['ids'],
+): RunInfo {
+  const [first] = infos;
+  return {
+    ...first,
+    protocol: { ...first.protocol, shard: null },
+    questions: { ...first.questions, ids: order },
+    status: 'complete',
+    sessions: infos.flatMap(({ sessions }) => sessions),
+    merged_from: [...folders],
+  };
+}

@@ -1,0 +1,214 @@
+/**
+ * Asks the questions. One lane is one set of decoding options with its own folder; several lanes are interleaved
+ * question by question, in an order that turns, so that drift of the machine falls on all of them alike.
+ */
+import { MedusaError } from '../../errors.js';
+import type { BenchEngine } from '../engine.js';
+import type { GenerateOptions, Message } from '../../engine.js';
+import type { Question } from '../questions/parse.js';
+import { TurnCollector } from './collect.js';
+import type { FinishedQuestion, RunFolder } from './folder.js';
+import type { RepeatRecord, RunDecoding, TracedStep, TurnRecord } from './formats.js';
+import { acceptanceOf, answerId, temperatureOf, turnSeed, type RunPlan } from './plan.js';
+
+export interface Lane {
+  readonly name: string;
+  readonly engine: BenchEngine;
+  readonly decoding: RunDecoding;
+  readonly folder: RunFolder;
+  readonly trace: boolean;
+  /** Text of token ids, for traces. */
+  readonly tokenText?: (ids: readonly number[]) => string;
+}
+
+/** What happens, for a progress display. */
+export interface RunEvents {
+  onWarmUp?(lane: Lane): void;
+  onTurn?(lane: Lane, turn: TurnRecord): void;
+  onQuestion?(lane: Lane, question: Question): void;
+}
+
+/** A repeat of a question, with what the answers file needs of it. */
+interface Answered {
+  readonly record: RepeatRecord;
+  readonly texts: string[];
+  readonly traces: TracedStep[][];
+}
+
+const WARM_UP_TOKENS = 24;
+const WARM_UP_PROMPT: readonly Message[] = [
+  { role: 'user', content: 'Name three things found in a kitchen.' },
+];
+
+/** Runs what is left of the plan. Returns false when it was interrupted; unfinished questions leave no trace. */
+export async function runLanes(
+  lanes: readonly Lane[],
+  plan: RunPlan,
+  events: RunEvents = {},
+  signal?: AbortSignal,
+): Promise<boolean> {
+  for (const lane of lanes) {
+    if (!plan.questions.some((question) => !lane.folder.has(question.question_id))) continue;
+    events.onWarmUp?.(lane);
+    await warmUp(lane, signal);
+  }
+  for (const [position, question] of plan.questions.entries()) {
+    const pending = lanes.filter((lane) => !lane.folder.has(question.question_id));
+    if (!(await askLanes(rotate(pending, position), question, plan, events, signal))) return false;
+  }
+  return true;
+}
+
+/** First runs pay for memory and caches; they are not measured. */
+async function warmUp(lane: Lane, signal?: AbortSignal): Promise<void> {
+  lane.engine.forget();
+  await lane.engine.complete(WARM_UP_PROMPT, {
+    ...generateOptions(lane.decoding, 0),
+    seed: 0,
+    maxNewTokens: Math.min(WARM_UP_TOKENS, lane.decoding.maxNewTokens),
+    signal,
+  });
+}
+
+async function askLanes(
+  lanes: readonly Lane[],
+  question: Question,
+  plan: RunPlan,
+  events: RunEvents,
+  signal?: AbortSignal,
+): Promise<boolean> {
+  const answered = new Map<Lane, Answered[]>(lanes.map((lane) => [lane, []]));
+  for (let repeat = 0; repeat < plan.repeats; repeat++) {
+    for (const lane of rotate(lanes, repeat)) {
+      const answer = await ask(lane, question, plan, repeat, events, signal);
+      if (!answer) return false;
+      const answers = answered.get(lane)!;
+      answers.push(answer);
+      if (answers.length < plan.repeats) continue;
+      await lane.folder.append(finish(lane, question, plan, answers));
+      events.onQuestion?.(lane, question);
+    }
+  }
+  return true;
+}
+
+/** One conversation: every turn sees the real answers before it. Undefined when it was interrupted. */
+async function ask(
+  lane: Lane,
+  question: Question,
+  plan: RunPlan,
+  repeat: number,
+  events: RunEvents,
+  signal?: AbortSignal,
+): Promise<Answered | undefined> {
+  const temperature = temperatureOf(plan.temperature, question.category);
+  const seeds = question.turns.map((_, turn) => turnSeed(plan.seed, question.question_id, repeat, turn));
+  const answer: Answered = {
+    record: { index: repeat, temperature, turns: [], seeds },
+    texts: [],
+    traces: [],
+  };
+  const messages: Message[] = [];
+  lane.engine.forget();
+  for (const [turn, content] of question.turns.entries()) {
+    if (signal?.aborted) return undefined;
+    messages.push({ role: 'user', content });
+    const collector = new TurnCollector(lane.trace && repeat === 0);
+    const result = await complete(lane, question, messages, {
+      temperature,
+      seed: seeds[turn],
+      onStep: collector.onStep,
+      signal,
+    });
+    if (result.statistics.finishReason === 'aborted') return undefined;
+    const record = collector.record(result);
+    answer.record.turns.push(record);
+    answer.texts.push(result.text);
+    answer.traces.push(collector.traced());
+    messages.push({ role: 'assistant', content: result.text });
+    events.onTurn?.(lane, record);
+  }
+  return answer;
+}
+
+type Given = Pick<Parameters<BenchEngine['complete']>[1], 'seed' | 'onStep' | 'signal'> & {
+  temperature: number;
+};
+
+async function complete(
+  lane: Lane,
+  question: Question,
+  messages: readonly Message[],
+  given: Given,
+): ReturnType<BenchEngine['complete']> {
+  const { temperature, ...rest } = given;
+  try {
+    return await lane.engine.complete(messages, { ...generateOptions(lane.decoding, temperature), ...rest });
+  } catch (error) {
+    if (!(error instanceof MedusaError)) throw error;
+    throw new MedusaError(
+      `Question ${question.question_id} (${lane.name}), turn ${(messages.length + 1) / 2}: ${error.message}`,
+      error.exitCode,
+      { cause: error },
+    );
+  }
+}
+
+/** The options of one generation. Those that do not belong to its acceptance or model are left out. */
+function generateOptions(decoding: RunDecoding, temperature: number): GenerateOptions {
+  const { acceptance: asked, topP, headsUsed, ...rest } = decoding;
+  const acceptance = acceptanceOf(asked, temperature);
+  return {
+    ...rest,
+    temperature,
+    acceptance,
+    ...(acceptance === 'nucleus' ? { topP } : {}),
+    ...(headsUsed > 0 ? { headsUsed } : {}),
+  };
+}
+
+function finish(
+  lane: Lane,
+  question: Question,
+  plan: RunPlan,
+  answers: readonly Answered[],
+): FinishedQuestion {
+  const { question_id } = question;
+  const modelId = lane.folder.info.protocol.model_id;
+  return {
+    answer: {
+      question_id,
+      answer_id: answerId(modelId, plan.seed, question_id),
+      model_id: modelId,
+      choices: answers.map(({ record, texts }) => ({
+        index: record.index,
+        turns: texts,
+        idxs: record.turns.map((turn) => turn.steps - 1),
+        new_tokens: record.turns.map((turn) => turn.token_ids.length),
+        wall_time: record.turns.map((turn) => turn.wall_ms / 1000),
+      })),
+      tstamp: Date.now() / 1000,
+    },
+    record: { question_id, category: question.category, repeats: answers.map(({ record }) => record) },
+    ...(lane.trace ? { trace: traceLine(lane, question, answers[0].traces) } : {}),
+  };
+}
+
+function traceLine(
+  lane: Lane,
+  question: Question,
+  traces: readonly TracedStep[][],
+): FinishedQuestion['trace'] {
+  const ids = new Set(traces.flat().flatMap((step) => [...step.tokens, step.bonus]));
+  const text = lane.tokenText;
+  return {
+    question_id: question.question_id,
+    turns: traces.map((steps) => ({ steps })),
+    texts: Object.fromEntries([...ids].map((id) => [String(id), text ? text([id]) : `#${id}`])),
+  };
+}
+
+function rotate<T>(items: readonly T[], by: number): readonly T[] {
+  const start = items.length === 0 ? 0 : by % items.length;
+  return [...items.slice(start), ...items.slice(0, start)];
+}

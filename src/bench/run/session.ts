@@ -1,0 +1,143 @@
+/** From options to finished run folders: opens engines and folders, runs the lanes, closes everything. */
+import { MedusaError } from '../../errors.js';
+import { resolveDecodingOptions } from '../../decodingOptions.js';
+import type { ModelOptions } from '../../engine.js';
+import { packageVersion } from '../../model/packageRoot.js';
+import type { BenchEngine } from '../engine.js';
+import type { Question, QuestionSet } from '../questions/parse.js';
+import { costCurve, environment, loadAverage, machineIdentity, modelIdentity } from './environment.js';
+import { RunFolder } from './folder.js';
+import type { RunInfo } from './formats.js';
+import { RunProgress } from './progress.js';
+import { runLanes, type Lane } from './runner.js';
+import type { TemperatureRule } from './plan.js';
+import { runDecoding, slug, type Variant } from './variants.js';
+
+export interface SessionRequest {
+  readonly set: QuestionSet;
+  readonly questions: readonly Question[];
+  readonly variants: readonly Variant[];
+  /** Folder of each variant. */
+  readonly folderOf: (variant: Variant) => string;
+  readonly temperature: TemperatureRule;
+  readonly seed: number;
+  readonly repeats: number;
+  readonly shard?: string;
+  readonly trace: boolean;
+  readonly modelId?: string;
+  readonly quiet: boolean;
+  readonly signal?: AbortSignal;
+  /** Opens an engine; called once for each set of model options. */
+  readonly openEngine: (options: ModelOptions) => Promise<OpenEngine>;
+}
+
+export interface OpenEngine {
+  readonly engine: BenchEngine;
+  readonly tokenText?: (ids: readonly number[]) => string;
+}
+
+/** Runs all variants. Returns false when it was interrupted. */
+export async function runSession(request: SessionRequest): Promise<boolean> {
+  const engines = new Map<string, OpenEngine>();
+  const lanes: Lane[] = [];
+  let status: RunInfo['status'] = 'failed';
+  try {
+    for (const variant of request.variants) lanes.push(await openLane(variant, request, engines));
+    status = (await runWithProgress(lanes, request)) ? 'complete' : 'interrupted';
+  } finally {
+    await closeAll(lanes, engines, status);
+  }
+  return status === 'complete';
+}
+
+async function openLane(
+  variant: Variant,
+  request: SessionRequest,
+  engines: Map<string, OpenEngine>,
+): Promise<Lane> {
+  const key = JSON.stringify(variant.model);
+  const open = engines.get(key) ?? (await request.openEngine(variant.model));
+  engines.set(key, open);
+  const info = await freshInfo(variant, request, open.engine);
+  const folder = await RunFolder.open(request.folderOf(variant), info);
+  return { name: variant.name, ...open, decoding: info.decoding, folder, trace: request.trace };
+}
+
+async function freshInfo(variant: Variant, request: SessionRequest, engine: BenchEngine): Promise<RunInfo> {
+  const { facts } = engine;
+  const { temperature } = request;
+  const resolved = resolveDecodingOptions(
+    { ...variant.decoding, temperature: temperature === 'fastchat' ? 0.7 : temperature },
+    facts,
+  );
+  return {
+    format: 1,
+    version: packageVersion,
+    model: await modelIdentity(facts),
+    decoding: runDecoding(resolved, variant.decoding),
+    protocol: {
+      temperature,
+      seed: request.seed,
+      repeats: request.repeats,
+      shard: request.shard ?? null,
+      trace: request.trace,
+      model_id: request.modelId ?? `${facts.model}-${slug(variant.name)}`,
+    },
+    questions: {
+      name: request.set.name,
+      sha256: request.set.sha256,
+      ids: request.questions.map((question) => question.question_id),
+    },
+    machine: machineIdentity(facts),
+    status: 'running',
+    environment: await environment(facts),
+    cost_curve: await costCurve(facts),
+    sessions: [
+      { started: new Date().toISOString(), ended: null, finished_questions: 0, load_average: loadAverage() },
+    ],
+  };
+}
+
+async function runWithProgress(lanes: readonly Lane[], request: SessionRequest): Promise<boolean> {
+  const progress = new RunProgress(process.stderr, request.quiet);
+  const done = request.questions.map(
+    (question) => lanes.filter((lane) => lane.folder.has(question.question_id)).length,
+  );
+  progress.start(
+    request.questions.length * lanes.length,
+    done.reduce((total, count) => total + count, 0),
+  );
+  try {
+    return await runLanes(
+      lanes,
+      request,
+      {
+        onWarmUp: (lane) => progress.note(`warm-up ${lane.name}`),
+        onTurn: (_lane, turn) => progress.turn(turn),
+        onQuestion: (lane, question) => {
+          progress.note(`question ${question.question_id} ${lane.name}`);
+          progress.question();
+        },
+      },
+      request.signal,
+    );
+  } finally {
+    progress.stop();
+  }
+}
+
+/** Closes what is open. When the run failed, that error is the one to show, not one of closing. */
+async function closeAll(
+  lanes: readonly Lane[],
+  engines: ReadonlyMap<string, OpenEngine>,
+  status: RunInfo['status'],
+): Promise<void> {
+  const results = await Promise.allSettled([
+    ...lanes.map((lane) => lane.folder.close(status)),
+    ...[...engines.values()].map(({ engine }) => engine.dispose()),
+  ]);
+  const failed = results.find((result) => result.status === 'rejected');
+  if (failed && status !== 'failed') {
+    throw failed.reason instanceof Error ? failed.reason : new MedusaError(String(failed.reason));
+  }
+}

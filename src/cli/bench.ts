@@ -1,0 +1,105 @@
+import type { Argv, CommandModule, Options } from 'yargs';
+import { addDecodingOptions, addModelOptions, type Arguments } from './options.js';
+
+const questionGroup = 'Questions:';
+const outputGroup = 'Output:';
+
+function valued(group: string, describe: string, defaultDescription?: string): Options {
+  return { group, describe, requiresArg: true, defaultDescription };
+}
+
+/** Options of a bench run that `compare` has too. */
+export const runOptionSpecs: Record<string, Options> = {
+  questions: valued(
+    questionGroup,
+    'builtin, mt-bench (fetched once from its public home), or a file in the schema of FastChat',
+    'builtin',
+  ),
+  categories: valued(questionGroup, 'Only these categories, separated by commas', 'all'),
+  limit: valued(questionGroup, 'At most this many questions, spread over the categories', 'all'),
+  temperature: valued(
+    'Sampling and stopping:',
+    'A number, or fastchat: 0.7, 0.1 or 0 by category as MT-Bench has it',
+    '0',
+  ),
+  repeat: valued(questionGroup, 'Ask each question this many times', '1'),
+  'max-new-tokens': valued('Sampling and stopping:', 'Most tokens of an answer', '512'),
+  seed: valued('Sampling and stopping:', 'Seed of the random numbers', '0'),
+  output: valued(outputGroup, 'Folder of the results; an unfinished one is continued', 'runs/<time>-<what>'),
+  quiet: { group: outputGroup, describe: 'No progress and no table', type: 'boolean' },
+  json: { group: outputGroup, describe: 'Print one JSON object instead of tables', type: 'boolean' },
+};
+
+export function addRunOptions<T>(yargs: Argv<T>): Argv<T> {
+  return addDecodingOptions(addModelOptions(yargs)).options(runOptionSpecs) as unknown as Argv<T>;
+}
+
+const mergeCommand: CommandModule<object, Arguments> = {
+  command: 'merge <folders..>',
+  describe: 'Put the shards of one run together',
+  builder: (yargs) =>
+    yargs
+      .positional('folders', { describe: 'Folders made with --shard', type: 'string', array: true })
+      .options({ output: { describe: 'New folder', requiresArg: true, demandOption: true } })
+      .strict(),
+  handler: async (args) => (await import('./runBench.js')).runMerge(args),
+};
+
+const judgeCommand: CommandModule<object, Arguments> = {
+  command: 'judge <folder>',
+  describe: 'Have the answers of a run graded by a model behind an OpenAI-compatible endpoint',
+  builder: (yargs) =>
+    yargs
+      .positional('folder', { describe: 'A bench folder', type: 'string' })
+      .options({
+        judge: { describe: 'Model that grades; also OPENAI_MODEL', requiresArg: true },
+        'base-url': {
+          describe: 'Endpoint up to /v1; also OPENAI_BASE_URL',
+          requiresArg: true,
+          defaultDescription: 'https://api.openai.com/v1',
+        },
+        prompts: {
+          describe: 'File of judge prompts, or mt-bench',
+          requiresArg: true,
+          defaultDescription: 'mt-bench',
+        },
+        references: {
+          describe: 'File of reference answers, mt-bench, or questions (those of the question file)',
+          requiresArg: true,
+          defaultDescription: 'mt-bench for mt-bench, else questions',
+        },
+        questions: {
+          describe: 'The questions that were asked',
+          requiresArg: true,
+          defaultDescription: 'as run.json says',
+        },
+        parallel: { describe: 'Requests at a time', requiresArg: true, defaultDescription: '4' },
+        retries: { describe: 'Tries after a failed request', requiresArg: true, defaultDescription: '6' },
+        json: { describe: 'Print one JSON object instead of the table', type: 'boolean' },
+      })
+      .epilogue('The key is read from OPENAI_API_KEY and never stored.')
+      .strict(),
+  handler: async (args) => (await import('./runJudge.js')).runJudge(args),
+};
+
+export const benchCommand: CommandModule<object, Arguments> = {
+  command: 'bench',
+  describe: 'Answer a question set and record tokens per step, times and acceptance',
+  builder: (yargs) =>
+    addRunOptions(yargs)
+      .options({
+        shard: valued(questionGroup, 'Only part i of n, as i/n; bench merge puts the parts together'),
+        trace: {
+          group: outputGroup,
+          describe: 'Keep the first trees of each turn (for compare)',
+          type: 'boolean',
+        },
+        'model-id': valued(outputGroup, 'Name of the model in answers.jsonl', '<model>-<tree>'),
+      })
+      .command(mergeCommand)
+      .command(judgeCommand)
+      .example('$0 bench --tree dynamic --nodes 64 --output runs/dynamic', 'The built-in questions')
+      .example('$0 bench --questions mt-bench --temperature fastchat', 'MT-Bench as FastChat asks it')
+      .strict(),
+  handler: async (args) => (await import('./runBench.js')).runBench(args),
+};

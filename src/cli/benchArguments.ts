@@ -1,0 +1,76 @@
+import { resolve } from 'node:path';
+import { loadQuestions, parseShard, selectQuestions } from '../bench/questions/load.js';
+import type { Question, QuestionSet } from '../bench/questions/parse.js';
+import { parseTemperature, type TemperatureRule } from '../bench/run/plan.js';
+import type { OpenEngine } from '../bench/run/session.js';
+import { numberRanges, type DecodingOptions } from '../decodingOptions.js';
+import { MedusaEngine, type ModelOptions } from '../engine.js';
+import { UsageError } from '../errors.js';
+import { readDecodingOptions, readNumber, readText, type Arguments } from './options.js';
+import { createReport } from './terminal.js';
+
+/** Answers are cut at this many tokens unless told otherwise. */
+const MAX_NEW_TOKENS = 512;
+const countRange = { integer: true, minimum: 1, maximum: 1_000_000 } as const;
+
+/** What `bench` and `compare` read alike from the command line. */
+export interface RunArguments {
+  readonly set: QuestionSet;
+  readonly questions: readonly Question[];
+  readonly temperature: TemperatureRule;
+  readonly seed: number;
+  readonly repeats: number;
+  readonly shard: string | undefined;
+}
+
+export async function readRunArguments(args: Arguments): Promise<RunArguments> {
+  const shard = readText(args, 'shard');
+  const temperature = parseTemperature(readText(args, 'temperature'));
+  const seed = readNumber(args, 'seed', numberRanges.seed) ?? 0;
+  const repeats = readNumber(args, 'repeat', countRange) ?? 1;
+  const set = await loadQuestions(readText(args, 'questions') ?? 'builtin');
+  const questions = selectQuestions(set, {
+    categories: readText(args, 'categories')
+      ?.split(',')
+      .map((name) => name.trim()),
+    limit: readNumber(args, 'limit', countRange),
+    shard: shard === undefined ? undefined : parseShard(shard),
+  });
+  return { set, questions, temperature, seed, repeats, shard };
+}
+
+/** Decoding options without temperature and seed, which the protocol sets question by question. */
+export async function readRunDecoding(args: Arguments): Promise<DecodingOptions> {
+  const decoding = await readDecodingOptions({ ...args, temperature: undefined, seed: undefined });
+  return withoutUndefined({ ...decoding, maxNewTokens: decoding.maxNewTokens ?? MAX_NEW_TOKENS });
+}
+
+/** The folder asked for, or a new one named after the time and the matter. */
+export function outputFolder(args: Arguments, what: string): string {
+  const given = readText(args, 'output');
+  if (given !== undefined) return resolve(given);
+  const time = new Date().toISOString().slice(0, 19).replace(/[-:]/g, '').replace('T', '-');
+  return resolve('runs', `${time}-${what}`);
+}
+
+/** Opens the real engine, with its preparation shown on stderr. */
+export function engineOpener(
+  quiet: boolean,
+  signal: AbortSignal,
+): (options: ModelOptions) => Promise<OpenEngine> {
+  return async (options) => {
+    const report = quiet ? undefined : createReport();
+    const engine = await MedusaEngine.open({ ...options, report, signal }).finally(() => report?.end());
+    return { engine, tokenText: (ids) => engine.tokenizer.decode([...ids]) };
+  };
+}
+
+export function withoutUndefined<T extends object>(value: T): T {
+  return Object.fromEntries(Object.entries(value).filter(([, each]) => each !== undefined)) as T;
+}
+
+export function requireText(args: Arguments, name: string, hint: string): string {
+  const text = readText(args, name);
+  if (text === undefined) throw new UsageError(`${name} is missing: ${hint}`);
+  return text;
+}

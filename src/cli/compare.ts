@@ -1,0 +1,77 @@
+import type { CommandModule, Options } from 'yargs';
+import { addRunOptions } from './bench.js';
+import type { Arguments } from './options.js';
+
+/** Short names for variants; --variant takes any number more. */
+const LETTERS = ['a', 'b', 'c', 'd', 'e', 'f', 'g'] as const;
+
+const outputGroup = 'Output:';
+
+export const compareCommand: CommandModule<object, Arguments> = {
+  command: 'compare [folders..]',
+  describe:
+    'Compare finished runs, or run variants interleaved and compare them (none, static, dynamic by default)',
+  builder: (yargs) =>
+    addRunOptions(yargs)
+      .positional('folders', { describe: 'Finished bench folders', type: 'string', array: true })
+      .options({
+        ...Object.fromEntries(LETTERS.map((letter) => [letter, { ...variantSpec, hidden: letter > 'b' }])),
+        variant: { ...variantSpec, describe: 'One more variant; may be repeated. NAME:OPTIONS names it' },
+        sweep: {
+          group: 'Variants:',
+          describe:
+            'Run each variant with each value: nodes=1,2,4 (or top-m, heads-used, precision, acceptance)',
+          requiresArg: true,
+        },
+        trace: {
+          group: outputGroup,
+          describe: 'Keep trees for the step browser of the report (--no-trace: do not)',
+          type: 'boolean',
+          default: true,
+        },
+        explain: {
+          group: outputGroup,
+          describe: 'Where outputs differ, load the model for texts and logit gap (--no-explain: do not)',
+          type: 'boolean',
+          default: true,
+        },
+      })
+      .example('$0 compare', 'none, static and dynamic on the built-in questions')
+      .example('$0 compare --a "--tree static" --b "--tree dynamic" --nodes 64', "The paper's comparison")
+      .example('$0 compare --sweep nodes=1,2,4,8,16,32,64', 'Where is the optimum on this machine?')
+      .example('$0 compare runs/none runs/static runs/dynamic --output report', 'Runs made before')
+      .strict(),
+  handler: async (args) => (await import('./runCompare.js')).runCompare(args),
+};
+
+const variantSpec: Options = {
+  group: 'Variants:',
+  describe: 'Options of a variant in quotes, on top of the common ones',
+  requiresArg: true,
+};
+
+/** The variants of a command line in the order of their letters, then --variant. */
+export function variantTexts(args: Arguments): string[] {
+  return [...LETTERS, 'variant'].flatMap((name) => {
+    const value = args[name];
+    return value === undefined ? [] : (Array.isArray(value) ? value : [value]).map(String);
+  });
+}
+
+/**
+ * A variant's text begins with dashes, which the parser would take for the next option: `--a "--tree none"` becomes
+ * `--a=--tree none` before it is parsed.
+ */
+export function joinVariantTexts(args: readonly string[]): string[] {
+  const joined: string[] = [];
+  for (let index = 0; index < args.length; index++) {
+    const next = args[index + 1];
+    if (/^--([a-g]|variant)$/.test(args[index]) && next?.startsWith('-')) {
+      joined.push(`${args[index]}=${next}`);
+      index++;
+    } else {
+      joined.push(args[index]);
+    }
+  }
+  return joined;
+}
