@@ -1,5 +1,5 @@
 import { createAcceptance } from './decoding/acceptance.js';
-import { decode, type DecodeResult } from './decoding/decode.js';
+import { decode } from './decoding/decode.js';
 import type { DecodeStatistics, DecodeStep, DraftingModel } from './decoding/types.js';
 import {
   resolveDecodingOptions,
@@ -154,8 +154,7 @@ export class MedusaEngine {
       text.push(fresh);
       yield { kind: 'text', text: fresh };
     }
-    const { tokens, cachedTokens: _, ...statistics } = next.value;
-    const result = { text: text.join(''), tokenIds: tokens, promptTokenIds, statistics, options: resolved };
+    const result = { text: text.join(''), promptTokenIds, ...next.value, options: resolved };
     yield { kind: 'end', result: { ...result, timeToFirstToken: timeToFirstToken ?? 0 } };
   }
 
@@ -209,7 +208,7 @@ export class MedusaEngine {
     promptTokenIds: readonly number[],
     resolved: ResolvedDecodingOptions,
     { signal, onStep }: GenerateOptions,
-  ): AsyncGenerator<string, DecodeResult, void> {
+  ): AsyncGenerator<string, Pick<GenerationResult, 'tokenIds' | 'statistics'>, void> {
     const assembler = new TextAssembler(this.tokenizer, resolved.stop);
     const policy = this.policies.make(resolved);
     this.take();
@@ -237,10 +236,11 @@ export class MedusaEngine {
         onStep?.(next.value);
         yield assembler.take();
       }
-      this.cachedTokens = next.value.cachedTokens;
+      const { tokens, cachedTokens: nowCached, ...statistics } = next.value;
+      this.cachedTokens = nowCached;
       const rest = assembler.end();
       if (rest !== '') yield rest;
-      return next.value;
+      return { tokenIds: tokens, statistics };
     } finally {
       this.isBusy = false;
     }

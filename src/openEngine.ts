@@ -4,7 +4,13 @@ import type { DraftingModel } from './decoding/types.js';
 import type { EngineFacts, EngineOptions } from './engine.js';
 import { MedusaError } from './errors.js';
 import { chooseGraphs, type ChosenGraphs } from './model/choose.js';
-import { defaultModelName, locateModel, modelMissing, modelsFolder, type ModelPlace } from './model/locate.js';
+import {
+  defaultModelName,
+  locateModel,
+  modelMissing,
+  modelsFolder,
+  type ModelPlace,
+} from './model/locate.js';
 import { checkFiles, readManifest, type Manifest } from './model/manifest.js';
 import { ensureTuning } from './model/tuning.js';
 import { silentReport, type Report } from './report.js';
@@ -45,16 +51,28 @@ export async function openEngineParts(options: EngineOptions): Promise<EnginePar
   }
 }
 
+/** The model's folder. The default model is prepared when it is missing, and again when new heads were committed. */
 async function findModel(options: EngineOptions, report: Report): Promise<ModelPlace> {
   const modelsDir = modelsFolder(options.modelsDir);
   const place = locateModel(options.model, modelsDir);
-  if (place.isPrepared) return place;
-  if (place.name !== defaultModelName || options.prepare === false) throw modelMissing(place, modelsDir);
-  report.note(`Preparing ${place.name} in ${modelsDir}; this is done once.`);
+  const isDefault = place.name === defaultModelName;
+  const mayPrepare = isDefault && options.prepare !== false;
+  if (place.isPrepared && !(mayPrepare && (await hasNewerHeads(place)))) return place;
+  if (!mayPrepare) throw modelMissing(place, modelsDir);
+  report.note(
+    place.isPrepared
+      ? `Preparing ${place.name} again: its heads were replaced by newer ones.`
+      : `Preparing ${place.name} in ${modelsDir}; this is done once.`,
+  );
   const { prepareModel } = await import('./model/prepare.js');
   const precisions = options.precision === undefined ? undefined : [options.precision];
-  await prepareModel({ modelsDir, precisions, signal: options.signal }, report);
+  await prepareModel({ modelsDir, precisions, force: place.isPrepared, signal: options.signal }, report);
   return { ...place, isPrepared: true };
+}
+
+async function hasNewerHeads({ folder, name }: ModelPlace): Promise<boolean> {
+  const { newerHeads } = await import('./model/verify.js');
+  return (await newerHeads(folder, await readManifest(folder), name)).length > 0;
 }
 
 type OpenedModel = Pick<EngineParts, 'facts' | 'model' | 'accuracies' | 'costs'>;
@@ -89,7 +107,10 @@ async function openGraphs(
   }
   const { openModel } = await import('./runtime/index.js');
   const spec = openOptions(place.folder, manifest, graphs, options);
-  const { threads, costs } = await ensureTuning({ folder: place.folder, manifest, graphs, spec, report }, options);
+  const { threads, costs } = await ensureTuning(
+    { folder: place.folder, manifest, graphs, spec, report },
+    options,
+  );
   const model = await openModel({ ...spec, threads });
   const { backbone, heads } = graphs;
   const facts: EngineFacts = {

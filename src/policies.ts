@@ -1,7 +1,12 @@
 import type { CostPoint } from './decoding/costCurve.js';
 import { CostCurve } from './decoding/costCurve.js';
 import { autoTree, dynamicTree, noTree, staticTree } from './decoding/treePolicy.js';
-import { searchTemplate, templateFromPaths, TreeFormatError, type TreeTemplate } from './decoding/treeTemplate.js';
+import {
+  searchTemplate,
+  templateFromPaths,
+  TreeFormatError,
+  type TreeTemplate,
+} from './decoding/treeTemplate.js';
 import type { TreePolicy } from './decoding/types.js';
 import type { ResolvedDecodingOptions } from './decodingOptions.js';
 import { ModelError, UsageError } from './errors.js';
@@ -47,7 +52,8 @@ export class PolicyMaker {
           'Give the tree yourself with --tree-file, or use --tree dynamic.',
       );
     }
-    const search = (size: number): TreeTemplate => searchTemplate(accuracies, { nodes: size, depth: headsUsed }, topM);
+    const search = (size: number): TreeTemplate =>
+      searchTemplate(accuracies, { nodes: size, depth: headsUsed }, topM);
     return nodes === 'auto' ? bestTemplate(search, accuracies, new CostCurve(costs)) : search(nodes);
   }
 }
@@ -56,7 +62,8 @@ function fromPaths(paths: unknown, heads: number, topM: number): TreeTemplate {
   try {
     return templateFromPaths(paths, { heads, topM });
   } catch (error) {
-    if (error instanceof TreeFormatError) throw new UsageError(`The static tree: ${error.message}`, { cause: error });
+    if (error instanceof TreeFormatError)
+      throw new UsageError(`The static tree: ${error.message}`, { cause: error });
     throw error;
   }
 }
@@ -67,7 +74,8 @@ function bestTemplate(
   accuracies: readonly (readonly number[])[],
   costs: CostCurve,
 ): TreeTemplate {
-  const rate = (template: TreeTemplate): number => expectedTokens(template, accuracies) / costs.at(template.size);
+  const rate = (template: TreeTemplate): number =>
+    expectedTokens(template, accuracies) / costs.at(template.size);
   let best = search(2);
   for (let size = 3; size <= mostAutoNodes; size++) {
     const template = search(size);

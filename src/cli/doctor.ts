@@ -11,7 +11,7 @@ export const doctorCommand: CommandModule<object, Arguments> = {
         'ort-library': modelOptionSpecs['ort-library'],
         json: { describe: 'Print one JSON object', type: 'boolean' },
       })
-      .strict() as never,
+      .strict(),
   handler: async (args) => {
     const { runDoctor } = await import('./runDoctor.js');
     await runDoctor(args);

@@ -26,7 +26,7 @@ export const generateCommand: CommandModule<object, Arguments> = {
       .example('$0 generate "Why is the sky blue?"', 'Answer a question')
       .example('cat notes.txt | $0 generate --system "Summarise."', 'Prompt from standard input')
       .example('$0 generate "Count to ten." --tree dynamic --nodes 64 --show-tree', "The paper's tree, drawn")
-      .strict() as never,
+      .strict(),
   handler: async (args) => {
     const { runGenerate } = await import('./runGenerate.js');
     await runGenerate(args);

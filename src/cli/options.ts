@@ -40,10 +40,14 @@ export const modelOptionSpecs: Record<string, Options> = {
     'Folder of the prepared models; also MEDUSA_PLUS_MODELS',
     'onnx/ of the checkout, else the user cache',
   ),
-  precision: valued(modelGroup, 'Precision of the backbone graph (fp32, fp16, int8, int4)', "the model's own"),
+  precision: valued(
+    modelGroup,
+    'Precision of the backbone graph (fp32, fp16, int8, int4)',
+    "the model's own",
+  ),
   heads: valued(modelGroup, 'Name of the Medusa heads, or none', "the model's own"),
   provider: valued(modelGroup, `Where to run: ${providerNames.join(', ')}`, 'cpu'),
-  'ort-library': valued(modelGroup, 'ONNX Runtime library to load (for CUDA: a GPU build)'),
+  'ort-library': valued(modelGroup, 'GPU build of ONNX Runtime, for CUDA; also MEDUSA_ORT_LIBRARY'),
   threads: valued(modelGroup, 'CPU threads', 'measured at preparation'),
 };
 
@@ -71,7 +75,11 @@ export const decodingOptionSpecs: Record<string, Options> = {
     `Acceptance: ${acceptanceNames.join(', ')} (typical is lossy)`,
     'greedy; above temperature 0 sampling, nucleus with --top-p',
   ),
-  'top-p': valued(samplingGroup, 'Sample from the most probable tokens up to this mass (nucleus)', String(decodingDefaults.topP)),
+  'top-p': valued(
+    samplingGroup,
+    'Sample from the most probable tokens up to this mass (nucleus)',
+    String(decodingDefaults.topP),
+  ),
   seed: valued(samplingGroup, 'Seed of the random numbers', 'random'),
   'max-new-tokens': valued(samplingGroup, 'Most tokens to generate', String(decodingDefaults.maxNewTokens)),
   stop: valued(samplingGroup, 'Stop before this text; may be repeated'),
@@ -87,6 +95,9 @@ export function addDecodingOptions<T>(yargs: Argv<T>): Argv<T> {
   return yargs.options(decodingOptionSpecs) as unknown as Argv<T>;
 }
 
+/** What yargs found is text, or true where a flag was meant. */
+const asText = (value: unknown): string => (typeof value === 'string' ? value : JSON.stringify(value));
+
 /** The text given for `name`, or undefined. A repeated option is an error: which one was meant? */
 export function readText(args: Arguments, name: string): string | undefined {
   const value = args[name];
@@ -94,7 +105,7 @@ export function readText(args: Arguments, name: string): string | undefined {
   if (Array.isArray(value)) {
     throw new UsageError(`--${name} was given ${value.length} times (${value.join(', ')}). Give it once.`);
   }
-  const text = String(value);
+  const text = asText(value);
   if (text === '') throw new UsageError(`--${name} needs a value; it was given an empty one.`);
   return text;
 }
@@ -103,8 +114,9 @@ export function readText(args: Arguments, name: string): string | undefined {
 export function readTexts(args: Arguments, name: string): string[] | undefined {
   const value = args[name];
   if (value === undefined) return undefined;
-  const texts = (Array.isArray(value) ? value : [value]).map(String);
-  if (texts.includes('')) throw new UsageError(`--${name} needs at least one character; it was given an empty text.`);
+  const texts = (Array.isArray(value) ? value : [value]).map(asText);
+  if (texts.includes(''))
+    throw new UsageError(`--${name} needs at least one character; it was given an empty text.`);
   return texts;
 }
 

@@ -15,7 +15,8 @@ export const prepareCommand: CommandModule<object, Arguments> = {
           defaultDescription: 'onnx/ of the checkout, else the user cache',
         },
         precision: {
-          describe: 'Precision of the backbone: int8, fp32 or fp16 (CUDA); may be repeated, adds to what is there',
+          describe:
+            'Precision of the backbone: int8, fp32 or fp16 (CUDA); may be repeated, adds to what is there',
           requiresArg: true,
           defaultDescription: 'int8',
         },
@@ -28,8 +29,11 @@ export const prepareCommand: CommandModule<object, Arguments> = {
         quiet: { describe: 'Nothing on stderr but errors', type: 'boolean' },
       })
       .example('$0 prepare', 'The default model')
-      .example('$0 prepare --from ./Llama-2-7b-hf --heads ./medusa_lm_head.safetensors --precision fp16', 'Your own')
-      .strict() as never,
+      .example(
+        '$0 prepare --from ./Llama-2-7b-hf --heads ./medusa_lm_head.safetensors --precision fp16',
+        'Your own',
+      )
+      .strict(),
   handler: async (args) => {
     const { runPrepare } = await import('./runPrepare.js');
     await runPrepare(args);

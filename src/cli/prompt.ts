@@ -20,7 +20,9 @@ export async function readPrompt(source: PromptSource): Promise<string> {
   if (argument !== undefined && argument !== '-') return checkNotEmpty(argument, raw);
   if (file !== undefined) return checkNotEmpty(decode(await read(file), `--file ${file}`, raw), raw);
   if (argument === undefined && process.stdin.isTTY) {
-    throw new UsageError('Give a prompt: medusa-plus generate "your prompt", --file FILE, or text on standard input.');
+    throw new UsageError(
+      'Give a prompt: medusa-plus generate "your prompt", --file FILE, or text on standard input.',
+    );
   }
   return checkNotEmpty(decode(await buffer(process.stdin), 'standard input', raw), raw);
 }
@@ -29,7 +31,8 @@ async function read(file: string): Promise<Buffer> {
   try {
     return await readFile(file);
   } catch (error) {
-    const why = (error as NodeJS.ErrnoException).code === 'ENOENT' ? 'there is no such file' : (error as Error).message;
+    const why =
+      (error as NodeJS.ErrnoException).code === 'ENOENT' ? 'there is no such file' : (error as Error).message;
     throw new UsageError(`--file ${file}: ${why}.`, { cause: error });
   }
 }

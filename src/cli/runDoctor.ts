@@ -1,1 +1,30 @@
-export async function runDoctor(_: unknown): Promise<void> {}
+import { ExitCode } from '../errors.js';
+import { examine, type Finding } from '../doctor.js';
+import { packageVersion } from '../model/packageRoot.js';
+import { readFlag, readText, type Arguments } from './options.js';
+import { stdoutColors } from './terminal.js';
+
+/** `medusa-plus doctor`: one line for each thing that was looked at; exit code 1 when the default set-up is broken. */
+export async function runDoctor(args: Arguments): Promise<void> {
+  const findings = await examine({
+    modelsDir: readText(args, 'models-dir'),
+    ortLibrary: readText(args, 'ort-library'),
+  });
+  const isBroken = findings.some((finding) => finding.state === 'broken');
+  if (readFlag(args, 'json')) {
+    console.log(JSON.stringify({ version: packageVersion, ok: !isBroken, findings }));
+  } else {
+    console.log(
+      `medusa-plus ${packageVersion}, Node.js ${process.versions.node}, ${process.platform} ${process.arch}`,
+    );
+    const width = Math.max(...findings.map((finding) => finding.what.length));
+    for (const finding of findings) console.log(line(finding, width));
+  }
+  if (isBroken) process.exitCode = ExitCode.failure;
+}
+
+function line({ state, what, detail }: Finding, width: number): string {
+  const colors = stdoutColors();
+  const marks = { ok: colors.green('ok  '), absent: colors.dim('-   '), broken: colors.red('FAIL') };
+  return `${marks[state]}  ${what.padEnd(width)}  ${detail}`;
+}

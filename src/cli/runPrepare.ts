@@ -33,7 +33,9 @@ export async function runPrepare(args: Arguments): Promise<void> {
       await opened.dispose();
     }
     bar?.end();
-    console.log(model.isNew ? `Prepared ${model.name} in ${model.folder}` : `${model.name} is ready in ${model.folder}`);
+    console.log(
+      model.isNew ? `Prepared ${model.name} in ${model.folder}` : `${model.name} is ready in ${model.folder}`,
+    );
   } catch (error) {
     if (!interrupt.signal.aborted) throw error;
     bar?.end();

@@ -20,7 +20,10 @@ export class TreePrinter {
     const { tree, accepted } = step;
     const nodes = tree.size === 1 ? '1 node' : `${tree.size} nodes`;
     const title = `step ${step.index}: ${nodes}, ${step.tokens.length} tokens added: ${added}`;
-    const drawing = drawTree(tree, { accepted, label: (row, isAccepted) => this.label(tree, row, isAccepted) });
+    const drawing = drawTree(tree, {
+      accepted,
+      label: (row, isAccepted) => this.label(tree, row, isAccepted),
+    });
     return `${this.colors.bold(title)}\n${drawing}\n`;
   }
 

@@ -66,7 +66,9 @@ function timeSplit({ statistics: s }: GenerationResult): string {
   const share = (milliseconds: number): string => `${((100 * milliseconds) / s.wallTime).toFixed(0)}%`;
   if (!(s.wallTime > 0)) return 'no time taken';
   return ['prefill', ...stageNames]
-    .map((name) => [name, name === 'prefill' ? s.prefillTime : s.times[name as keyof typeof s.times]] as const)
+    .map(
+      (name) => [name, name === 'prefill' ? s.prefillTime : s.times[name as keyof typeof s.times]] as const,
+    )
     .map(([name, milliseconds]) => `${name} ${share(milliseconds)}`)
     .join(', ');
 }

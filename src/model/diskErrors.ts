@@ -17,14 +17,22 @@ export function explainDiskError(error: unknown, folder: string): unknown {
     case 'EROFS':
     case 'EACCES':
     case 'EPERM':
-      return new ModelError(`Cannot write to ${folder} (${(error as Error).message}). Make it writable, or ${elsewhere}.`, undefined, {
-        cause: error,
-      });
+      return new ModelError(
+        `Cannot write to ${folder} (${(error as Error).message}). Make it writable, or ${elsewhere}.`,
+        undefined,
+        {
+          cause: error,
+        },
+      );
     case 'ENOTDIR':
     case 'EEXIST':
-      return new ModelError(`${folder} cannot be a folder: a file is in the way. Remove it, or ${elsewhere}.`, undefined, {
-        cause: error,
-      });
+      return new ModelError(
+        `${folder} cannot be a folder: a file is in the way. Remove it, or ${elsewhere}.`,
+        undefined,
+        {
+          cause: error,
+        },
+      );
     default:
       return error;
   }

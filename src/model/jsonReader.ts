@@ -64,7 +64,9 @@ export class JsonReader {
 
   list<T>(read: (item: JsonReader) => T): T[] {
     if (!Array.isArray(this.value)) throw this.error('a list');
-    return this.value.map((item, i) => read(new JsonReader(item, this.file, `${this.path}[${i}]`, this.mend)));
+    return this.value.map((item, i) =>
+      read(new JsonReader(item, this.file, `${this.path}[${i}]`, this.mend)),
+    );
   }
 
   optional<T>(read: (reader: JsonReader) => T): T | undefined {

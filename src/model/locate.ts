@@ -19,7 +19,10 @@ export interface ModelPlace {
  * The folder of the prepared models: as asked, else as the environment says, else onnx/ of a checkout one may write
  * to, else a folder in the user's cache.
  */
-export function modelsFolder(asked: string | undefined, environment: NodeJS.ProcessEnv = process.env): string {
+export function modelsFolder(
+  asked: string | undefined,
+  environment: NodeJS.ProcessEnv = process.env,
+): string {
   const given = asked ?? environment.MEDUSA_PLUS_MODELS;
   if (given) return resolve(given);
   const checkout = join(packageRoot, 'onnx');
@@ -36,7 +39,9 @@ export function locateModel(model: string | undefined, modelsDir: string): Model
 /** The error for a model that is not there and that is not the default one, which would be prepared. */
 export function modelMissing(place: ModelPlace, modelsDir: string): ModelError {
   if (isPath(place.name)) {
-    const why = existsSync(place.folder) ? `has no ${manifestName}, so it is not a prepared model` : 'does not exist';
+    const why = existsSync(place.folder)
+      ? `has no ${manifestName}, so it is not a prepared model`
+      : 'does not exist';
     return new ModelError(
       `${place.folder} ${why}. Make one: medusa-plus prepare --from <HF folder or .gguf file>, or leave out --model.`,
     );

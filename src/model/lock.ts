@@ -26,7 +26,9 @@ export async function takeLock(file: string, options: LockOptions = {}): Promise
     } else if (isAlive(holder)) {
       if (!waits) options.onWait?.(holder);
       waits = true;
-      await sleep(options.pollMilliseconds ?? 500, undefined, { signal: options.signal }).catch(() => undefined);
+      await sleep(options.pollMilliseconds ?? 500, undefined, { signal: options.signal }).catch(
+        () => undefined,
+      );
     } else {
       await removeStale(file, holder);
     }

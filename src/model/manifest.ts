@@ -88,7 +88,8 @@ export async function readManifest(folder: string): Promise<Manifest> {
   try {
     text = await readFile(file, 'utf8');
   } catch (error) {
-    const why = (error as NodeJS.ErrnoException).code === 'ENOENT' ? 'there is no such file' : (error as Error).message;
+    const why =
+      (error as NodeJS.ErrnoException).code === 'ENOENT' ? 'there is no such file' : (error as Error).message;
     throw new ModelError(`${file}: ${why}, so the folder is not a prepared model. ${mend}`, undefined, {
       cause: error,
     });
@@ -97,7 +98,9 @@ export async function readManifest(folder: string): Promise<Manifest> {
   try {
     value = JSON.parse(text);
   } catch (error) {
-    throw new ModelError(`${file} is not JSON (${(error as Error).message}). ${mend}`, undefined, { cause: error });
+    throw new ModelError(`${file} is not JSON (${(error as Error).message}). ${mend}`, undefined, {
+      cause: error,
+    });
   }
   const reader = new JsonReader(value, file, '', mend);
   checkFormat(reader, file, mend);
@@ -193,7 +196,9 @@ function readHeads(heads: JsonReader): HeadsEntry {
     count: heads.field('count').count(),
     maxTopM: heads.field('max_top_m').count(),
     hiddenSize: readHiddenSize(heads.field('inputs')),
-    accuracies: heads.field('accuracies').optional((each) => each.list((row) => row.list((rate) => rate.number()))) ?? [],
+    accuracies:
+      heads.field('accuracies').optional((each) => each.list((row) => row.list((rate) => rate.number()))) ??
+      [],
     sourceSha256: heads.field('source_sha256').optional((each) => each.string()),
   };
 }

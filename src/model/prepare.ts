@@ -80,7 +80,8 @@ async function prepareLocked(name: string, options: PrepareOptions, report: Repo
     signal: options.signal,
     onInstall: () => report.begin('Installing the Python packages of the exporter'),
   });
-  const source = options.from ?? (await fetchDefaultWeights(python, options.modelsDir, report, options.signal));
+  const source =
+    options.from ?? (await fetchDefaultWeights(python, options.modelsDir, report, options.signal));
   const partial = join(options.modelsDir, partialName(name));
   try {
     await runExporter({ python, requirements, source, partial, name, precisions }, options, report);
@@ -97,7 +98,8 @@ const oldName = (name: string): string => `.${name}.old`;
 
 /** What killed preparations left. The lock is held, so nobody is using it. */
 async function removeLeftovers(modelsDir: string, name: string): Promise<void> {
-  const isLeftover = (each: string): boolean => each.startsWith(partialName(name, '')) || each === oldName(name);
+  const isLeftover = (each: string): boolean =>
+    each.startsWith(partialName(name, '')) || each === oldName(name);
   // Killed between the two renames of `replaceFolder`: the old folder is the model.
   if (existsSync(join(modelsDir, oldName(name))) && !existsSync(join(modelsDir, name))) {
     await rename(join(modelsDir, oldName(name)), join(modelsDir, name));
@@ -150,7 +152,9 @@ async function checkSource(from: string): Promise<void> {
   const kind = await stat(from).catch(() => undefined);
   if (kind === undefined) throw new UsageError(`--from ${from}: there is no such file or folder.`);
   if (kind.isFile() && extname(from) !== '.gguf') {
-    throw new UsageError(`--from ${from} is neither a .gguf file nor a folder with config.json and safetensors.`);
+    throw new UsageError(
+      `--from ${from} is neither a .gguf file nor a folder with config.json and safetensors.`,
+    );
   }
 }
 
@@ -164,7 +168,10 @@ export async function headsFor(name: string, asked: readonly string[] | undefine
   }
   const folder = join(packageRoot, 'heads', name);
   const names = await readdir(folder).catch(() => []);
-  return names.filter((each) => each.endsWith('.safetensors')).sort().map((each) => join(folder, each));
+  return names
+    .filter((each) => each.endsWith('.safetensors'))
+    .sort()
+    .map((each) => join(folder, each));
 }
 
 interface ExporterRun {
@@ -185,7 +192,16 @@ interface ExporterLine {
 
 async function runExporter(run: ExporterRun, options: PrepareOptions, report: Report): Promise<void> {
   const heads = await headsFor(run.name, options.heads);
-  const args = ['-m', 'medusa_export.prepare', '--output', run.partial, '--from', run.source, '--id', run.name];
+  const args = [
+    '-m',
+    'medusa_export.prepare',
+    '--output',
+    run.partial,
+    '--from',
+    run.source,
+    '--id',
+    run.name,
+  ];
   for (const precision of run.precisions) args.push('--precision', precision);
   for (const file of heads) args.push('--heads', file);
   let stage = '';
@@ -221,7 +237,8 @@ function parseLine(text: string): ExporterLine {
 
 async function checkExported(folder: string): Promise<Manifest> {
   const manifest = await readManifest(folder);
-  for (const graph of [...manifest.backbones, ...manifest.keep, ...manifest.heads]) await checkFiles(folder, graph);
+  for (const graph of [...manifest.backbones, ...manifest.keep, ...manifest.heads])
+    await checkFiles(folder, graph);
   return manifest;
 }
 

@@ -24,7 +24,11 @@ print(sys.version_info[0], sys.version_info[1], importlib.util.find_spec("pip") 
 /** The Python to use, checked: new enough, and with pip. */
 export async function findPython(environment: NodeJS.ProcessEnv = process.env): Promise<Python> {
   const named = environment.MEDUSA_PLUS_PYTHON;
-  const candidates = named ? [named] : process.platform === 'win32' ? ['python', 'py'] : ['python3', 'python'];
+  const candidates = named
+    ? [named]
+    : process.platform === 'win32'
+      ? ['python', 'py']
+      : ['python3', 'python'];
   const complaints: string[] = [];
   for (const program of candidates) {
     const found = await probePython(program);
@@ -51,7 +55,8 @@ async function probePython(program: string): Promise<Python | string> {
   const version = `${major}.${minor}`;
   const isOld = Number(major) < oldest[0] || (Number(major) === oldest[0] && Number(minor) < oldest[1]);
   if (isOld) return `${program} is Python ${version}`;
-  if (pip !== 'True') return `${program} (Python ${version}) has no pip (on Debian and Ubuntu: apt install python3-pip)`;
+  if (pip !== 'True')
+    return `${program} (Python ${version}) has no pip (on Debian and Ubuntu: apt install python3-pip)`;
   return { program, version };
 }
 
@@ -107,7 +112,11 @@ async function requirementsText(file: string): Promise<string> {
 }
 
 /** Runs pip; its failure becomes an error with the line that says why. */
-export async function pip(python: Python, args: readonly string[], options: ChildOptions = {}): Promise<void> {
+export async function pip(
+  python: Python,
+  args: readonly string[],
+  options: ChildOptions = {},
+): Promise<void> {
   const environment = { ...process.env, ...pipEnvironment };
   const run = await runChild(python.program, ['-m', 'pip', ...args], { ...options, environment });
   if (run.code === 0) return;
@@ -123,5 +132,11 @@ export async function pip(python: Python, args: readonly string[], options: Chil
 export function exportEnvironment(folder: string): NodeJS.ProcessEnv {
   const path = [exportFolder, folder, process.env.PYTHONPATH].filter(Boolean).join(delimiter);
   // Packages of the user's own site folder could be of other versions than the pinned ones.
-  return { ...process.env, PYTHONPATH: path, PYTHONNOUSERSITE: '1', PYTHONUNBUFFERED: '1', PYTHONDONTWRITEBYTECODE: '1' };
+  return {
+    ...process.env,
+    PYTHONPATH: path,
+    PYTHONNOUSERSITE: '1',
+    PYTHONUNBUFFERED: '1',
+    PYTHONDONTWRITEBYTECODE: '1',
+  };
 }

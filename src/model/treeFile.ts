@@ -43,7 +43,8 @@ function parse(text: string, file: string): unknown {
 
 function pickTree(value: unknown, file: string, name: string | undefined): unknown[] {
   if (Array.isArray(value)) {
-    if (name !== undefined) throw new UsageError(`Tree file ${file} holds one unnamed tree: leave out #${name}.`);
+    if (name !== undefined)
+      throw new UsageError(`Tree file ${file} holds one unnamed tree: leave out #${name}.`);
     return value;
   }
   if (typeof value !== 'object' || value === null) {
@@ -52,11 +53,15 @@ function pickTree(value: unknown, file: string, name: string | undefined): unkno
   const names = Object.keys(value);
   const picked = name ?? (names.length === 1 ? names[0] : undefined);
   if (picked === undefined) {
-    throw new UsageError(`Tree file ${file} holds several trees. Pick one: ${file}#NAME with NAME ${names.join(', ')}.`);
+    throw new UsageError(
+      `Tree file ${file} holds several trees. Pick one: ${file}#NAME with NAME ${names.join(', ')}.`,
+    );
   }
   const tree = (value as Record<string, unknown>)[picked];
   if (!Array.isArray(tree)) {
-    throw new UsageError(`Tree file ${file} has no tree ${JSON.stringify(picked)}; it has ${names.join(', ')}.`);
+    throw new UsageError(
+      `Tree file ${file} has no tree ${JSON.stringify(picked)}; it has ${names.join(', ')}.`,
+    );
   }
   return tree;
 }

@@ -6,7 +6,6 @@ import type { Report } from '../report.js';
 import type { OpenOptions } from '../runtime/spec.js';
 import type { ChosenGraphs } from './choose.js';
 import type { Manifest } from './manifest.js';
-import { measureStepCost } from './stepCost.js';
 
 /**
  * What was measured on this machine: the cost of a step against the number of nodes, for each number of threads that
@@ -42,7 +41,10 @@ export interface TuningResult {
 }
 
 /** The number of threads (as asked, else measured) and what steps cost with it. */
-export async function ensureTuning(subject: TuningSubject, asked: { threads?: number }): Promise<TuningResult> {
+export async function ensureTuning(
+  subject: TuningSubject,
+  asked: { threads?: number },
+): Promise<TuningResult> {
   const key = machineKey(subject);
   const known = await readTuning(subject.folder, key);
   const threads = asked.threads ?? known.threads;
@@ -51,7 +53,9 @@ export async function ensureTuning(subject: TuningSubject, asked: { threads?: nu
   subject.report.begin('Measuring what a step costs on this machine (once)');
   const tuned = await measure(subject, known, asked.threads);
   await writeTuning(subject.folder, tuned).catch((error: Error) => {
-    subject.report.note(`The measurement could not be kept (${error.message}); it will be repeated next time.`);
+    subject.report.note(
+      `The measurement could not be kept (${error.message}); it will be repeated next time.`,
+    );
   });
   const chosen = asked.threads ?? tuned.threads!;
   return { threads: chosen, costs: tuned.curves[chosen] };
@@ -80,10 +84,10 @@ function threadCandidates(spec: OpenOptions): number[] {
 }
 
 async function measureCurve(spec: OpenOptions, threads: number): Promise<CostPoint[]> {
-  const { openModel } = await import('../runtime/index.js');
+  const { measureStepCost, openModel } = await import('../runtime/index.js');
   const model = await openModel({ ...spec, threads });
   try {
-    return await measureStepCost(model, measuredNodes);
+    return await measureStepCost(model, measuredNodes, { repeats: 5 });
   } finally {
     await model.dispose();
   }
@@ -98,7 +102,8 @@ const usualAccuracies = [0.55, 0.3, 0.2, 0.15];
  */
 function millisecondsPerToken(curve: readonly CostPoint[], { heads }: ChosenGraphs): number {
   if (heads === undefined) return curve[0].milliseconds;
-  const accuracies = heads.accuracies.length > 0 ? heads.accuracies.map((ranks) => ranks[0]) : usualAccuracies;
+  const accuracies =
+    heads.accuracies.length > 0 ? heads.accuracies.map((ranks) => ranks[0]) : usualAccuracies;
   const times = curve.map(({ nodes, milliseconds }) => {
     let path = 1;
     const tokens = accuracies.slice(0, nodes - 1).reduce((sum, accuracy) => sum + (path *= accuracy), 1);
@@ -125,7 +130,9 @@ async function readTuning(folder: string, key: string): Promise<Tuning> {
   const none: Tuning = { format: tuningFormat, key, curves: {} };
   try {
     const value = JSON.parse(await readFile(join(folder, tuningName), 'utf8')) as Partial<Tuning>;
-    return value.format === tuningFormat && value.key === key && isCurves(value.curves) ? (value as Tuning) : none;
+    return value.format === tuningFormat && value.key === key && isCurves(value.curves)
+      ? (value as Tuning)
+      : none;
   } catch {
     // Missing or damaged: measuring again is the mend.
     return none;

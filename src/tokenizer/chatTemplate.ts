@@ -101,9 +101,8 @@ export class ChatTemplate {
 function substitute(marked: string, contents: readonly string[]): Segment[] {
   return marked
     .split(placeholder)
-    .map(
-      (part, i): Segment =>
-        i % 2 === 0 ? { kind: 'control', text: part } : { kind: 'plain', text: contents[Number(part)] },
+    .map((part, i): Segment =>
+      i % 2 === 0 ? { kind: 'control', text: part } : { kind: 'plain', text: contents[Number(part)] },
     );
 }
 
@@ -125,9 +124,13 @@ function compile(source: string | NamedTemplate[] | undefined): Template | undef
   try {
     return new Template(text);
   } catch (error) {
-    throw new ModelError(`The model's chat template cannot be parsed: ${(error as Error).message}`, undefined, {
-      cause: error,
-    });
+    throw new ModelError(
+      `The model's chat template cannot be parsed: ${(error as Error).message}`,
+      undefined,
+      {
+        cause: error,
+      },
+    );
   }
 }
 
@@ -136,7 +139,8 @@ function namedTokens(config: Record<string, unknown>): Record<string, string> {
   const tokens: Record<string, string> = {};
   for (const [name, value] of Object.entries(config)) {
     if (!name.endsWith('_token')) continue;
-    const content = typeof value === 'object' && value !== null ? (value as { content?: unknown }).content : value;
+    const content =
+      typeof value === 'object' && value !== null ? (value as { content?: unknown }).content : value;
     if (typeof content === 'string') tokens[name] = content;
   }
   return tokens;

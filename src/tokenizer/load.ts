@@ -40,8 +40,11 @@ async function readText(folder: string, file: string): Promise<string> {
   try {
     return await readFile(join(folder, file), 'utf8');
   } catch (error) {
-    const why = (error as NodeJS.ErrnoException).code === 'ENOENT' ? 'is missing' : `cannot be read (${String(error)})`;
-    throw new ModelError(`${join(folder, file)} ${why}. ${prepareAgain(folder)}`, undefined, { cause: error });
+    const why =
+      (error as NodeJS.ErrnoException).code === 'ENOENT' ? 'is missing' : `cannot be read (${String(error)})`;
+    throw new ModelError(`${join(folder, file)} ${why}. ${prepareAgain(folder)}`, undefined, {
+      cause: error,
+    });
   }
 }
 

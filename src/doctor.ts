@@ -1,0 +1,136 @@
+import { dirname, join } from 'node:path';
+import { existsSync } from 'node:fs';
+import { MedusaEngine } from './engine.js';
+import { readManifest, type Manifest } from './model/manifest.js';
+import { defaultModelName, modelsFolder, preparedModels } from './model/locate.js';
+import { describeGpus, describeProcessor, missingLibraries } from './model/machine.js';
+import { findPython } from './model/python.js';
+import { newerHeads, verifyFiles } from './model/verify.js';
+import { silentReport } from './report.js';
+import { examineRuntime } from './runtime/examine.js';
+
+/** One thing that was looked at. `absent` is no fault: it is not needed by default. */
+export interface Finding {
+  readonly state: 'ok' | 'absent' | 'broken';
+  readonly what: string;
+  readonly detail: string;
+}
+
+export interface ExamineOptions {
+  readonly modelsDir?: string;
+  readonly ortLibrary?: string;
+}
+
+/** Looks at everything the program depends on. */
+export async function examine(options: ExamineOptions): Promise<Finding[]> {
+  const modelsDir = modelsFolder(options.modelsDir);
+  return [
+    await examineOrt(),
+    examineProcessor(),
+    ...(await examineCuda(options.ortLibrary)),
+    await examineGpu(),
+    await examinePython(existsSync(join(modelsDir, defaultModelName))),
+    ...(await examineModels(modelsDir)),
+  ];
+}
+
+const messageOf = (error: unknown): string => (error instanceof Error ? error.message : String(error));
+
+async function examineOrt(): Promise<Finding> {
+  const what = 'ONNX Runtime';
+  try {
+    const { version, library, providers } = await examineRuntime();
+    return { state: 'ok', what, detail: `${version}, ${library}, providers ${providers.join(', ')}` };
+  } catch (error) {
+    return { state: 'broken', what, detail: messageOf(error) };
+  }
+}
+
+function examineProcessor(): Finding {
+  const { model, threads, features } = describeProcessor();
+  const known = features.length === 0 ? '' : `, ${features.join(' ')}`;
+  return { state: 'ok', what: 'CPU', detail: `${model}, ${threads} threads${known}` };
+}
+
+/** The GPU build, when one is pointed at. */
+async function examineCuda(ortLibrary: string | undefined): Promise<Finding[]> {
+  const asked = ortLibrary ?? process.env.MEDUSA_ORT_LIBRARY;
+  if (!asked) {
+    const detail = 'no GPU build of ONNX Runtime given (--ort-library or MEDUSA_ORT_LIBRARY)';
+    return [{ state: 'absent', what: 'CUDA', detail }];
+  }
+  const what = 'CUDA';
+  try {
+    const { version, library, providers } = await examineRuntime(asked);
+    const provider = join(dirname(library), 'libonnxruntime_providers_cuda.so');
+    const missing = existsSync(provider) ? await missingLibraries(provider) : [provider];
+    const detail = `ONNX Runtime ${version}, ${library}, providers ${providers.join(', ')}`;
+    if (missing.length === 0) return [{ state: 'ok', what, detail }];
+    const mend = 'install CUDA and cuDNN, or put their folders on LD_LIBRARY_PATH';
+    return [{ state: 'broken', what, detail: `${detail}; missing: ${missing.join(', ')} (${mend})` }];
+  } catch (error) {
+    return [{ state: 'broken', what, detail: messageOf(error) }];
+  }
+}
+
+async function examineGpu(): Promise<Finding> {
+  const gpus = await describeGpus();
+  if (gpus.length === 0) return { state: 'absent', what: 'GPU', detail: 'none found by nvidia-smi' };
+  return { state: 'ok', what: 'GPU', detail: gpus.join('; ') };
+}
+
+/** Python is needed to prepare a model only. */
+async function examinePython(isPrepared: boolean): Promise<Finding> {
+  try {
+    const { program, version } = await findPython();
+    return { state: 'ok', what: 'Python', detail: `${version}, ${program} (used by prepare)` };
+  } catch (error) {
+    return { state: isPrepared ? 'absent' : 'broken', what: 'Python', detail: messageOf(error) };
+  }
+}
+
+async function examineModels(modelsDir: string): Promise<Finding[]> {
+  const names = preparedModels(modelsDir);
+  const findings: Finding[] = [{ state: 'ok', what: 'Models folder', detail: modelsDir }];
+  if (!names.includes(defaultModelName)) {
+    const detail = 'not prepared yet; the first command that needs it does so (or: medusa-plus prepare)';
+    findings.push({ state: 'absent', what: defaultModelName, detail });
+  }
+  for (const name of names) findings.push(await examineModel(modelsDir, name));
+  return findings;
+}
+
+/** Every file against the manifest, then a real run: opening and one token. */
+async function examineModel(modelsDir: string, name: string): Promise<Finding> {
+  // Only the default model is part of the default set-up.
+  const broken = name === defaultModelName ? 'broken' : 'absent';
+  const folder = join(modelsDir, name);
+  try {
+    const manifest = await readManifest(folder);
+    await verifyFiles(folder, manifest);
+    const newer = await newerHeads(folder, manifest, name);
+    if (newer.length > 0) {
+      const detail = `heads ${newer.join(', ')} are newer than the model: medusa-plus prepare --force`;
+      return { state: broken, what: name, detail };
+    }
+    if (manifest.defaults.cpu?.backbone !== undefined) await tryModel(folder);
+    return { state: 'ok', what: name, detail: describeModel(manifest) };
+  } catch (error) {
+    return { state: broken, what: name, detail: messageOf(error) };
+  }
+}
+
+async function tryModel(folder: string): Promise<void> {
+  const engine = await MedusaEngine.open({ model: folder, report: silentReport });
+  try {
+    await engine.complete('Hi', { maxNewTokens: 2, raw: true });
+  } finally {
+    await engine.dispose();
+  }
+}
+
+function describeModel({ backbones, heads }: Manifest): string {
+  const precisions = backbones.map(({ precision, layout }) => `${precision} (${layout})`).join(', ');
+  const names = [...new Set(heads.map(({ name, count }) => `${name} (${count} heads)`))].join(', ') || 'none';
+  return `backbones ${precisions}; heads ${names}; files whole, runs`;
+}
