@@ -21,7 +21,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 import torch
 
 from medusa_export.heads.backbone_torch import file_sha256, load_backbone
-from medusa_export.heads.chat_tokens import DEFAULT_SYSTEM, load_chat_tokens
+from medusa_export.heads.chat_tokens import TEMPLATES, load_chat_tokens
 from medusa_export.heads.conversations import Conversation, Mix, PromptPool
 from medusa_export.heads.generation import Generator
 from medusa_export.heads.shards import finished_conversations, write_shard
@@ -32,7 +32,8 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     p.add_argument("--backbone", required=True, help=".gguf file or HF folder; the weights inference will use")
     p.add_argument("--prompts", help="JSONL with {source, prompt}; without it the model writes every question")
     p.add_argument("--out", required=True, help="folder for the shards")
-    p.add_argument("--system", default=DEFAULT_SYSTEM, help="system prompt (default: the chat template's)")
+    p.add_argument("--template", choices=TEMPLATES, default="chatml")
+    p.add_argument("--system", help="system prompt (default: the chat template's)")
     p.add_argument("--conversations", type=int, default=20000, help="size of the plan (default %(default)s)")
     p.add_argument("--slots", type=int, default=96, help="conversations generated at once (default %(default)s)")
     p.add_argument("--shard", type=int, default=100, help="conversations per shard (default %(default)s)")
@@ -56,7 +57,9 @@ def distil(a: argparse.Namespace) -> None:
     out = Path(a.out)
     out.mkdir(parents=True, exist_ok=True)
     backbone = load_backbone(a.backbone, getattr(torch, a.dtype), a.device)
-    chat = load_chat_tokens(a.backbone, a.system)
+    chat = load_chat_tokens(a.backbone, a.system, a.template)
+    if not chat.writes_questions and (a.magpie or a.second_turns):
+        raise ValueError(f"--template {a.template} cannot let the model write questions: --magpie 0 --second-turns 0")
     mix = Mix(
         magpie_share=a.magpie,
         greedy_share=a.greedy,
@@ -68,11 +71,8 @@ def distil(a: argparse.Namespace) -> None:
     done = finished_conversations(out)
     mine = [i for i in range(a.conversations) if i % a.workers == a.worker and i not in done]
     _describe(out, a, mix)
-    capacity = len(chat.prefix) + mix.max_prompt + 2 * mix.max_answer + mix.max_question + 32
-    # What all conversations share: the system turn and the start marker, not the header that merges with
-    # the user's text.
-    shared = chat.prefix[: -len(chat.encode("user\n"))]
-    generator = Generator(backbone, min(a.slots, max(1, len(mine))), capacity, shared)
+    capacity = len(chat.question_prompt()) + mix.max_prompt + 2 * mix.max_answer + mix.max_question + 32
+    generator = Generator(backbone, min(a.slots, max(1, len(mine))), capacity, chat.opening)
     writer = ShardWriter(out, a.worker, a.shard, backbone.config.hidden, generator, len(mine))
     deadline = time.time() + a.minutes * 60 if a.minutes else float("inf")
 

@@ -22,7 +22,7 @@ import torch
 
 from medusa_export.heads.backbone_torch import load_backbone
 from medusa_export.heads.calibration import propose, rank_accuracies, reliability
-from medusa_export.heads.chat_tokens import load_chat_tokens
+from medusa_export.heads.chat_tokens import TEMPLATES, load_chat_tokens
 from medusa_export.heads.checkpoint import load_heads, write_sidecar
 from medusa_export.heads.conversations import Answer, Conversation, Mix
 from medusa_export.heads.generation import Generator
@@ -50,6 +50,7 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     p.add_argument("--top-m", type=int, default=32)
     p.add_argument("--out", help="JSON report to write")
     p.add_argument("--write", metavar="NAME", help="store the report in the heads' sidecar as evaluation.NAME")
+    p.add_argument("--template", choices=TEMPLATES, default="chatml")
     p.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     p.add_argument("--threads", type=int, default=0)
     a = p.parse_args(argv)
@@ -171,13 +172,15 @@ def answer_questions(a: argparse.Namespace) -> None:
         return
     cache.mkdir(parents=True, exist_ok=True)
     questions = [json.loads(line) for line in Path(a.questions).read_text().split("\n") if line.strip()]
-    backbone, chat = load_backbone(a.backbone, torch.float32, a.device), load_chat_tokens(a.backbone)
+    backbone, chat = (
+        load_backbone(a.backbone, torch.float32, a.device),
+        load_chat_tokens(a.backbone, template=a.template),
+    )
     mix = Mix(greedy_share=1.0, second_turn_share=0.0, max_answer=a.max_new_tokens)
     # `question_id` becomes the conversation's number, the category its source.
     conversations = [Conversation(q["question_id"], q["category"], q["turns"][0], chat, mix, 0) for q in questions]
     longest = max(len(c.forced) for c in conversations)
-    shared = chat.prefix[: -len(chat.encode("user\n"))]
-    generator = Generator(backbone, len(questions), longest + a.max_new_tokens + 2, shared)
+    generator = Generator(backbone, len(questions), longest + a.max_new_tokens + 2, chat.opening)
     answers: list[Answer] = []
     started = time.time()
     generator.run(iter(conversations), lambda c: answers.extend(c.answers))

@@ -23,7 +23,7 @@ import torch
 
 from medusa_export.heads.backbone_torch import file_sha256, load_backbone
 from medusa_export.heads.calibration import fit_temperatures, propose, rank_accuracies
-from medusa_export.heads.chat_tokens import load_chat_tokens
+from medusa_export.heads.chat_tokens import TEMPLATES, load_chat_tokens
 from medusa_export.heads.checkpoint import save_heads
 from medusa_export.heads.model import HeadsConfig, MedusaHeads
 from medusa_export.heads.shards import Rollouts, load_rollouts
@@ -64,6 +64,7 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     p.add_argument("--sampled", type=int, default=d.sampled, help="with --common: how many of the others are scored")
     p.add_argument("--full-last", type=float, default=d.full_last, help="last share of the steps that scores all")
     p.add_argument("--limit-shards", type=int)
+    p.add_argument("--template", choices=TEMPLATES, default="chatml")
     p.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     p.add_argument("--dtype", choices=["float32", "bfloat16"], default=d.dtype)
     p.add_argument("--threads", type=int, default=0, help="CPU threads (0: torch's default)")
@@ -79,7 +80,7 @@ def train(a: argparse.Namespace) -> None:
     training = load_rollouts(a.data, ("train",), a.limit_shards)
     calibration = greedy_only(load_rollouts(a.data, ("calibration",), a.limit_shards))
     lm_head = load_backbone(a.backbone).lm_head
-    end = load_chat_tokens(a.backbone).end
+    end = load_chat_tokens(a.backbone, template=a.template).end
     token_map = _draft_vocabulary(a, training, len(lm_head), end)
     config = HeadsConfig(a.heads, training.hidden.shape[1], a.layers, len(token_map), a.output)
     heads = MedusaHeads(config, torch.from_numpy(token_map))

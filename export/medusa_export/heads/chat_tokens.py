@@ -14,55 +14,74 @@ CONTROL = 3  # GGUF token type of control tokens
 GPT2_SPLIT = r"""'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"""
 
 
+DEFAULT_SYSTEM = "You are a helpful AI assistant named SmolLM, trained by Hugging Face"
+VICUNA_SYSTEM = (
+    "A chat between a curious user and an artificial intelligence assistant. "
+    "The assistant gives helpful, detailed, and polite answers to the user's questions."
+)
+TEMPLATES = ("chatml", "vicuna")
+
+
 @dataclass(frozen=True)
 class ChatTokens:
-    """The pieces of a ChatML conversation as token ids."""
+    """The pieces of a conversation as token ids. First prompt: opening, header + user text + footer, to_answer."""
 
     tokenizer: Tokenizer
-    end: int  # <|im_end|>: closes a turn, also the end of sequence
-    prefix: list[int]  # system turn and the opening of the user's turn
-    to_answer: list[int]  # close the user's turn, open the assistant's
-    to_question: list[int]  # what follows <|im_end|> of an answer: open the next user turn
+    end: int  # closes an answer: the end of sequence
+    opening: list[int]  # what all conversations share
+    header: str  # one string with the user's text to the pre-tokenizer, as in the rendered template
+    footer: str
+    to_answer: list[int]
+    to_question: list[int]  # what follows the end token of an answer: open the next user turn
+    writes_questions: bool  # a user turn ends with `end`, so the model can write one itself
 
     def encode(self, text: str) -> list[int]:
         return self.tokenizer.encode(text, add_special_tokens=False).ids
 
     def user_turn(self, text: str) -> list[int]:
         """The whole first prompt up to and including the opening of the assistant's turn."""
-        # The header's newline and the text are one string to the pre-tokenizer, as in the rendered template.
-        header = self.encode("user\n")
-        return self.prefix[: -len(header)] + self.encode("user\n" + text) + self.to_answer
+        return self.opening + self.encode(self.header + text + self.footer) + self.to_answer
+
+    def question_prompt(self) -> list[int]:
+        """The conversation up to where the user's first question begins."""
+        return self.opening + self.encode(self.header)
 
 
-def chat_tokens(tokenizer: Tokenizer, start: int, end: int, system: str) -> ChatTokens:
-    """Pieces of ChatML (SmolLM2, Qwen2) from a tokenizer that keeps special tokens out of ordinary text."""
+def chatml_tokens(tokenizer: Tokenizer, start: int, end: int, system: str) -> ChatTokens:
+    """ChatML (SmolLM2, Qwen2); the tokenizer keeps special tokens out of ordinary text."""
 
     def ids(text: str) -> list[int]:
         return tokenizer.encode(text, add_special_tokens=False).ids
 
-    opening = [start, *ids("user\n")]
     return ChatTokens(
         tokenizer=tokenizer,
         end=end,
-        prefix=[start, *ids("system\n" + system), end, *ids("\n"), *opening],
+        opening=[start, *ids("system\n" + system), end, *ids("\n"), start],
+        header="user\n",
+        footer="",
         to_answer=[end, *ids("\n"), start, *ids("assistant\n")],
-        to_question=[*ids("\n"), *opening],
+        to_question=[*ids("\n"), start, *ids("user\n")],
+        writes_questions=True,
     )
 
 
-DEFAULT_SYSTEM = "You are a helpful AI assistant named SmolLM, trained by Hugging Face"
+def vicuna_tokens(tokenizer: Tokenizer, start: int, end: int, system: str) -> ChatTokens:
+    """Vicuna 1.1 and later: plain text, first turns only, because nothing but text closes a user's turn."""
+    header, footer = f"{system} USER: ", " ASSISTANT:"
+    return ChatTokens(tokenizer, end, [start], header, footer, [], [], writes_questions=False)
 
 
-def load_chat_tokens(path: str | Path, system: str = DEFAULT_SYSTEM) -> ChatTokens:
-    """From a .gguf file (byte-level BPE) or from tokenizer.json in an HF folder. The template must be ChatML."""
+def load_chat_tokens(path: str | Path, system: str | None = None, template: str = "chatml") -> ChatTokens:
+    """From a .gguf file (byte-level BPE) or from tokenizer.json in an HF folder."""
     path = Path(path)
     tokenizer = _from_gguf(path) if path.suffix == ".gguf" else _from_folder(path)
-    start, end = tokenizer.token_to_id("<|im_start|>"), tokenizer.token_to_id("<|im_end|>")
+    marks = {"chatml": ("<|im_start|>", "<|im_end|>"), "vicuna": ("<s>", "</s>")}[template]
+    start, end = (tokenizer.token_to_id(m) for m in marks)
     if start is None or end is None:
-        raise ValueError(
-            f"tokenizer {path}: no <|im_start|>/<|im_end|>; distil.py knows ChatML, pass --template vicuna"
-        )
-    return chat_tokens(tokenizer, start, end, system)
+        raise ValueError(f"tokenizer {path}: no {marks[0]} and {marks[1]}; choose --template from {TEMPLATES}")
+    if template == "chatml":
+        return chatml_tokens(tokenizer, start, end, system or DEFAULT_SYSTEM)
+    return vicuna_tokens(tokenizer, start, end, system or VICUNA_SYSTEM)
 
 
 def _from_gguf(path: Path) -> Tokenizer:

@@ -98,7 +98,7 @@ class Conversation:
         self.question: list[int] = []
         self.state = "question"
         if source == MAGPIE:
-            self.forced.extend(chat.prefix)
+            self.forced.extend(chat.question_prompt())
         else:
             self.forced.extend(chat.user_turn(prompt))
             self._open_answer()
