@@ -1,0 +1,116 @@
+"""Products with block-quantised weights through MatMulNBits (accuracy level 4: int8 products, one activation scale
+for each block of each row, so rows are independent).
+
+MatMulNBits stores W [N, K] as uint8 [N, K / block, block * bits / 8], scales float32 [N, K / block] and zero points
+uint8 [N, ceil(K / block * bits / 8)]; w = (code - zero) * scale. 4-bit codes: the even element in the low half.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..weights.source import Array, WeightTensor
+from .builder import GraphBuilder
+from .linear import add_bias, stack
+
+
+class NBitsLinear:
+    """Weights quantised anew: asymmetric, `bits` 4 or 8, blocks of `block` along K.
+
+    x [n, K] --MatMulNBits--> [n, N]
+    """
+
+    dtype = "float32"
+
+    def __init__(self, bits: int, block: int) -> None:
+        self._bits, self._block = bits, block
+
+    def apply(self, b: GraphBuilder, name: str, x: str, parts: list[WeightTensor], bias: Array | None = None) -> str:
+        codes, scale, zero = quantise_blocks(stack(parts), self._bits, self._block)
+        return emit_nbits(b, name, x, codes, scale, zero, self._bits, self._block, bias)
+
+
+class ExactQ4Linear:
+    """Q4_0 and Q4_1 weights as they are: codes through MatMulNBits, block offsets as a second small product.
+
+    w = code * d + m = (code - z) * d + (m + z d), z the whole number nearest -m/d that a zero point can hold
+
+    x [n, K] --MatMulNBits(codes, z, d)------------------------------------> [n, N] --Add--> y
+      '--Reshape [n, K/32, 32]--ReduceSum--> [n, K/32] --MatMul(m + z d)--> [n, N] --'
+
+    Other tensors (the Q8_0 LM head) go through `fallback`.
+    """
+
+    dtype = "float32"
+
+    def __init__(self, fallback: NBitsLinear, with_offsets: bool = True) -> None:
+        self._fallback, self._with_offsets = fallback, with_offsets
+
+    def apply(self, b: GraphBuilder, name: str, x: str, parts: list[WeightTensor], bias: Array | None = None) -> str:
+        blocks = [part.blocks() for part in parts]
+        found = [block for block in blocks if block is not None and block.bits == 4 and block.offset is not None]
+        if len(found) != len(parts):
+            return self._fallback.apply(b, name, x, parts, bias)
+        codes = np.concatenate([block.codes for block in found])
+        scale = np.concatenate([block.scale for block in found])
+        offset = np.concatenate([block.offset for block in found if block.offset is not None])
+        safe = np.where(scale == 0, 1, scale)
+        zero = np.clip(np.rint(-offset / safe), 0, 15).astype(np.uint8)
+        block = found[0].block
+        y = emit_nbits(b, name, x, codes, scale, zero, 4, block, bias)
+        rest = offset + zero * scale  # [N, K / block]
+        if not self._with_offsets or not np.any(rest):
+            return y
+        sums = b.node("ReduceSum", [b.node("Reshape", [x, b.ints(-1, rest.shape[1], block)]), b.ints(-1)], keepdims=0)
+        small = b.node("MatMul", [sums, b.weight(name + ".offset", np.ascontiguousarray(rest.T))])
+        return b.node("Add", [y, small], name + ".exact")
+
+
+class Mixed:
+    """One kind of product for the matrices whose name ends with one of `endings`, another for the rest."""
+
+    dtype = "float32"
+
+    def __init__(self, special: dict[str, object], default: object) -> None:
+        self._special, self._default = special, default
+
+    def apply(self, b: GraphBuilder, name: str, x: str, parts: list[WeightTensor], bias: Array | None = None) -> str:
+        chosen = next((v for k, v in self._special.items() if name.endswith(k)), self._default)
+        return chosen.apply(b, name, x, parts, bias)  # type: ignore[attr-defined, no-any-return]
+
+
+def quantise_blocks(weight: Array, bits: int, block: int) -> tuple[Array, Array, Array]:
+    """[N, K] -> codes [N, K] uint8, scale [N, K / block] float32, zero [N, K / block] uint8."""
+    n, k = weight.shape
+    top = 2**bits - 1
+    blocks = weight.reshape(n, k // block, block)
+    low, high = np.minimum(blocks.min(-1), 0), np.maximum(blocks.max(-1), 0)
+    scale = (high - low) / top
+    scale[scale == 0] = 1
+    zero = np.clip(np.rint(-low / scale), 0, top)
+    codes = np.clip(np.rint(blocks / scale[:, :, None]) + zero[:, :, None], 0, top)
+    return codes.astype(np.uint8).reshape(n, k), scale.astype(np.float32), zero.astype(np.uint8)
+
+
+def emit_nbits(
+    b: GraphBuilder,
+    name: str,
+    x: str,
+    codes: Array,
+    scale: Array,
+    zero: Array,
+    bits: int,
+    block: int,
+    bias: Array | None = None,
+) -> str:
+    """One MatMulNBits node; codes [N, K] and zero [N, K / block] come unpacked."""
+    n, k = codes.shape
+    packed = codes.reshape(n, k // block, block)
+    if bits == 4:
+        packed = packed[..., 0::2] | (packed[..., 1::2] << 4)
+        if zero.shape[1] % 2:
+            zero = np.concatenate([zero, np.zeros((n, 1), np.uint8)], axis=1)
+        zero = zero[:, 0::2] | (zero[:, 1::2] << 4)
+    inputs = [x, b.weight(name + ".codes", packed), b.weight(name + ".scale", scale), b.weight(name + ".zero", zero)]
+    attributes = {"K": k, "N": n, "bits": bits, "block_size": block, "accuracy_level": 4}
+    return add_bias(b, name, b.contrib("MatMulNBits", inputs, name, **attributes), bias)

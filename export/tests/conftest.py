@@ -1,0 +1,73 @@
+"""Shared fixtures: tiny random Hugging Face models, saved as folders, with their torch twins."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM, MistralConfig, MistralForCausalLM, Qwen2Config, Qwen2ForCausalLM
+
+torch.set_num_threads(1)
+SIZES: dict[str, Any] = {
+    "vocab_size": 320,
+    "hidden_size": 64,
+    "intermediate_size": 96,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 256,
+    "initializer_range": 0.2,
+}
+FAMILIES: dict[str, Callable[[], torch.nn.Module]] = {
+    "llama": lambda: LlamaForCausalLM(LlamaConfig(**SIZES, tie_word_embeddings=False)),
+    "llama-tied": lambda: LlamaForCausalLM(LlamaConfig(**SIZES, tie_word_embeddings=True, rope_theta=100000.0)),
+    "mistral": lambda: MistralForCausalLM(
+        MistralConfig(**SIZES, head_dim=32, sliding_window=None, tie_word_embeddings=False)
+    ),
+    "qwen2": lambda: Qwen2ForCausalLM(Qwen2Config(**SIZES, tie_word_embeddings=True, rms_norm_eps=1e-6)),
+}
+
+
+@dataclass(frozen=True)
+class TorchTwin:
+    """A torch model and the folder it was saved to."""
+
+    model: torch.nn.Module
+    folder: Path
+
+    @torch.inference_mode()
+    def causal(self, ids: list[int]) -> tuple[Any, Any]:
+        """hidden [n, H] after the final norm and logits [n, V] of a plain causal run."""
+        out = self.model(torch.tensor([ids]), output_hidden_states=True)
+        return out.hidden_states[-1][0].numpy(), out.logits[0].numpy()
+
+
+def make_twin(family: str, folder: Path, **save: Any) -> TorchTwin:
+    torch.manual_seed(11)
+    model = FAMILIES[family]().float().eval()
+    with torch.no_grad():  # biases start at zero, which would hide a forgotten one
+        for name, parameter in model.named_parameters():
+            if name.endswith("bias"):
+                parameter.normal_(0, 0.5)
+    model.save_pretrained(folder, **save)
+    return TorchTwin(model, folder)
+
+
+@pytest.fixture(scope="session", params=sorted(FAMILIES))
+def twin(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> TorchTwin:
+    return make_twin(request.param, tmp_path_factory.mktemp("hf") / request.param)
+
+
+@pytest.fixture(scope="session")
+def llama(tmp_path_factory: pytest.TempPathFactory) -> TorchTwin:
+    return make_twin("llama", tmp_path_factory.mktemp("hf") / "llama")
