@@ -1,5 +1,6 @@
 import { Tokenizer as HuggingFaceTokenizer } from '@huggingface/tokenizers';
 import { ModelError } from '../errors.js';
+import { portablePreTokenizer } from './preTokenizer.js';
 
 /** A control token of the vocabulary, such as <|im_start|>. */
 export interface SpecialToken {
@@ -30,6 +31,7 @@ interface AddedTokenEntry {
 
 interface TokenizerJson {
   added_tokens?: AddedTokenEntry[];
+  pre_tokenizer?: unknown;
   model?: { vocab?: Record<string, number> };
 }
 
@@ -61,7 +63,11 @@ export class Tokenizer {
     const ids = [...Object.values(json.model?.vocab ?? {}), ...added.map((token) => token.id)];
     this.vocabSize = ids.reduce((most, id) => Math.max(most, id + 1), 0);
     const mark = { id: this.vocabSize, content: sectionMark, special: false, normalized: false };
-    const plain = { ...json, added_tokens: [...added.filter((token) => !token.special), mark] };
+    const plain = {
+      ...json,
+      added_tokens: [...added.filter((token) => !token.special), mark],
+      pre_tokenizer: portablePreTokenizer(json.pre_tokenizer),
+    };
     try {
       this.library = new HuggingFaceTokenizer(plain, files.config as object);
     } catch (error) {
