@@ -9,7 +9,7 @@ export type Random = () => number;
  */
 export function createRandom(seed: number): Random {
   if (!Number.isSafeInteger(seed)) throw new RangeError(`A seed is a whole number, not ${seed}.`);
-  const mix = splitmix32(seed ^ Math.imul(Math.floor(seed / 2 ** 32), 0x9e3779b1));
+  const mix = splitmix32(splitmix32(seed)() ^ Math.floor(seed / 2 ** 32));
   let [a, b, c, d] = [mix(), mix(), mix(), mix()];
   const next = (): number => {
     const result = Math.imul(rotate(Math.imul(b, 5), 7), 9) >>> 0;
