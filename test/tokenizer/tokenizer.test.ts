@@ -1,0 +1,54 @@
+import { expect } from 'chai';
+import { ModelError } from '../../src/errors.js';
+import type { ChatTemplate } from '../../src/tokenizer/chatTemplate.js';
+import { Tokenizer } from '../../src/tokenizer/tokenizer.js';
+import { testAgainstReference } from '../support/tokenizerReference.js';
+import { tinyFolder, tokenizerOf } from '../support/tinyModel.js';
+
+describe('Tokenizer', () => {
+  let loaded: { tokenizer: Tokenizer; chatTemplate: ChatTemplate };
+  before(async () => {
+    loaded = await tokenizerOf(tinyFolder);
+  });
+
+  testAgainstReference('tiny', () => loaded);
+
+  it('gives one id for each token and names special tokens', () => {
+    const { tokenizer } = loaded;
+    expect(tokenizer.vocabSize).to.equal(512);
+    expect(tokenizer.specialTokens).to.deep.include({ id: 1, content: '<|im_start|>' });
+    expect(tokenizer.label(1)).to.equal('<|im_start|>');
+    expect(tokenizer.decode([1, 2])).to.equal('');
+    expect(tokenizer.decode([])).to.equal('');
+  });
+
+  it('tokenises neighbouring plain stretches together', () => {
+    const { tokenizer } = loaded;
+    const whole = tokenizer.encode([{ kind: 'plain', text: 'one\n\ntwo' }]);
+    const parts = tokenizer.encode([
+      { kind: 'control', text: 'one\n' },
+      { kind: 'plain', text: '\nt' },
+      { kind: 'plain', text: 'wo' },
+    ]);
+    expect(parts).to.deep.equal(whole);
+  });
+
+  it('does not let a control token arise where a plain and a control stretch meet', () => {
+    const { tokenizer } = loaded;
+    const ids = tokenizer.encode([
+      { kind: 'plain', text: '<|im_' },
+      { kind: 'control', text: 'start|>' },
+    ]);
+    expect(ids.some((id) => tokenizer.isSpecial(id))).to.equal(false);
+  });
+
+  it('replaces lone surrogates, which have no UTF-8', () => {
+    const { tokenizer } = loaded;
+    const ids = tokenizer.encode([{ kind: 'plain', text: 'a\ud83d b\ude00' }]);
+    expect(tokenizer.decode(ids)).to.equal('a\ufffd b\ufffd');
+  });
+
+  it('refuses a file that is no tokenizer', () => {
+    expect(() => new Tokenizer({ tokenizer: { model: {} }, config: {} })).to.throw(ModelError, 'tokenizer cannot be loaded');
+  });
+});
