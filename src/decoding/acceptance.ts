@@ -61,7 +61,8 @@ export interface SamplingOptions {
 /**
  * Exact sampling over a tree: at each visited node draw once from the backbone's distribution; when the drawn token is
  * a child, descend; otherwise it is the bonus token. Every emitted token is a draw from the distribution that plain
- * sampling would have drawn it from, whatever the tree holds.
+ * sampling would have drawn it from, whatever the tree holds. It also takes one draw for each token, in order: the same
+ * seed gives the same tokens with and without a tree.
  *
  * With `topP` < 1 the draws come from the nucleus of that distribution, so the output equals plain top-p sampling. This
  * is Medusa's nucleus acceptance with one draw for each node: Medusa draws once for each root-to-leaf path, so shared
