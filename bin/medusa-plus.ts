@@ -1,4 +1,5 @@
 #!/usr/bin/env node
-import { main } from '../src/cli/main.js';
+import { endQuietlyOnClosedPipe, main } from '../src/cli/main.js';
 
+endQuietlyOnClosedPipe();
 await main(process.argv.slice(2));

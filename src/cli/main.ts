@@ -21,7 +21,6 @@ const commands: readonly CommandModule[] = [
 
 /** Runs the command line and sets the exit code; never throws. */
 export async function main(args: readonly string[]): Promise<void> {
-  endQuietlyOnClosedPipe();
   try {
     await buildParser(args).parseAsync();
   } catch (error) {
@@ -45,7 +44,9 @@ function buildParser(args: readonly string[]): Argv {
     .exitProcess(false)
     // yargs would print the whole help before the message.
     .fail((message: string, error: Error | undefined) => {
-      throw error ?? new UsageError(`${message}\nRun medusa-plus --help, or medusa-plus <command> --help.`);
+      // What is not yargs' own error comes out of a command.
+      if (error !== undefined && error.name !== 'YError') throw error;
+      throw new UsageError(`${message}\nRun medusa-plus --help, or medusa-plus <command> --help.`);
     });
   for (const command of commands) parser = parser.command(command);
   return parser;
@@ -69,7 +70,7 @@ function exitCodeOf(error: unknown): ExitCode {
 }
 
 /** `medusa-plus generate ... | head -1` closes the pipe early: nobody is left to write for. */
-function endQuietlyOnClosedPipe(): void {
+export function endQuietlyOnClosedPipe(): void {
   process.stdout.on('error', (error: NodeJS.ErrnoException) => {
     if (error.code === 'EPIPE') process.exit(ExitCode.ok);
     throw error;

@@ -26,7 +26,9 @@ export async function readJson(file: string): Promise<Record<string, unknown>> {
 }
 
 /** Tokenizer and chat template of a model folder. */
-export async function tokenizerOf(folder: string): Promise<{ tokenizer: Tokenizer; chatTemplate: ChatTemplate }> {
+export async function tokenizerOf(
+  folder: string,
+): Promise<{ tokenizer: Tokenizer; chatTemplate: ChatTemplate }> {
   const config = await readJson(join(folder, 'tokenizer_config.json'));
   const tokenizer = new Tokenizer({ tokenizer: await readJson(join(folder, 'tokenizer.json')), config });
   return { tokenizer, chatTemplate: new ChatTemplate(config) };

@@ -6,7 +6,10 @@ import type { Tokenizer } from '../../src/tokenizer/tokenizer.js';
 
 interface Reference {
   texts: Record<string, string>;
-  models: Record<string, Record<string, { control: number[]; plain: number[]; chat: number[]; decoded: string }>>;
+  models: Record<
+    string,
+    Record<string, { control: number[]; plain: number[]; chat: number[]; decoded: string }>
+  >;
 }
 
 /** Written by test/fixtures/tokenizer/write_reference.py with the reference libraries. */
@@ -43,7 +46,12 @@ export function testAgainstReference(
         { role: 'system', content: 'Be brief.' },
         { role: 'user', content: text },
       ];
-      const ids = tokenizer.encode(chatTemplate.render(messages, special.map((token) => token.content)));
+      const ids = tokenizer.encode(
+        chatTemplate.render(
+          messages,
+          special.map((token) => token.content),
+        ),
+      );
       if (!special.some((token) => text.includes(token.content))) {
         expect(ids).to.deep.equal(expected.chat);
         return;

@@ -40,7 +40,11 @@ describe('ChatTemplate', () => {
   });
 
   it('knows bos_token, given as text or as an object', () => {
-    const config = { chat_template: '{{ bos_token }}{{ eos_token }}', bos_token: '<s>', eos_token: { content: '</s>' } };
+    const config = {
+      chat_template: '{{ bos_token }}{{ eos_token }}',
+      bos_token: '<s>',
+      eos_token: { content: '</s>' },
+    };
     expect(new ChatTemplate(config).render(user('hi'), [])[0].text).to.equal('<s></s>');
   });
 

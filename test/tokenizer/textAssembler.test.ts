@@ -56,12 +56,16 @@ describe('TextAssembler', () => {
   it('equals cutting the whole text', () => {
     const word = fc.string({ unit: fc.constantFrom('a', 'b', 'c'), minLength: 1, maxLength: 4 });
     fc.assert(
-      fc.property(fc.string({ unit: fc.constantFrom('a', 'b', 'c', 'd'), maxLength: 30 }), word, (text, stop) => {
-        const at = text.indexOf(stop);
-        const run = assemble(text, [stop]);
-        expect(run.text).to.equal(at < 0 ? text : text.slice(0, at));
-        expect(run.stoppedAt).to.equal(at < 0 ? undefined : at + stop.length - 1);
-      }),
+      fc.property(
+        fc.string({ unit: fc.constantFrom('a', 'b', 'c', 'd'), maxLength: 30 }),
+        word,
+        (text, stop) => {
+          const at = text.indexOf(stop);
+          const run = assemble(text, [stop]);
+          expect(run.text).to.equal(at < 0 ? text : text.slice(0, at));
+          expect(run.stoppedAt).to.equal(at < 0 ? undefined : at + stop.length - 1);
+        },
+      ),
     );
   });
 });

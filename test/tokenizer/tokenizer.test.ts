@@ -49,6 +49,9 @@ describe('Tokenizer', () => {
   });
 
   it('refuses a file that is no tokenizer', () => {
-    expect(() => new Tokenizer({ tokenizer: { model: {} }, config: {} })).to.throw(ModelError, 'tokenizer cannot be loaded');
+    expect(() => new Tokenizer({ tokenizer: { model: {} }, config: {} })).to.throw(
+      ModelError,
+      'tokenizer cannot be loaded',
+    );
   });
 });
