@@ -1,11 +1,10 @@
-import { existsSync } from 'node:fs';
-import { dirname, join } from 'node:path';
-import { createRequire } from 'node:module';
+import { join } from 'node:path';
 import type { CandidateTree, DraftingModel } from '../../src/decoding/types.js';
 import { openModel, type OpenOptions } from '../../src/runtime/index.js';
 import { CpuDevice } from '../../src/runtime/cuda/device.js';
 import { IoBoundModel } from '../../src/runtime/cuda/ioBoundModel.js';
 import { OrtApi } from '../../src/runtime/cuda/ortApi.js';
+import { shippedLibrary } from '../../src/runtime/cuda/ortLibrary.js';
 
 /** The random model in test/fixtures/tiny, through both paths. */
 
@@ -44,17 +43,6 @@ export function openSplit(options: Partial<OpenOptions> = {}): Promise<DraftingM
 export async function openShared(options: Partial<OpenOptions> = {}): Promise<IoBoundModel> {
   const api = await OrtApi.load(shippedLibrary());
   return IoBoundModel.open(api, new CpuDevice(api, 1), { ...sharedOptions, ...options });
-}
-
-/** The library inside onnxruntime-node. */
-export function shippedLibrary(): string {
-  const root = dirname(createRequire(import.meta.url).resolve('onnxruntime-node/package.json'));
-  const name = { linux: 'libonnxruntime.so.1', darwin: 'libonnxruntime.1.dylib', win32: 'onnxruntime.dll' }[
-    process.platform as 'linux'
-  ];
-  const path = join(root, 'bin/napi-v6', process.platform, process.arch, name);
-  if (!existsSync(path)) throw new Error(`${path} does not exist`);
-  return path;
 }
 
 /** A tree from tokens and parents. */

@@ -40,6 +40,7 @@ export class SplitModel implements DraftingModel {
   readonly maxTopM: number;
   private readonly prefillRows: number;
   private readonly turn = new Turn();
+  private disposed = false;
   private readonly feeds: Feeds = {};
   private readonly cache: SplitCache;
   private readonly rowInputs = new Map<number, RowInputs>();
@@ -157,6 +158,8 @@ export class SplitModel implements DraftingModel {
   }
 
   async dispose(): Promise<void> {
+    if (this.disposed) return;
+    this.disposed = true;
     await this.heads?.release();
     await this.backbone.release();
   }

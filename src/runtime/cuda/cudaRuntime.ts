@@ -1,4 +1,5 @@
 import { RuntimeFailure } from '../../errors.js';
+import { messageOf } from '../messages.js';
 import { loadKoffi } from './koffi.js';
 import type { Pointer } from './ortApi.js';
 
@@ -48,8 +49,14 @@ export class CudaRuntime {
     return count[0];
   }
 
+  /** @throws RuntimeFailure when there is no such device, or none can be used */
   useDevice(id: number): void {
-    const count = this.deviceCount();
+    let count: number;
+    try {
+      count = this.deviceCount();
+    } catch (cause) {
+      throw new RuntimeFailure(`No CUDA device can be used. ${messageOf(cause)}.`, undefined, { cause });
+    }
     if (id >= count) {
       throw new RuntimeFailure(
         `There is no CUDA device ${id}: ${count === 0 ? 'none was' : `${count} were`} found.`,

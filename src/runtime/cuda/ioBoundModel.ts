@@ -69,14 +69,13 @@ export class IoBoundModel implements DraftingModel {
         options.shape.contextLength,
         plan.capacity,
       );
-      const prefillRows = Math.min(options.prefillRows ?? PREFILL_ROWS, plan.capacity);
-      const maxRows = Math.max(prefillRows, options.maxNodes ?? DEFAULT_MAX_NODES);
+      const limits = rowLimits(options, plan);
       const environment = api.create('CreateEnv', LOG_ERRORS, 'medusa-plus');
       cleanup.push(() => api.release('ReleaseEnv', environment));
       const sessions = await openSessions(api, environment, device, options, cleanup);
-      const buffers = new Buffers(device, plan, maxRows, options.heads);
+      const buffers = new Buffers(device, plan, limits.perRun, options.heads);
       const heads = { count: options.heads?.count ?? 0, maxTopM: options.heads?.maxTopM ?? 0 };
-      const model = new IoBoundModel(sessions, buffers, plan, contextLength, prefillRows, heads, release);
+      const model = new IoBoundModel(sessions, buffers, plan, contextLength, limits.prefill, heads, release);
       model.bindOnce();
       return model;
     } catch (error) {
@@ -288,6 +287,16 @@ async function openSessions(
     keep: await open(keep.path, KEEP_INTERFACE),
     heads: heads && (await open(heads.path, HEADS_INTERFACE)),
   };
+}
+
+/** Most rows of a prompt chunk, of any run, and of a verified tree. */
+export function rowLimits(
+  { prefillRows, maxNodes }: OpenOptions,
+  { capacity }: SharedPlan,
+): { prefill: number; perRun: number; verified: number } {
+  const prefill = Math.min(prefillRows ?? PREFILL_ROWS, capacity);
+  const verified = Math.min(maxNodes ?? DEFAULT_MAX_NODES, capacity);
+  return { prefill, perRun: Math.max(prefill, verified), verified };
 }
 
 /** @throws ModelError when the backbone has another layout or no capacity */

@@ -2,7 +2,8 @@ import type { DraftingModel } from '../../decoding/types.js';
 import type { OpenOptions } from '../spec.js';
 import { CudaRuntime } from './cudaRuntime.js';
 import { CudaDevice } from './device.js';
-import { IoBoundModel, planFor } from './ioBoundModel.js';
+import { IoBoundModel, planFor, rowLimits } from './ioBoundModel.js';
+import { graphBytes, requireMemory } from './memoryEstimate.js';
 import { loadCudaLibrary, locateCudaLibrary } from './ortLibrary.js';
 
 /**
@@ -13,7 +14,14 @@ import { loadCudaLibrary, locateCudaLibrary } from './ortLibrary.js';
  */
 export async function openOnCuda(options: OpenOptions): Promise<DraftingModel> {
   const api = await loadCudaLibrary(locateCudaLibrary(options.ortLibrary));
-  planFor(options);
+  const plan = planFor(options);
   const device = new CudaDevice(api, await CudaRuntime.load(), options.deviceId ?? 0);
+  try {
+    const weights = graphBytes([options.backbone, options.heads].flatMap((graph) => graph?.path ?? []));
+    requireMemory(plan, weights, rowLimits(options, plan), device.freeMemory());
+  } catch (error) {
+    device.dispose();
+    throw error;
+  }
   return IoBoundModel.open(api, device, options);
 }

@@ -1,4 +1,4 @@
-import { existsSync, statSync } from 'node:fs';
+import { existsSync, readdirSync, realpathSync, statSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
 import { RuntimeFailure } from '../../errors.js';
@@ -68,20 +68,24 @@ export async function loadCudaLibrary(path: string): Promise<OrtApi> {
       `${path} is ONNX Runtime ${api.version}; CUDA needs ${MINIMUM_CUDA_ORT.join('.')} or newer (attention bias in GroupQueryAttention).`,
     );
   }
-  const providers = api.availableProviders();
-  if (!providers.includes(CUDA_PROVIDER)) {
+  // A CUDA build names the provider even where the provider's own library is not installed beside it.
+  if (!api.availableProviders().includes(CUDA_PROVIDER) || cudaProviderLibrary(path) === undefined) {
     throw new RuntimeFailure(
-      `${path} (ONNX Runtime ${api.version}) was built without CUDA; it has ${providers.join(', ')}. Use a GPU build, such as the one in the PyPI package onnxruntime-gpu.`,
+      `${path} (ONNX Runtime ${api.version}) comes without a CUDA provider. Use a GPU build, such as the one in the PyPI package onnxruntime-gpu.`,
     );
   }
   return api;
 }
 
-/** The library in a folder, whatever version its name carries. */
+/** The library with the CUDA provider, which lies beside libonnxruntime; undefined when it does not. */
+export function cudaProviderLibrary(library: string): string | undefined {
+  const names = ['libonnxruntime_providers_cuda.so', 'onnxruntime_providers_cuda.dll'];
+  return names.map((name) => join(dirname(realpathSync(library)), name)).find((path) => existsSync(path));
+}
+
+/** The library in a folder; its name may carry the full version. */
 function libraryIn(folder: string): string | undefined {
-  const names = [FILE_NAMES[process.platform], 'libonnxruntime.so'];
-  for (const name of names) {
-    if (name && existsSync(join(folder, name))) return join(folder, name);
-  }
-  return undefined;
+  const pattern = /^(libonnxruntime\.so(\.\d+)*|libonnxruntime(\.\d+)*\.dylib|onnxruntime\.dll)$/;
+  const name = readdirSync(folder).find((each) => pattern.test(each));
+  return name && join(folder, name);
 }

@@ -1,0 +1,123 @@
+import { execFile } from 'node:child_process';
+import { readFileSync } from 'node:fs';
+import { createRequire } from 'node:module';
+import { promisify } from 'node:util';
+import { OrtApi } from './cuda/ortApi.js';
+import { cudaProviderLibrary, shippedLibrary } from './cuda/ortLibrary.js';
+import { messageOf } from './messages.js';
+
+/** What `medusa-plus doctor` asks about: nothing here throws, a failure is a finding. */
+
+const run = promisify(execFile);
+
+/** The ONNX Runtime inside onnxruntime-node, which the CPU provider uses. */
+export interface NodeRuntimeFacts {
+  /** Version of the package onnxruntime-node. */
+  readonly version: string;
+  readonly library: string | undefined;
+}
+
+export function nodeRuntimeFacts(): NodeRuntimeFacts {
+  const require = createRequire(import.meta.url);
+  const { version } = JSON.parse(readFileSync(require.resolve('onnxruntime-node/package.json'), 'utf8')) as {
+    version: string;
+  };
+  try {
+    return { version, library: shippedLibrary() };
+  } catch {
+    return { version, library: undefined };
+  }
+}
+
+/** One libonnxruntime, as the C API presents it. */
+export interface LibraryFacts {
+  readonly path: string;
+  readonly version?: string;
+  readonly buildInfo?: string;
+  readonly providers?: readonly string[];
+  /** Why nothing is known about it. */
+  readonly error?: string;
+}
+
+/** Loads a library and asks it for its version and execution providers. */
+export async function libraryFacts(path: string): Promise<LibraryFacts> {
+  try {
+    const api = await OrtApi.load(path);
+    return { path, version: api.version, buildInfo: api.buildInfo, providers: api.availableProviders() };
+  } catch (cause) {
+    return { path, error: messageOf(cause) };
+  }
+}
+
+/** The CUDA provider beside a libonnxruntime. */
+export interface CudaProviderFacts {
+  readonly path: string;
+  /** Libraries that the loader does not find, by name. */
+  readonly missing: readonly string[];
+  readonly error?: string;
+}
+
+/**
+ * The CUDA provider library in the folder of `library`, and what it lacks; undefined when there is none.
+ *
+ * @param library path of libonnxruntime
+ */
+export async function cudaProviderFacts(library: string): Promise<CudaProviderFacts | undefined> {
+  const path = cudaProviderLibrary(library);
+  if (path === undefined) return undefined;
+  try {
+    return { path, missing: await missingLibraries(path) };
+  } catch (cause) {
+    return { path, missing: [], error: messageOf(cause) };
+  }
+}
+
+/** Libraries that `path` needs, directly or through others, and that the loader does not find (Linux). */
+export async function missingLibraries(path: string): Promise<string[]> {
+  const { stdout } = await run('ldd', [path]);
+  return parseLdd(stdout);
+}
+
+/** The names that ldd reports as not found. */
+export function parseLdd(output: string): string[] {
+  const missing = output.split('\n').flatMap((line) => /^\s*(\S+) => not found/.exec(line)?.[1] ?? []);
+  return [...new Set(missing)];
+}
+
+export interface GpuFacts {
+  readonly name: string;
+  readonly memoryMiB: number;
+  readonly driver: string;
+}
+
+/** The GPUs that nvidia-smi lists; undefined when it is not there or fails. */
+export async function gpuFacts(): Promise<GpuFacts[] | undefined> {
+  try {
+    const query = '--query-gpu=name,memory.total,driver_version';
+    const { stdout } = await run('nvidia-smi', [query, '--format=csv,noheader,nounits']);
+    return parseGpus(stdout);
+  } catch {
+    return undefined;
+  }
+}
+
+/** "name, memory, driver" lines. */
+export function parseGpus(output: string): GpuFacts[] {
+  return output
+    .split('\n')
+    .map((line) => line.split(',').map((part) => part.trim()))
+    .filter((parts) => parts.length === 3)
+    .map(([name, memory, driver]) => ({ name, memoryMiB: Number(memory), driver }));
+}
+
+/** Instruction sets that the CPU kernels profit from, of those that this processor has (Linux on x86-64; else empty). */
+export function cpuFeatures(): string[] {
+  const interesting = ['avx', 'avx2', 'avx512f', 'avx512_vnni', 'avx_vnni', 'avx512_bf16', 'amx_int8'];
+  try {
+    const flags =
+      /^flags\s*:(.*)$/m.exec(readFileSync('/proc/cpuinfo', 'utf8'))?.[1].trim().split(/\s+/) ?? [];
+    return interesting.filter((flag) => flags.includes(flag));
+  } catch {
+    return [];
+  }
+}

@@ -1,0 +1,125 @@
+import { expect } from 'chai';
+import { mkdtemp, rm, symlink, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { RuntimeFailure } from '../../src/errors.js';
+import { cudaRefused } from '../../src/runtime/cuda/device.js';
+import { isAtLeast, OrtApi } from '../../src/runtime/cuda/ortApi.js';
+import { loadCudaLibrary, locateCudaLibrary, shippedLibrary } from '../../src/runtime/cuda/ortLibrary.js';
+import {
+  cudaProviderFacts,
+  libraryFacts,
+  nodeRuntimeFacts,
+  parseGpus,
+  parseLdd,
+} from '../../src/runtime/facts.js';
+import { openModel } from '../../src/runtime/index.js';
+import { sharedOptions, splitOptions } from './tiny.js';
+
+async function message(promise: Promise<unknown>): Promise<string> {
+  try {
+    await promise;
+  } catch (error) {
+    expect(error).to.be.instanceOf(RuntimeFailure);
+    return (error as Error).message;
+  }
+  throw new Error('nothing was thrown');
+}
+
+describe('runtime: libraries', () => {
+  let folder: string;
+
+  before(async () => {
+    folder = await mkdtemp(join(tmpdir(), 'medusa-library-'));
+  });
+  after(() => rm(folder, { recursive: true }));
+
+  it('compares versions by their numbers', () => {
+    expect(isAtLeast('1.30.0', [1, 29])).to.equal(true);
+    expect(isAtLeast('1.29.1', [1, 29])).to.equal(true);
+    expect(isAtLeast('1.9.0', [1, 29])).to.equal(false);
+    expect(isAtLeast('2.0', [1, 29])).to.equal(true);
+    expect(isAtLeast('unknown', [1, 29])).to.equal(false);
+  });
+
+  it('asks for a library when none is given', () => {
+    expect(() => locateCudaLibrary(undefined, {})).to.throw(
+      RuntimeFailure,
+      /--ort-library.*MEDUSA_ORT_LIBRARY/,
+    );
+  });
+
+  it('names the option or the variable of a path that leads nowhere', () => {
+    expect(() => locateCudaLibrary('/nowhere/lib.so', {})).to.throw(
+      RuntimeFailure,
+      '/nowhere/lib.so (--ort-library)',
+    );
+    expect(() => locateCudaLibrary(undefined, { MEDUSA_ORT_LIBRARY: '/nowhere/x' })).to.throw(
+      RuntimeFailure,
+      '/nowhere/x (MEDUSA_ORT_LIBRARY)',
+    );
+  });
+
+  it('takes a folder for the library in it', async () => {
+    expect(() => locateCudaLibrary(folder, {})).to.throw(RuntimeFailure, folder);
+    const link = join(folder, 'libonnxruntime.so');
+    await symlink(shippedLibrary(), link);
+    expect(locateCudaLibrary(folder, {})).to.equal(link);
+  });
+
+  it('says when a file is no ONNX Runtime library', async () => {
+    const path = join(folder, 'text.so');
+    await writeFile(path, 'no library');
+    expect(await message(OrtApi.load(path))).to.include(path);
+  });
+
+  it('says when the library comes without CUDA', async () => {
+    const said = await message(loadCudaLibrary(shippedLibrary()));
+    expect(said)
+      .to.include('without a CUDA provider')
+      .and.include('CPUExecutionProvider')
+      .and.include('onnxruntime-gpu');
+  });
+
+  it('never falls back from cuda', async () => {
+    const options = { ...sharedOptions, provider: 'cuda', ortLibrary: shippedLibrary() } as const;
+    expect(await message(openModel(options))).to.include('without a CUDA provider');
+    expect(await message(openModel({ ...options, ortLibrary: '/nowhere' }))).to.include('/nowhere');
+  });
+
+  it('names the library that the CUDA provider lacks', () => {
+    const loader =
+      'Failed to load library /x/libonnxruntime_providers_cuda.so with error: libcudnn.so.9: cannot open shared object file: No such file or directory';
+    expect(cudaRefused('/x/libonnxruntime.so.1', loader)).to.include('libcudnn.so.9 was not found');
+    expect(cudaRefused('/x/libonnxruntime.so.1', 'CUDA failure 100')).to.include('medusa-plus doctor');
+  });
+
+  it('reports what it finds', async () => {
+    const { version, library } = nodeRuntimeFacts();
+    expect(version).to.match(/^1\.\d+/);
+    const facts = await libraryFacts(library!);
+    expect(facts.version).to.equal(version);
+    expect(facts.providers).to.include('CPUExecutionProvider');
+    expect((await libraryFacts('/nowhere')).error).to.include('/nowhere');
+    expect(await cudaProviderFacts(library!)).to.equal(undefined);
+  });
+
+  it('reads ldd and nvidia-smi', () => {
+    const ldd = [
+      '\tlinux-vdso.so.1 (0x00007ffd)',
+      '\tlibcublasLt.so.13 => not found',
+      '\tlibc.so.6 => /lib/x86_64-linux-gnu/libc.so.6 (0x0000)',
+      '\tlibcudnn.so.9 => not found',
+      '\tlibcudnn.so.9 => not found',
+    ].join('\n');
+    expect(parseLdd(ldd)).to.deep.equal(['libcublasLt.so.13', 'libcudnn.so.9']);
+    expect(parseGpus('NVIDIA H200, 143771, 580.159.03\n\n')).to.deep.equal([
+      { name: 'NVIDIA H200', memoryMiB: 143771, driver: '580.159.03' },
+    ]);
+  });
+
+  it('opens the CPU without touching the GPU library', async () => {
+    const model = await openModel({ ...splitOptions, ortLibrary: '/nowhere' });
+    await model.dispose();
+  });
+});

@@ -1,0 +1,33 @@
+import { expect } from 'chai';
+import { measureHeads, measureStepCost } from '../../src/runtime/index.js';
+import { openSplit, randomIds } from './tiny.js';
+
+describe('runtime: measuring steps', () => {
+  it('times every size that fits and leaves the cache as it was', async () => {
+    const model = await openSplit();
+    try {
+      const curve = await measureStepCost(model, [1, 4, 16], { pastLength: 40, repeats: 2 });
+      expect(curve.map(({ nodes }) => nodes)).to.deep.equal([1, 4, 16]);
+      for (const { milliseconds } of curve) expect(milliseconds).to.be.within(0.001, 1000);
+      expect(model.cachedLength).to.equal(0);
+      await model.prefill(randomIds(50, 1), { logits: false });
+      await measureStepCost(model, [2], { pastLength: 100, repeats: 1 });
+      expect(model.cachedLength).to.equal(50);
+      expect(await measureHeads(model, 8, { repeats: 2 })).to.be.above(0);
+      expect(model.cachedLength).to.equal(50);
+    } finally {
+      await model.dispose();
+    }
+  });
+
+  it('leaves out sizes that the context has no room for, and heads that are not there', async () => {
+    const model = await openSplit({ contextLength: 20, heads: undefined });
+    try {
+      const curve = await measureStepCost(model, [1, 8, 16], { repeats: 1 });
+      expect(curve.map(({ nodes }) => nodes)).to.deep.equal([1, 8]);
+      expect(await measureHeads(model, 8)).to.equal(undefined);
+    } finally {
+      await model.dispose();
+    }
+  });
+});
