@@ -142,6 +142,10 @@ def calibrate(heads: MedusaHeads, greedy: Rollouts, device: str) -> dict:
 
 
 def _draft_vocabulary(a: argparse.Namespace, training: Rollouts, vocab: int, end: int) -> np.ndarray:
+    """Token ids of the draft vocabulary; a resumed run keeps its own, also when more data has come since."""
+    state = Path(a.run) / "state.pt"
+    if state.exists():
+        return torch.load(state, weights_only=True)["heads"]["token_map"].cpu().numpy()
     return frequent_tokens(training.tokens, vocab, min(a.draft_vocab, vocab), (end,))
 
 

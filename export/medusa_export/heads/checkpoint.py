@@ -56,6 +56,7 @@ def save_heads(heads: MedusaHeads, path: str | Path, facts: dict[str, Any], quan
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_suffix(".tmp")
     save_file({name: np.ascontiguousarray(t) for name, t in tensors.items()}, str(temporary), {"format": "1"})
+    os.chmod(temporary, 0o644)  # safetensors creates files for the owner only
     os.replace(temporary, path)
     write_sidecar(path, sidecar)
 
