@@ -142,20 +142,8 @@ export class MedusaEngine {
     const resolved = resolveDecodingOptions(options, this.facts);
     const promptTokenIds = this.encodePrompt(prompt, options);
     this.checkFits(promptTokenIds.length, resolved.maxNewTokens);
-    const steps = this.decode(promptTokenIds, resolved, options);
-    const start = performance.now();
-    const text: string[] = [];
-    let timeToFirstToken: number | undefined;
-    let next = await steps.next();
-    for (; !next.done; next = await steps.next()) {
-      timeToFirstToken ??= performance.now() - start;
-      const fresh = next.value;
-      if (fresh === '') continue;
-      text.push(fresh);
-      yield { kind: 'text', text: fresh };
-    }
-    const result = { text: text.join(''), promptTokenIds, ...next.value, options: resolved };
-    yield { kind: 'end', result: { ...result, timeToFirstToken: timeToFirstToken ?? 0 } };
+    const outcome = yield* this.decode(promptTokenIds, resolved, options);
+    yield { kind: 'end', result: { ...outcome, promptTokenIds, options: resolved } };
   }
 
   /** The same without streaming. */
@@ -183,9 +171,8 @@ export class MedusaEngine {
 
   /** Next-token logits after `ids`, computed from nothing: for looking into a generation, not for making one. */
   async nextLogits(ids: readonly number[]): Promise<Float32Array> {
-    this.take();
+    this.begin();
     try {
-      this.cachedTokens = [];
       this.model.truncate(0);
       return (await this.model.prefill(ids, { logits: true })).logits!;
     } finally {
@@ -203,18 +190,18 @@ export class MedusaEngine {
     await this.model.dispose();
   }
 
-  /** Runs the decode loop and turns its steps into text; returns the loop's result. */
+  /** Runs the decode loop and turns its steps into text. */
   private async *decode(
     promptTokenIds: readonly number[],
     resolved: ResolvedDecodingOptions,
     { signal, onStep }: GenerateOptions,
-  ): AsyncGenerator<string, Pick<GenerationResult, 'tokenIds' | 'statistics'>, void> {
+  ): AsyncGenerator<TextChunk, Omit<GenerationResult, 'promptTokenIds' | 'options'>, void> {
+    const start = performance.now();
     const assembler = new TextAssembler(this.tokenizer, resolved.stop);
     const policy = this.policies.make(resolved);
-    this.take();
-    // Whatever ends this generation early leaves a cache whose tokens are not known here.
-    const cachedTokens = this.cachedTokens;
-    this.cachedTokens = [];
+    const cachedTokens = this.begin();
+    const texts: string[] = [];
+    let timeToFirstToken = 0;
     try {
       const steps = decode(this.model, promptTokenIds, {
         policy,
@@ -231,26 +218,38 @@ export class MedusaEngine {
         clock: () => performance.now(),
         signal,
       });
+      // Not for await: the loop's return value is wanted.
       let next = await steps.next();
       for (; !next.done; next = await steps.next()) {
+        if (next.value.index === 0) timeToFirstToken = performance.now() - start;
         onStep?.(next.value);
-        yield assembler.take();
+        const text = assembler.take();
+        texts.push(text);
+        if (text !== '') yield { kind: 'text', text };
       }
       const { tokens, cachedTokens: nowCached, ...statistics } = next.value;
       this.cachedTokens = nowCached;
       const rest = assembler.end();
-      if (rest !== '') yield rest;
-      return { tokenIds: tokens, statistics };
+      texts.push(rest);
+      if (rest !== '') yield { kind: 'text', text: rest };
+      return { text: texts.join(''), tokenIds: tokens, statistics, timeToFirstToken };
     } finally {
       this.isBusy = false;
     }
   }
 
-  private take(): void {
+  /**
+   * Marks the engine as busy and hands out the tokens behind the cache. They are forgotten until the generation ends:
+   * one that is left early leaves a cache whose tokens are not known here.
+   */
+  private begin(): readonly number[] {
     if (this.isBusy) {
       throw new UsageError('The engine is generating already. Wait for its end, or open a second engine.');
     }
     this.isBusy = true;
+    const { cachedTokens } = this;
+    this.cachedTokens = [];
+    return cachedTokens;
   }
 
   private encodeRaw(prompt: string | readonly Message[], system: string | undefined): number[] {
