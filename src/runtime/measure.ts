@@ -92,7 +92,7 @@ async function inTurns(works: readonly (() => Promise<unknown>)[], rounds: numbe
 }
 
 /** A tree of random tokens in which each node hangs below a random earlier one. */
-function randomTree(size: number, vocabSize: number): CandidateTree {
+export function randomTree(size: number, vocabSize: number): CandidateTree {
   const parents = Int32Array.from({ length: size }, (_, row) => (row === 0 ? -1 : randomBelow(row)));
   const depths = new Int32Array(size);
   for (let row = 1; row < size; row++) depths[row] = depths[parents[row]] + 1;
@@ -106,7 +106,7 @@ function randomTree(size: number, vocabSize: number): CandidateTree {
   };
 }
 
-function randomTokens(count: number, vocabSize: number): Int32Array {
+export function randomTokens(count: number, vocabSize: number): Int32Array {
   return Int32Array.from({ length: count }, () => randomBelow(vocabSize));
 }
 
