@@ -1,0 +1,211 @@
+/** From the report's data to charts: what the page shows in each of its boxes. */
+import { barRows, columns, lines, stackedRows, type Line, type Series } from './charts.js';
+import { escapeText, showToken } from './text.js';
+import { maskDrawing, stepAt, treeDrawing } from './trees.js';
+import type { PageData, PageGeneration, PageTrace } from './types.js';
+
+export function runOf(data: PageData, name: string): PageData['report']['runs'][number] {
+  return data.report.runs.find((run) => run.name === name)!;
+}
+
+/** Runs with a tree, those that have a colour in the page. */
+export function draftingRuns(data: PageData): string[] {
+  return data.runs.filter((name) => runOf(data, name).decoding.tree !== 'none');
+}
+
+export function categoryLabels(data: PageData): string[] {
+  return [...data.report.runs[0].categories.map((row) => row.category), 'all'];
+}
+
+export function stepsView(data: PageData, width: number): string {
+  const series: Series[] = draftingRuns(data).map((name) => {
+    const run = runOf(data, name);
+    const values = [...run.categories.map((row) => row.tokens_per_step), run.ratios.tokens_per_step];
+    return { name, color: data.runs.indexOf(name), values };
+  });
+  return barRows(categoryLabels(data), series, width, { unit: '', mark: 1 });
+}
+
+export function speedView(data: PageData, width: number): string {
+  const series: Series[] = data.runs.flatMap((name) => {
+    const run = runOf(data, name);
+    if (!run.over_base) return [];
+    const values = [...run.categories.map((row) => row.speed_up), run.over_base.tokens_per_second];
+    return [{ name, color: data.runs.indexOf(name), values }];
+  });
+  return barRows(categoryLabels(data), series, width, { unit: 'x', mark: 1 });
+}
+
+export function histogramView(data: PageData, width: number): string {
+  const names = draftingRuns(data);
+  const longest = Math.max(1, ...names.map((name) => runOf(data, name).accept_histogram.length - 1));
+  const labels = Array.from({ length: longest }, (_, index) => String(index + 1));
+  const series = names.map((name) => ({
+    name,
+    color: data.runs.indexOf(name),
+    values: labels.map((_, index) => ({ value: runOf(data, name).accept_histogram[index + 1] || 0 })),
+  }));
+  return columns(labels, series, width, 'tokens added by a step');
+}
+
+export function depthView(data: PageData, width: number): string {
+  const names = draftingRuns(data);
+  const deepest = Math.max(1, ...names.map((name) => runOf(data, name).depths.length));
+  const labels = Array.from({ length: deepest }, (_, index) => String(index + 1));
+  const series = names.map((name) => ({
+    name,
+    color: data.runs.indexOf(name),
+    values: labels.map((_, index) => {
+      const row = runOf(data, name).depths[index];
+      return row ? { value: row.reached } : null;
+    }),
+  }));
+  return columns(labels, series, width, 'depth below the root: share of steps that accepted a node there');
+}
+
+export function stagesView(data: PageData, width: number): string {
+  const rows = data.runs.map((name) => ({
+    name,
+    parts: runOf(data, name).stages.map((stage) => ({ name: stage.stage, value: stage.per_token_ms })),
+  }));
+  return stackedRows(rows, width, 'ms/token');
+}
+
+/** Mean accept length over the last `window` steps, at the position in the text where the last of them ended. */
+export function movingAverage(lengths: string, window: number): { x: number; y: number }[] {
+  const points: { x: number; y: number }[] = [];
+  const values = Array.from(lengths, (digit) => parseInt(digit, 36));
+  let position = 1;
+  let total = 0;
+  values.forEach((value, step) => {
+    position += value;
+    total += value - (step >= window ? values[step - window] : 0);
+    if (step >= Math.min(window, values.length) - 1) {
+      points.push({ x: position, y: total / Math.min(window, step + 1) });
+    }
+  });
+  return points;
+}
+
+export function movingView(
+  data: PageData,
+  generation: PageGeneration,
+  window: number,
+  width: number,
+): string {
+  const series: Line[] = draftingRuns(data).map((name) => ({
+    name,
+    color: data.runs.indexOf(name),
+    points: movingAverage(generation.lengths[name] || '', window),
+  }));
+  return lines(series, width, {
+    xAxis: 'new tokens so far',
+    yAxis: 'tokens per step, last ' + window + ' steps',
+  });
+}
+
+/** Cost of a step: the tuning's curve (dashed) and what the runs themselves saw. */
+export function costView(data: PageData, width: number): string {
+  const series: Line[] = [];
+  const base = runOf(data, data.runs[0]);
+  const tuning = base.cost_curve as {
+    curves?: Record<string, { nodes: number; milliseconds: number }[]>;
+  } | null;
+  const curve = tuning && tuning.curves ? tuning.curves[String(base.machine.threads)] : undefined;
+  if (curve) {
+    const points = curve.map((point) => ({ x: point.nodes, y: point.milliseconds }));
+    series.push({ name: 'measured at preparation', color: 7, dashed: true, points });
+  }
+  const seen = new Map<number, { steps: number; total: number }>();
+  for (const run of data.report.runs) {
+    for (const point of run.cost) {
+      const sum = seen.get(point.nodes) || { steps: 0, total: 0 };
+      seen.set(point.nodes, {
+        steps: sum.steps + point.steps,
+        total: sum.total + point.backbone_ms * point.steps,
+      });
+    }
+  }
+  const points = Array.from(seen)
+    .filter((entry) => entry[1].steps >= 5)
+    .sort((a, b) => a[0] - b[0])
+    .map((entry) => ({ x: entry[0], y: entry[1].total / entry[1].steps }));
+  series.push({ name: 'backbone run, as the runs saw it', color: 1, dots: true, points });
+  return lines(series, width, { xAxis: 'nodes', yAxis: 'ms', log: true, fromZero: true });
+}
+
+/** A metric of a sweep's runs against the swept value, one line a tree; the base line is a level. */
+export function sweepView(
+  data: PageData,
+  metric: 'tokens_per_step' | 'tokens_per_second',
+  width: number,
+): string {
+  const sweep = data.report.sweep;
+  if (!sweep) return '';
+  const values = Array.from(new Set(sweep.points.map((point) => point.value)));
+  const numeric = values.every((value) => Number.isFinite(Number(value)));
+  const place = (value: string): number => (numeric ? Number(value) : values.indexOf(value));
+  const names = Array.from(new Set(sweep.points.map((point) => point.series)));
+  const series: Line[] = names.map((name, index) => ({
+    name,
+    color: index + 1,
+    dots: true,
+    points: sweep.points
+      .filter((point) => point.series === name)
+      .map((point) => {
+        const estimate = runOf(data, point.run).ratios[metric];
+        return { x: place(point.value), y: estimate.value, low: estimate.low, high: estimate.high };
+      }),
+  }));
+  const level = runOf(data, data.report.base).ratios[metric].value;
+  const xs = values.map(place);
+  const ends = [Math.min(...xs), Math.max(...xs)].map((x) => ({ x, y: level }));
+  series.push({ name: data.report.base, color: 0, dashed: true, points: ends });
+  return lines(series, width, {
+    xAxis: sweep.parameter,
+    yAxis: metric === 'tokens_per_step' ? 'tokens per step' : 'tokens per second',
+    log: numeric,
+    labels: numeric ? undefined : values,
+    fromZero: metric === 'tokens_per_second',
+  });
+}
+
+/** The text around a position; what each run's step added there is underlined in its colour. */
+export function contextView(trace: PageTrace, position: number): string {
+  const from = Math.max(0, position - 24);
+  const shown = trace.tokens.slice(from, position + 20);
+  return shown
+    .map((token, index) => {
+      const at = from + index;
+      const text = escapeText(token.replace(/\n/g, '⏎\n'));
+      return at === position ? `<mark>${text === '' ? '∅' : text}</mark>` : `<span>${text}</span>`;
+    })
+    .join('');
+}
+
+/** One run's tree at a position, with what it accepted and its mask. */
+export function stepView(
+  data: PageData,
+  trace: PageTrace,
+  name: string,
+  position: number,
+  width: number,
+): string {
+  const steps = trace.steps[name] || [];
+  const step = stepAt(steps, position);
+  const color = `style="--own:var(--run-${data.runs.indexOf(name) % 8})"`;
+  if (!step)
+    return `<div class="tree" ${color}><h3>${escapeText(name)}</h3><p class="quiet">No tree kept here.</p></div>`;
+  const texts = data.texts;
+  const text = (token: number): string => escapeText(showToken(texts[String(token)] || '#' + token, 18));
+  const path = step.accepted.slice(1).map((row) => `<b>${text(step.tokens[row])}</b>`);
+  const outcome =
+    `root <i>${text(step.tokens[0])}</i>, accepted ${path.length ? path.join(' ') : 'none'}, ` +
+    `then bonus <i>${text(step.bonus)}</i>: ${step.accepted.length} token${step.accepted.length > 1 ? 's' : ''}`;
+  return (
+    `<div class="tree" ${color}><h3>${escapeText(name)} <small>step ${steps.indexOf(step) + 1}, ${step.tokens.length} nodes</small></h3>` +
+    `<p class="outcome">${outcome}</p><div class="scroll">${treeDrawing(step, texts, width)}</div>` +
+    `<details open><summary>Mask, ${step.tokens.length} x ${step.tokens.length}: which nodes a node attends to</summary>` +
+    `<div class="mask">${maskDrawing(step, Math.min(width, 420))}</div></details></div>`
+  );
+}
