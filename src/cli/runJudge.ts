@@ -1,5 +1,112 @@
-import type { Arguments } from './options.js';
+import { readFile } from 'node:fs/promises';
+import { loadRun, type LoadedRun } from '../bench/compare/load.js';
+import { judgeAnswers, referencesOf } from '../bench/judge/judge.js';
+import { parseJudgePrompts } from '../bench/judge/prompts.js';
+import { scoreRows, scoreTable } from '../bench/judge/scores.js';
+import { loadQuestions } from '../bench/questions/load.js';
+import { officialFile } from '../bench/questions/official.js';
+import { decodeUtf8, parseObject, type QuestionSet } from '../bench/questions/parse.js';
+import { plainTable } from '../bench/report/table.js';
+import { ExitCode, UsageError } from '../errors.js';
+import { requireText } from './benchArguments.js';
+import { catchInterrupt } from './interrupt.js';
+import { readFlag, readNumber, readText, type Arguments } from './options.js';
 
-export function runJudge(_args: Arguments): Promise<void> {
-  return Promise.reject(new Error('not yet'));
+const TIMEOUT = 180_000;
+const FIRST_PAUSE = 1000;
+
+/** `medusa-plus bench judge`: grades a folder's answers and prints the table. */
+export async function runJudge(args: Arguments): Promise<void> {
+  const run = await loadRun(requireText(args, 'folder', 'name a bench folder'));
+  const parallel = readNumber(args, 'parallel', { integer: true, minimum: 1, maximum: 64 }) ?? 4;
+  const retries = readNumber(args, 'retries', { integer: true, minimum: 0, maximum: 100 }) ?? 6;
+  const model = readText(args, 'judge') ?? environment('OPENAI_MODEL');
+  if (model === undefined) throw new UsageError('Name the model that grades: --judge NAME, or OPENAI_MODEL');
+  const set = await askedQuestions(args, run);
+  const questions = new Map(set.questions.map((question) => [String(question.question_id), question]));
+  const prompts = parseJudgePrompts(...(await fileOf(args, 'prompts', 'judgePrompts')));
+  const references = await referencesFor(args, set);
+  const json = readFlag(args, 'json');
+  const interrupt = catchInterrupt();
+  try {
+    const judgments = await judgeAnswers({
+      folder: run.folder,
+      questions,
+      answers: [...run.answers.values()],
+      prompts,
+      references,
+      parallel,
+      endpoint: {
+        baseUrl: readText(args, 'base-url') ?? environment('OPENAI_BASE_URL') ?? 'https://api.openai.com/v1',
+        model,
+        key: environment('OPENAI_API_KEY'),
+        retries,
+        pause: FIRST_PAUSE,
+        timeout: TIMEOUT,
+        signal: interrupt.signal,
+      },
+      onJudgment: (done, total) => {
+        if (process.stderr.isTTY && !json) process.stderr.write(`\rJudged ${done} of ${total}`);
+      },
+    });
+    if (process.stderr.isTTY && !json) process.stderr.write('\n');
+    const rows = scoreRows(judgments, questions);
+    console.log(
+      json
+        ? JSON.stringify({ folder: run.folder, judge: model, scores: rows })
+        : plainTable(scoreTable(rows)),
+    );
+  } catch (error) {
+    if (!interrupt.signal.aborted) throw error;
+    console.error('\nInterrupted. The same command goes on from here.');
+    process.exitCode = ExitCode.interrupted;
+  } finally {
+    interrupt.release();
+  }
+}
+
+function environment(name: string): string | undefined {
+  const value = process.env[name];
+  return value === undefined || value === '' ? undefined : value;
+}
+
+/** The questions of the run; others than those that were asked are refused. */
+async function askedQuestions(args: Arguments, { info }: LoadedRun): Promise<QuestionSet> {
+  const set = await loadQuestions(readText(args, 'questions') ?? info.questions.name);
+  if (set.sha256 !== info.questions.sha256) {
+    throw new UsageError(
+      `${set.name} is not the question file of this run (SHA-256 ${set.sha256}, the run has ${info.questions.sha256})`,
+    );
+  }
+  return set;
+}
+
+async function fileOf(
+  args: Arguments,
+  option: string,
+  official: 'judgePrompts' | 'references',
+): Promise<[Uint8Array, string]> {
+  const given = readText(args, option) ?? 'mt-bench';
+  if (given === 'mt-bench') return [await officialFile(official), `mt-bench ${option}`];
+  try {
+    return [await readFile(given), given];
+  } catch (error) {
+    throw new UsageError(`--${option} ${given}: ${(error as Error).message}`, { cause: error });
+  }
+}
+
+async function referencesFor(args: Arguments, set: QuestionSet): Promise<Map<string, readonly string[]>> {
+  const given = readText(args, 'references');
+  if (given === 'questions' || (given === undefined && set.name !== 'mt-bench')) {
+    return new Map(
+      set.questions.flatMap(({ question_id, reference }) =>
+        reference ? [[String(question_id), reference]] : [],
+      ),
+    );
+  }
+  const [bytes, name] = await fileOf(args, 'references', 'references');
+  const lines = decodeUtf8(bytes, name)
+    .split('\n')
+    .flatMap((line, index) => (line.trim() === '' ? [] : [parseObject(line, `${name}, line ${index + 1}`)]));
+  return referencesOf(lines, name);
 }
