@@ -46,15 +46,21 @@ export function checkTopM(topM: number, maxTopM: number): void {
 
 /** Refuses a call while another is under way: both would write the same buffers. */
 export class Turn {
-  private taken = false;
+  private current?: Promise<unknown>;
 
   async take<T>(work: () => Promise<T>): Promise<T> {
-    if (this.taken) throw new RuntimeFailure('Two calls to one model overlap. Wait for the first to end.');
-    this.taken = true;
+    if (this.current) throw new RuntimeFailure('Two calls to one model overlap. Wait for the first to end.');
+    const running = work();
+    this.current = running;
     try {
-      return await work();
+      return await running;
     } finally {
-      this.taken = false;
+      this.current = undefined;
     }
+  }
+
+  /** Waits for the call under way, however it ends. */
+  async rest(): Promise<void> {
+    await this.current?.catch(() => undefined);
   }
 }

@@ -234,6 +234,14 @@ for (const { name, open, options, boundary } of paths) {
       expect(outcomes.map(({ status }) => status)).to.deep.equal(['fulfilled', 'rejected']);
     });
 
+    it('lets a run end before it goes', async () => {
+      const doomed = await open();
+      const run = doomed.prefill(randomIds(300, 1), { logits: false });
+      await doomed.dispose();
+      await doomed.dispose();
+      expect((await run).rows).to.equal(1);
+    });
+
     it('works without heads', async () => {
       const plain = await open({ heads: undefined });
       try {

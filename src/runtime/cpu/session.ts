@@ -1,8 +1,11 @@
 import { existsSync } from 'node:fs';
-import { InferenceSession, type Tensor } from 'onnxruntime-node';
+import { env, InferenceSession, type Tensor } from 'onnxruntime-node';
 import { ModelError, RuntimeFailure } from '../../errors.js';
 import { type GraphInterface, requireInterface } from '../graphInterface.js';
 import { messageOf, summary, unloadable } from '../messages.js';
+
+// Warnings about devices that this program does not use would end up on the user's screen.
+env.logLevel = 'error';
 
 export type Feeds = Record<string, Tensor>;
 

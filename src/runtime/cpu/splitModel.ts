@@ -160,6 +160,7 @@ export class SplitModel implements DraftingModel {
   async dispose(): Promise<void> {
     if (this.disposed) return;
     this.disposed = true;
+    await this.turn.rest();
     await this.heads?.release();
     await this.backbone.release();
   }

@@ -164,8 +164,9 @@ export class IoBoundModel implements DraftingModel {
     });
   }
 
-  // eslint-disable-next-line @typescript-eslint/require-await -- the seam is asynchronous
   async dispose(): Promise<void> {
+    // A run on the worker thread still uses the memory.
+    await this.turn.rest();
     this.release();
   }
 
