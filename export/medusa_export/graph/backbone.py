@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ..weights.rotation import RotatedSource
 from ..weights.source import Array, WeightSource, WeightTensor
 from .attention_shared import declare_shared_inputs, shared_attention
 from .attention_split import shared_inputs, split_attention
@@ -47,6 +48,8 @@ def build_split(
         return mixed
 
     x = embed(b, source.tensor("embed.weight"), ids, "float32", keep_embedding_codes)
+    if isinstance(source, RotatedSource):
+        x = b.node("MatMul", [x, b.weight("embed.turn", source.stream.dense())])
     x, skip = _layers(b, source, linear, x, attend, progress)
     emit_tail(b, source, linear, x, skip, rows, want)
     stacked = b.node("Concat", fresh, axis=0)  # [2 L, G, n, D]
@@ -100,25 +103,25 @@ def _layers(
         qkv = linear.apply(b, p + "qkv", normed, parts("q", "k", "v"), _qkv_bias(source, p))
         out = linear.apply(b, p + "o", attend(i, qkv), parts("o"))
         normed, x = skip_rms_norm(b, p + "mlp_norm", x, out, mlp_gain, c.rms_norm_eps, linear.dtype)
-        skip = _mlp(b, linear, p, normed, parts("gate", "up"), parts("down"), c.intermediate_size)
+        inner = _mlp_inner(b, linear, p, normed, parts("gate", "up"), c.intermediate_size)
+        if isinstance(source, RotatedSource):
+            inner = _turn_blocks(b, inner, source.inner, c.intermediate_size)
+        skip = linear.apply(b, p + "down", inner, parts("down"))
         progress(i + 1, c.layers)
     return x, skip
 
 
-def _mlp(
-    b: GraphBuilder,
-    linear: Linear,
-    p: str,
-    x: str,
-    gate_up: list[WeightTensor],
-    down: list[WeightTensor],
-    size: int,
-) -> str:
-    """x [n, H] -> down(silu(gate(x)) * up(x)) [n, H]; gate and up are one product."""
+def _mlp_inner(b: GraphBuilder, linear: Linear, p: str, x: str, gate_up: list[WeightTensor], size: int) -> str:
+    """x [n, H] -> silu(gate(x)) * up(x) [n, I]; gate and up are one product."""
     both = linear.apply(b, p + "gate_up", x, gate_up)
     gate, up = b.nodes("Split", [both, b.ints(size, size)], [p + "gate", p + "up"], axis=-1)
-    silu = b.node("Mul", [gate, b.node("Sigmoid", [gate])])
-    return linear.apply(b, p + "down", b.node("Mul", [silu, up]), down)
+    return b.node("Mul", [b.contrib("QuickGelu", [gate], alpha=1.0), up], p + "inner")
+
+
+def _turn_blocks(b: GraphBuilder, x: str, matrix: Array, size: int) -> str:
+    """x [n, I], every block of B channels times `matrix` [B, B]."""
+    blocks = b.node("Reshape", [x, b.ints(-1, len(matrix))])
+    return b.node("Reshape", [b.node("MatMul", [blocks, b.weight("inner.turn", matrix)]), b.ints(-1, size)])
 
 
 def _qkv_bias(source: WeightSource, prefix: str) -> Array | None:

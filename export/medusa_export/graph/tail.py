@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from onnx import TensorProto, helper
 
+from ..weights.rotation import RotatedSource
 from ..weights.source import WeightSource
 from .builder import GraphBuilder
 from .linear import Linear
@@ -24,8 +25,13 @@ def emit_tail(b: GraphBuilder, source: WeightSource, linear: Linear, x: str, ski
     x_rows, skip_rows = b.node("Gather", [x, rows], axis=0), b.node("Gather", [skip, rows], axis=0)
     gain = source.tensor("norm.weight")
     normed, _ = skip_rms_norm(b, "final_norm", x_rows, skip_rows, gain, config.rms_norm_eps, linear.dtype)
-    hidden = b.node("Identity", [normed], "hidden")
-    scores = linear.apply(b, "lm_head", hidden, [source.tensor(head_tensor_name(source))])
+    if isinstance(source, RotatedSource):
+        b.node("MatMul", [normed, b.weight("hidden.turn_back", source.hidden_matrix())], "hidden")
+        matrix = source.output_matrix(head_tensor_name(source))
+    else:
+        b.node("Identity", [normed], "hidden")
+        matrix = source.tensor(head_tensor_name(source))
+    scores = linear.apply(b, "lm_head", normed, [matrix])
     wide = scores if linear.dtype == "float32" else b.node("Cast", [scores], to=TensorProto.FLOAT)
     b.node("ArgMax", [wide], "next_tokens", axis=-1, keepdims=0)
     emit_logits(b, wide, want, config.vocab_size)
