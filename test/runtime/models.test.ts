@@ -10,6 +10,7 @@ import { CAPACITY_STEP } from '../../src/runtime/cpu/splitCache.js';
 import {
   distance,
   file,
+  float16Options,
   openShared,
   openSplit,
   pathTo,
@@ -336,6 +337,33 @@ describe('runtime: both paths', () => {
     } finally {
       await split.dispose();
       await shared.dispose();
+    }
+  });
+
+  it('agree within float16 on float16 graphs', async () => {
+    const split = await openSplit();
+    const half = await openShared(float16Options);
+    try {
+      for (let step = 0; step < 6; step++) {
+        for (const model of [split, half]) {
+          model.truncate(0);
+          await model.prefill(randomIds(40 + 60 * step, step), { logits: false });
+        }
+        const nodes = randomTree(20, 50 + step, 5);
+        const kept = pathTo(nodes, 19);
+        const [a, b] = [await split.verify(nodes, logits), await half.verify(nodes, logits)];
+        expect(distance(a.logits!, b.logits!)).to.be.within(1e-6, 0.02);
+        await split.keep(kept);
+        await half.keep(kept);
+        const [p, q] = [await split.propose(3), await half.propose(3)];
+        expect(distance(p.probabilities, q.probabilities)).to.be.below(0.002);
+        const next = tree([3, 4], [-1, 0]);
+        const [c, d] = [await split.verify(next, logits), await half.verify(next, logits)];
+        expect(distance(c.logits!, d.logits!)).to.be.below(0.02);
+      }
+    } finally {
+      await split.dispose();
+      await half.dispose();
     }
   });
 });

@@ -35,6 +35,19 @@ export const sharedOptions: OpenOptions = {
   keep: { path: file('keep.fp32.onnx'), precision: 'fp32' },
 };
 
+/** The same weights in float16, as on a CUDA device. */
+const folder16 = join(import.meta.dirname, '../fixtures/tiny16');
+export const float16Options: OpenOptions = {
+  ...sharedOptions,
+  backbone: {
+    ...sharedOptions.backbone,
+    path: join(folder16, 'backbone.fp16.shared.onnx'),
+    precision: 'fp16',
+  },
+  keep: { path: join(folder16, 'keep.fp16.onnx'), precision: 'fp16' },
+  heads: { ...splitOptions.heads!, path: join(folder16, 'heads.tiny.fp16.onnx'), precision: 'fp16' },
+};
+
 export function openSplit(options: Partial<OpenOptions> = {}): Promise<DraftingModel> {
   return openModel({ ...splitOptions, ...options });
 }
