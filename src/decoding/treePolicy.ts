@@ -2,14 +2,7 @@ import { CandidateTreeBuilder, rootTree, type Marginals } from './candidateTree.
 import { CostCurve, type CostPoint } from './costCurve.js';
 import { bestTreeSize, Calibration, RecentRate, SpeculationAccount } from './treeSize.js';
 import { fillTemplate, templateSizeWithin, type TreeTemplate } from './treeTemplate.js';
-import type {
-  CandidateTree,
-  HeadProposals,
-  StageTimes,
-  StepObservation,
-  TreeLimits,
-  TreePolicy,
-} from './types.js';
+import type { CandidateTree, HeadProposals, StepObservation, TreeLimits, TreePolicy } from './types.js';
 
 const unlimited: TreeLimits = { nodes: Infinity, depth: Infinity };
 
@@ -98,12 +91,15 @@ class AutoTreePolicy implements TreePolicy {
     return tree;
   }
 
+  /** The consumer's time, `rest`, is left out: it comes with each token, however that was found. */
   observe({ nodes, rows, acceptedTokens, times }: StepObservation): void {
     const { costs, account } = this;
+    // A stall of the machine says nothing about the tree. Lasting slowness gets into the curve, and so into the cap.
+    const backbone = Math.min(times.backbone, longestStep * costs.at(nodes));
     costs.observe(nodes, times.backbone);
     this.overhead += 0.1 * (times.accept + times.keep - this.overhead);
     if (!this.built) return;
-    const time = stepTime(times);
+    const time = times.heads + times.tree + backbone + times.accept + times.keep;
     this.rate.observe(acceptedTokens, time);
     if (this.built.speculative) {
       this.calibration.observe(this.built.tree, rows);
@@ -127,10 +123,8 @@ class AutoTreePolicy implements TreePolicy {
   }
 }
 
-/** The consumer's time is not the step's: it comes with each token, however it was found. */
-function stepTime(times: StageTimes): number {
-  return times.heads + times.tree + times.backbone + times.accept + times.keep;
-}
+/** How many times its expected duration a backbone run counts for at most. */
+const longestStep = 3;
 
 /** The options of a search that respects the limits as well. */
 function within(

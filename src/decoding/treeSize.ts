@@ -122,11 +122,11 @@ export class SpeculationAccount {
   /** @param cost the step's time in plain steps */
   speculated(tokens: number, cost: number): void {
     this.probing = false;
-    this.balance = Math.min(largestBalance, this.balance + tokens - Math.min(cost, largestCost));
+    this.balance = Math.min(largestBalance, this.balance + tokens - cost);
     if (this.balance >= firstCredit) this.allowance = largestAllowance;
     if (this.balance >= 0) return;
     this.open = false;
-    this.balance = 0;
+    this.balance = Math.max(this.balance, -largestDebt);
     this.allowance = Math.max(leastAllowance, this.allowance / 2);
   }
 
@@ -137,10 +137,10 @@ export class SpeculationAccount {
   }
 }
 
-const firstCredit = 4;
+const firstCredit = 3;
 const largestBalance = 8;
-/** A stall of the machine must not close the account for good. */
-const largestCost = 8;
+/** Beyond this a debt is forgiven: one very long step must not close the account for good. */
+const largestDebt = 1;
 const probeCredit = 0.5;
 const largestAllowance = 0.02;
 const leastAllowance = 0.0025;

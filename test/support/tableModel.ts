@@ -12,9 +12,9 @@ export interface TableModelOptions {
   contextLength?: number;
   headCount?: number;
   maxTopM?: number;
-  /** [head] how often the head's first candidate is the backbone's greedy token; the last entry repeats. */
+  /** [head] how often each candidate is right when those before it were wrong; the last entry repeats. */
   accuracy?: readonly number[];
-  /** What the heads say of their first candidate; `accuracy` when they are honest. */
+  /** [head] what the heads claim their accuracy to be; `accuracy` itself unless told otherwise. */
   confidence?: readonly number[];
   seed?: number;
   /** Spread of the logits: 0 makes all tokens equally likely. */
@@ -188,7 +188,7 @@ export class TableModel implements DraftingModel {
     return logits;
   }
 
-  /** One head's list: distinct tokens, `truth` first with the head's accuracy and anywhere or nowhere otherwise. */
+  /** One head's list: distinct tokens, with `truth` at a geometrically distributed rank, perhaps beyond the list. */
   private fillHead(
     head: number,
     truth: number,
@@ -198,15 +198,16 @@ export class TableModel implements DraftingModel {
     probabilities: Float32Array,
   ): void {
     const { accuracy = [0.6, 0.5, 0.4], confidence = accuracy } = this.options;
-    const hit = uniform(mix(state, 1)) < (accuracy[head] ?? accuracy.at(-1)!);
-    const order = Array.from({ length: this.vocabSize }, (_, token) => token).sort(
-      (a, b) => mix(state, a + 11) - mix(state, b + 11),
-    );
-    const list = hit ? [truth, ...order.filter((token) => token !== truth)] : order;
+    const right = accuracy[head] ?? accuracy.at(-1)!;
+    const rank = right === 1 ? 0 : Math.floor(Math.log(1 - uniform(mix(state, 1))) / Math.log(1 - right));
+    const list = Array.from({ length: this.vocabSize }, (_, token) => token)
+      .filter((token) => token !== truth)
+      .sort((a, b) => mix(state, a + 11) - mix(state, b + 11));
+    list.splice(Math.min(rank, list.length), 0, truth);
     const first = confidence[head] ?? confidence.at(-1)!;
-    for (let rank = 0; rank < topM; rank++) {
-      ids[head * topM + rank] = list[rank];
-      probabilities[head * topM + rank] = first * (1 - first) ** rank;
+    for (let i = 0; i < topM; i++) {
+      ids[head * topM + i] = list[i];
+      probabilities[head * topM + i] = first * (1 - first) ** i;
     }
   }
 }
