@@ -23,12 +23,11 @@ VARIANTS: dict[str, str] = {
     "own-8k-L1": "",
     "shared-8k-L1": "--output shared",
     "shared-8k-L3": "--output shared --layers 3",
-    "shared-8k-L1-soft5": "--output shared --soft 0.5",
-    "shared-8k-L1-lr2": "--output shared --lr 2e-3",
-    "shared-16k-L1": "--output shared --draft-vocab 16384",
-    "shared-4k-L1": "--output shared --draft-vocab 4096",
-    "shared-8k-L0": "--output shared --layers 0",
-    "own-8k-L1-lr2": "--lr 2e-3",
+    "shared-8k-L3-soft5": "--output shared --layers 3 --soft 0.5",
+    "shared-8k-L3-lr2": "--output shared --layers 3 --lr 2e-3",
+    "shared-16k-L3": "--output shared --layers 3 --draft-vocab 16384",
+    "shared-4k-L3": "--output shared --layers 3 --draft-vocab 4096",
+    "own-8k-L3": "--layers 3",
 }
 COMMON = "--batch 512 --common 1536 --sampled 512 --full-last 0.05"
 

@@ -49,6 +49,7 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     )
     p.add_argument("--init", help="start from this checkpoint's weights (same sizes) instead of the tied embedding")
     p.add_argument("--steps", type=int, default=d.steps)
+    p.add_argument("--minutes", type=float, default=0, help="end after this long; --steps is then only a cap")
     p.add_argument("--batch", type=int, default=d.batch, help="positions per step (default %(default)s)")
     p.add_argument("--lr", type=float, default=d.lr)
     p.add_argument("--output-lr-scale", type=float, default=d.output_lr_scale)
@@ -112,6 +113,7 @@ def train(a: argparse.Namespace) -> None:
         common=a.common,
         sampled=a.sampled,
         full_last=a.full_last,
+        minutes=a.minutes,
         seed=a.seed,
         dtype=a.dtype,
     )
@@ -159,7 +161,8 @@ def _facts(a: argparse.Namespace, recipe: Recipe, trainer: Trainer, training: Ro
             "tokens": len(training.tokens),
             "draft_vocab_coverage": round(covered, 5),
             "recipe": asdict(recipe),
-            "positions_seen": recipe.steps * recipe.batch,
+            "steps": trainer.step,
+            "positions_seen": trainer.step * recipe.batch,
             "seconds": round(trainer.seconds, 1),
             "hardware": device,
             "torch": torch.__version__,

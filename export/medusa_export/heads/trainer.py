@@ -36,11 +36,18 @@ class Recipe:
     seed: int = 0
     dtype: str = "bfloat16"
 
-    def lr_at(self, step: int) -> float:
+    minutes: float = 0.0  # when set, the schedule follows the clock and `steps` is only a cap
+
+    def progress(self, step: int, seconds: float) -> float:
+        """Share of the run that is behind, 0..1."""
+        by_clock = seconds / (60 * self.minutes) if self.minutes else 0.0
+        return min(1.0, max(step / self.steps, by_clock))
+
+    def lr_at(self, step: int, seconds: float) -> float:
+        """Linear warm-up, then a cosine down to 2%."""
         if step < self.warmup:
             return self.lr * (step + 1) / self.warmup
-        progress = (step - self.warmup) / max(1, self.steps - self.warmup)
-        return self.lr * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * min(1.0, progress))))
+        return self.lr * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * self.progress(step, seconds))))
 
 
 class Trainer:
@@ -92,12 +99,12 @@ class Trainer:
     def run(self, log_every: int = 20, evaluate_every: int = 200, save_every: int = 200) -> None:
         started, before = time.time(), self.seconds
         sums, count = np.zeros(self.heads.config.heads), 0
-        while self.step < self.recipe.steps:
+        while self.recipe.progress(self.step, self.seconds) < 1:
             sums += self._train_step()
             count += 1
             self.step += 1
             self.seconds = before + time.time() - started
-            last = self.step == self.recipe.steps
+            last = self.recipe.progress(self.step, self.seconds) >= 1
             if self.step % log_every == 0 or last:
                 evaluate = self.step % evaluate_every == 0 or last
                 self._log(sums / count, self.top1() if evaluate else None)
@@ -110,8 +117,8 @@ class Trainer:
         """One update; returns the K losses."""
         r, config = self.recipe, self.heads.config
         for group in self.optimiser.param_groups:
-            group["lr"] = r.lr_at(self.step) * group["scale"]
-        full = self.step >= r.steps * (1 - r.full_last)
+            group["lr"] = r.lr_at(self.step, self.seconds) * group["scale"]
+        full = r.progress(self.step, self.seconds) >= 1 - r.full_last
         batch = self.batches.batch(self.step, r.batch, full)
         dtype = getattr(torch, r.dtype)
         losses = []
@@ -149,7 +156,7 @@ class Trainer:
                 self.step,
                 f"{self.seconds:.1f}",
                 self.step * self.recipe.batch,
-                f"{self.recipe.lr_at(self.step):.2e}",
+                f"{self.recipe.lr_at(self.step, self.seconds):.2e}",
             ]
             writer.writerow([*row, *[f"{x:.4f}" for x in losses], *right])
         shown = "" if top1 is None else "  held-out top-1 " + " ".join(f"{x:.3f}" for x in top1)
