@@ -89,14 +89,14 @@ async function prepareLocked(name: string, options: PrepareOptions, report: Repo
     await replaceFolder(partial, folder);
     return { name, folder, manifest, isNew: true };
   } finally {
-    await rm(partial, { recursive: true, force: true });
+    await removeLeftovers(options.modelsDir, name);
   }
 }
 
 const partialName = (name: string, id: number | '' = process.pid): string => `.${name}.partial-${id}`;
 const oldName = (name: string): string => `.${name}.old`;
 
-/** What killed preparations left. The lock is held, so nobody is using it. */
+/** What unfinished preparations and exporters left. The lock is held, so nobody is using it. */
 async function removeLeftovers(modelsDir: string, name: string): Promise<void> {
   const isLeftover = (each: string): boolean =>
     each.startsWith(partialName(name, '')) || each === oldName(name);

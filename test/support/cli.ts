@@ -15,6 +15,7 @@ export interface CliOptions {
   readonly env?: NodeJS.ProcessEnv;
   /** Told of the process and of each piece of stdout. */
   readonly onStdout?: (piece: string, child: ChildProcess) => void;
+  readonly onStderr?: (piece: string, child: ChildProcess) => void;
 }
 
 /** Runs the program as a process of its own. */
@@ -28,7 +29,10 @@ export function runCli(args: readonly string[], options: CliOptions = {}): Promi
     stdout += piece;
     options.onStdout?.(piece, child);
   });
-  child.stderr.setEncoding('utf8').on('data', (piece: string) => (stderr += piece));
+  child.stderr.setEncoding('utf8').on('data', (piece: string) => {
+    stderr += piece;
+    options.onStderr?.(piece, child);
+  });
   child.stdin.on('error', () => {});
   child.stdin.end(options.input ?? '');
   return new Promise((resolve, reject) => {

@@ -1,0 +1,192 @@
+import { expect } from 'chai';
+import { execFileSync } from 'node:child_process';
+import { existsSync, readdirSync } from 'node:fs';
+import { mkdir, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { fileURLToPath } from 'node:url';
+import { explainDiskError } from '../../src/model/diskErrors.js';
+import { runCli, type CliOptions, type CliRun } from '../support/cli.js';
+import { temporaryFolder } from '../support/tinyModel.js';
+
+const fakePython = fileURLToPath(new URL('../support/fakePython.mjs', import.meta.url));
+
+/** `prepare` with an exporter that is played (test/support/fakePython.mjs); the rest is real. */
+describe('medusa-plus prepare', function () {
+  this.timeout(60_000);
+
+  let folder: Awaited<ReturnType<typeof temporaryFolder>>;
+  let models: string;
+  let source: string;
+  beforeEach(async () => {
+    folder = await temporaryFolder();
+    models = join(folder.path, 'models');
+    source = join(folder.path, 'Some-Model.gguf');
+    await writeFile(source, 'GGUF');
+  });
+  afterEach(() => folder.remove());
+
+  const prepare = (mode: string, args: string[] = [], options: CliOptions = {}): Promise<CliRun> =>
+    runCli(['prepare', '--from', source, '--id', 'tiny', '--models-dir', models, ...args], {
+      ...options,
+      env: { MEDUSA_PLUS_PYTHON: fakePython, FAKE_PYTHON: mode },
+    });
+
+  /** Everything in the models folder but the exporter's packages. */
+  const left = (): string[] => (existsSync(models) ? readdirSync(models).filter((name) => name !== '.python') : []);
+
+  const expectFailure = (run: CliRun, code: number, ...words: string[]): void => {
+    expect(run.code, run.stderr).to.equal(code);
+    for (const word of words) expect(run.stderr).to.contain(word);
+    expect(run.stderr).to.not.match(/^\s+at /m);
+    expect(left()).to.deep.equal([]);
+  };
+
+  it('makes a model that generates, measures the machine, and leaves it alone the second time', async () => {
+    const first = await prepare('');
+    expect(first.code, first.stderr).to.equal(0);
+    expect(first.stdout).to.contain('Prepared tiny');
+    expect(left()).to.deep.equal(['tiny']);
+    expect(existsSync(join(models, 'tiny', 'tuning.json'))).to.equal(true);
+    const second = await prepare('export-fails');
+    expect(second.stdout).to.contain('tiny is ready');
+    const run = await runCli(['generate', 'Hi', '--model', 'tiny', '--models-dir', models, '--max-new-tokens', '3']);
+    expect(run.code, run.stderr).to.equal(0);
+    const other = await runCli(['generate', 'Hi', '--model', 'other', '--models-dir', models]);
+    expect(other.code).to.equal(1);
+    expect(other.stderr).to.contain('No model other').and.to.contain('there are: tiny');
+  });
+
+  it('does not take a model for another of the same name', async () => {
+    await prepare('');
+    const another = join(folder.path, 'Another.gguf');
+    await writeFile(another, 'GGUF');
+    const run = await runCli(['prepare', '--from', another, '--id', 'tiny', '--models-dir', models]);
+    expect(run.code).to.equal(2);
+    expect(run.stderr).to.contain('--id').and.to.contain('--force');
+  });
+
+  it('leaves nothing half-made when it is killed, and goes on the next time', async () => {
+    let seen = '';
+    const killed = await prepare('slow', [], {
+      onStderr: (piece, child) => {
+        seen += piece;
+        if (seen.includes('Exporting')) child.kill('SIGKILL');
+      },
+    });
+    expect(killed.code).to.equal(null);
+    expect(existsSync(join(models, 'tiny'))).to.equal(false);
+    expect(left()).to.include('.tiny.lock');
+    const again = await prepare('');
+    expect(again.code, again.stderr).to.equal(0);
+    expect(left()).to.deep.equal(['tiny']);
+  });
+
+  it('ends cleanly on Ctrl-C', async () => {
+    let seen = '';
+    const run = await prepare('slow', [], {
+      onStderr: (piece, child) => {
+        seen += piece;
+        if (seen.includes('Exporting')) child.kill('SIGINT');
+      },
+    });
+    expectFailure(run, 130, 'Interrupted');
+  });
+
+  it('keeps two preparations of one model apart', async () => {
+    const first = prepare('');
+    await sleep(50);
+    const runs = await Promise.all([first, prepare('')]);
+    expect(runs.map((run) => run.code)).to.deep.equal([0, 0]);
+    expect(runs.filter((run) => run.stdout.includes('Prepared tiny'))).to.have.length(1);
+    expect(left()).to.deep.equal(['tiny']);
+  });
+
+  it('takes over the lock of a dead process', async () => {
+    await mkdir(models);
+    await writeFile(join(models, '.tiny.lock'), '999999999\n');
+    expect((await prepare('')).code).to.equal(0);
+    expect(left()).to.deep.equal(['tiny']);
+  });
+
+  it('keeps the old model when a forced preparation fails', async () => {
+    await prepare('');
+    const run = await prepare('export-fails', ['--force']);
+    expect(run.code).to.equal(1);
+    expect(left()).to.deep.equal(['tiny']);
+    expect(existsSync(join(models, 'tiny', 'manifest.json'))).to.equal(true);
+  });
+
+  it('says what is wrong with Python', async () => {
+    expectFailure(await prepare('old'), 1, 'Python 3.10', 'Python 3.8', 'MEDUSA_PLUS_PYTHON');
+    expectFailure(await prepare('no-pip'), 1, 'no pip');
+    const missing = await runCli(['prepare', '--from', source, '--models-dir', models], {
+      env: { MEDUSA_PLUS_PYTHON: '/nowhere/python3' },
+    });
+    expectFailure(missing, 1, '/nowhere/python3', 'was not found');
+  });
+
+  it('passes on why pip or the exporter failed', async () => {
+    expectFailure(await prepare('pip-fails'), 1, 'No matching distribution found for onnx');
+    expectFailure(await prepare('export-fails'), 1, 'architecture mamba is not supported');
+    expectFailure(await prepare('disk-full'), 1, 'The disk is full');
+  });
+
+  it('does not put a model in place that lacks a file', async () => {
+    expectFailure(await prepare('half'), 1, 'backbone.int8.onnx.data', 'missing');
+  });
+
+  it('refuses wrong sources and names', async () => {
+    const run = (...args: string[]): Promise<CliRun> => runCli(['prepare', '--models-dir', models, ...args]);
+    expectFailure(await run('--from', '/nowhere/model.gguf'), 2, '/nowhere/model.gguf', 'no such file');
+    await writeFile(join(folder.path, 'model.bin'), 'x');
+    expectFailure(await run('--from', join(folder.path, 'model.bin')), 2, '.gguf');
+    expectFailure(await run('--id', '../evil', '--from', source), 2, '--id');
+    expectFailure(await run('--id', 'mine'), 2, '--from');
+    expectFailure(await prepare('', ['--heads', '/nowhere/heads.safetensors']), 2, '/nowhere/heads.safetensors');
+  });
+
+  it('says when the models folder cannot be one', async () => {
+    models = join(source, 'models');
+    const run = await prepare('');
+    expect(run.code).to.equal(1);
+    expect(run.stderr).to.contain('--models-dir').and.to.contain(source);
+  });
+
+  it('says when the disk is full or read-only', async () => {
+    await mkdir(models);
+    // A file system of a few kilobytes needs root; without, the messages alone are tested.
+    if (mount('size=64k', models)) {
+      try {
+        const full = await prepare('');
+        expect(full.code).to.equal(1);
+        expect(full.stderr).to.contain('full');
+        expect(left()).to.deep.equal([]);
+      } finally {
+        execFileSync('umount', [models]);
+      }
+      expect(mount('ro', models)).to.equal(true);
+      try {
+        const readOnly = await prepare('');
+        expect(readOnly.code).to.equal(1);
+        expect(readOnly.stderr).to.contain('--models-dir').and.to.match(/read-only/i);
+      } finally {
+        execFileSync('umount', [models]);
+      }
+    }
+    const message = (code: string): string =>
+      (explainDiskError(Object.assign(new Error(`${code}: no`), { code }), '/models') as Error).message;
+    expect(message('ENOSPC')).to.contain('/models is full');
+    expect(message('EROFS')).to.contain('Cannot write to /models');
+    expect(explainDiskError(new Error('other'), '/models')).to.have.property('message', 'other');
+  });
+
+  function mount(options: string, folder: string): boolean {
+    try {
+      execFileSync('mount', ['-t', 'tmpfs', '-o', options, 'tmpfs', folder], { stdio: 'ignore' });
+      return true;
+    } catch {
+      return false;
+    }
+  }
+});
