@@ -1,0 +1,118 @@
+import { expect } from 'chai';
+import { copyFile, readFile, rm, truncate, writeFile, appendFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { runMain } from '../support/cli.js';
+import { copyTiny, readJson, temporaryFolder } from '../support/tinyModel.js';
+
+interface ManifestJson {
+  format: number;
+  exporter: string;
+  model: Record<string, unknown>;
+  tokenizer: Record<string, unknown>;
+  backbones: Record<string, unknown>[];
+  heads: (Record<string, unknown> & { inputs: { name: string; shape: unknown[] }[] })[];
+  keep: Record<string, unknown>[];
+}
+
+/** What is done to a copy of the tiny model, and what the message must then name. */
+type Damage = [name: string, damage: (folder: string) => Promise<unknown>, words: string[], args?: string[]];
+
+const at = (file: string, change: (path: string) => Promise<unknown>) => (folder: string) => change(join(folder, file));
+
+const inManifest = (change: (manifest: ManifestJson) => void) => async (folder: string) => {
+  const file = join(folder, 'manifest.json');
+  const manifest = (await readJson(file)) as unknown as ManifestJson;
+  change(manifest);
+  await writeFile(file, JSON.stringify(manifest));
+};
+
+/** Other bytes, same size: what a size check cannot see. */
+const scramble = async (path: string): Promise<void> => {
+  const bytes = await readFile(path);
+  await writeFile(path, bytes.map((byte) => byte ^ 0x5a));
+};
+
+const cases: Damage[] = [
+  ['no manifest', at('manifest.json', (file) => rm(file)), ['manifest.json', 'not a prepared model']],
+  ['a manifest that is not JSON', at('manifest.json', (file) => truncate(file, 100)), ['manifest.json', 'not JSON']],
+  ['a manifest of another kind', at('manifest.json', (file) => writeFile(file, '[]')), ['manifest.json', 'object']],
+  ['a newer format', inManifest((m) => (m.format = 2)), ['format 2', 'medusa-plus 0.1.0', 'Update']],
+  ['an unknown format', inManifest((m) => (m.format = 'x' as never)), ['format', '"x"']],
+  ['a missing field', inManifest((m) => delete m.model.layers), ['model.layers', 'whole number', 'nothing']],
+  ['a wrong field', inManifest((m) => (m.model.vocab_size = -1)), ['model.vocab_size', '-1']],
+  ['a path that leads out', inManifest((m) => (m.backbones[0].file = '../x.onnx')), ['backbones[0].file', '../x.onnx']],
+  ['heads that do not group', inManifest((m) => (m.model.kv_heads = 3)), ['query heads', '3']],
+  ['no backbones', inManifest((m) => (m.backbones = [])), ['no backbone']],
+  [
+    'heads of another model',
+    inManifest((m) => m.heads.forEach((heads) => (heads.inputs.find((i) => i.name === 'hidden')!.shape = ['r', 96]))),
+    ['heads tiny', '96', '64', 'another model'],
+  ],
+  ['a missing graph', at('backbone.int8.onnx', (file) => rm(file)), ['backbone.int8.onnx', 'missing']],
+  ['missing weights', at('backbone.int8.onnx.data', (file) => rm(file)), ['backbone.int8.onnx.data', 'missing']],
+  ['truncated weights', at('backbone.int8.onnx.data', (file) => truncate(file, 1000)), ['truncated', '272384', '1000']],
+  ['longer weights', at('backbone.int8.onnx.data', (file) => appendFile(file, 'x')), ['another file', '272385']],
+  ['missing heads', at('heads.tiny.int8.onnx', (file) => rm(file)), ['heads.tiny.int8.onnx', 'missing']],
+  ['truncated heads', at('heads.tiny.int8.onnx.data', (file) => truncate(file, 7)), ['heads.tiny.int8.onnx.data', '7']],
+  ['a scrambled graph', at('backbone.int8.onnx', scramble), ['backbone.int8.onnx']],
+  ['scrambled heads', at('heads.tiny.int8.onnx', scramble), ['heads.tiny.int8.onnx']],
+  [
+    'a graph of another kind',
+    async (folder) => {
+      const keep = join(folder, 'keep.fp32.onnx');
+      await copyFile(keep, join(folder, 'backbone.int8.onnx'));
+      const bytes = (await readFile(keep)).length;
+      await inManifest((m) => ((m.backbones[0].files as { bytes: number }[])[0].bytes = bytes))(folder);
+    },
+    ['backbone.int8.onnx', 'input_ids'],
+  ],
+  ['a missing tokenizer', at('tokenizer.json', (file) => rm(file)), ['tokenizer.json', 'missing']],
+  ['another tokenizer', at('tokenizer.json', (file) => appendFile(file, ' ')), ['not the tokenizer', 'sha256']],
+  ['no tokenizer config', at('tokenizer_config.json', (file) => rm(file)), ['tokenizer_config.json', 'missing']],
+  ['a broken tokenizer config', at('tokenizer_config.json', (file) => truncate(file, 9)), ['tokenizer_config.json']],
+  ['no chat template', at('tokenizer_config.json', (file) => writeFile(file, '{}')), ['no chat template', '--raw']],
+  ['a vocabulary too small', inManifest((m) => (m.model.vocab_size = 100)), ['512 tokens', '100']],
+];
+
+describe('Damaged model files', function () {
+  this.timeout(60_000);
+
+  for (const [name, damage, words] of cases) {
+    it(name, async () => {
+      const temporary = await temporaryFolder();
+      try {
+        const folder = await copyTiny(temporary.path);
+        await damage(folder);
+        const run = await runMain(['generate', 'Hi', '--model', folder, '--threads', '1', '--max-new-tokens', '2']);
+        expect(run.code, run.stderr).to.be.oneOf([1, 2]);
+        expect(run.stdout).to.equal('');
+        const message = run.stderr.split('\n').find((line) => line.startsWith('medusa-plus: '))!;
+        for (const word of words) expect(message).to.contain(word);
+        expect(run.stderr).to.not.match(/^\s+at /m).and.to.not.contain('MEDUSA_PLUS_DEBUG');
+      } finally {
+        await temporary.remove();
+      }
+    });
+  }
+
+  it('a model folder that is not there', async () => {
+    const run = await runMain(['generate', 'Hi', '--model', './nowhere/model']);
+    expect(run.code).to.equal(1);
+    expect(run.stderr).to.contain('nowhere/model does not exist').and.to.contain('medusa-plus prepare');
+  });
+
+  it('a damaged measurement is made again', async () => {
+    const temporary = await temporaryFolder();
+    try {
+      const folder = await copyTiny(temporary.path);
+      for (const text of ['{', '{"format":1,"curves":[]}', '{"format":1,"key":"x","curves":{"1":[]}}']) {
+        await writeFile(join(folder, 'tuning.json'), text);
+        const run = await runMain(['generate', 'Hi', '--model', folder, '--threads', '1', '--max-new-tokens', '2']);
+        expect(run.code, run.stderr).to.equal(0);
+      }
+      expect(await readJson(join(folder, 'tuning.json'))).to.have.property('curves');
+    } finally {
+      await temporary.remove();
+    }
+  });
+});
