@@ -121,3 +121,13 @@ export function cpuFeatures(): string[] {
     return [];
   }
 }
+
+/** MiB in use on the first GPU, by all programs; undefined without nvidia-smi. */
+export async function gpuMemoryUsed(): Promise<number | undefined> {
+  try {
+    const { stdout } = await run('nvidia-smi', ['--query-gpu=memory.used', '--format=csv,noheader,nounits']);
+    return Number.parseInt(stdout, 10);
+  } catch {
+    return undefined;
+  }
+}

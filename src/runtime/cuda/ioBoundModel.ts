@@ -19,7 +19,10 @@ import { ElementType, type OrtApi, type Pointer } from './ortApi.js';
 
 /** Prompt rows of one run. */
 const PREFILL_ROWS = 256;
-const DEFAULT_MAX_NODES = 64;
+/** Most nodes the program ever asks for (`--nodes`); the buffers for them are small. */
+const DEFAULT_MAX_NODES = 1024;
+/** Nodes that the memory estimate reckons with: the paper's number. */
+const USUAL_NODES = 64;
 
 /**
  * The model with its cache on the device: graphs of the shared layout, every input and output bound to memory that is
@@ -290,14 +293,14 @@ async function openSessions(
   };
 }
 
-/** Most rows of a prompt chunk, of any run, and of a verified tree. */
+/** Most rows of a prompt chunk, of any run, and of a usual tree. */
 export function rowLimits(
   { prefillRows, maxNodes }: OpenOptions,
   { capacity }: SharedPlan,
-): { prefill: number; perRun: number; verified: number } {
+): { prefill: number; perRun: number; usual: number } {
   const prefill = Math.min(prefillRows ?? PREFILL_ROWS, capacity);
-  const verified = Math.min(maxNodes ?? DEFAULT_MAX_NODES, capacity);
-  return { prefill, perRun: Math.max(prefill, verified), verified };
+  const nodes = Math.min(maxNodes ?? DEFAULT_MAX_NODES, capacity);
+  return { prefill, perRun: Math.max(prefill, nodes), usual: Math.min(nodes, USUAL_NODES) };
 }
 
 /** @throws ModelError when the backbone has another layout or no capacity */

@@ -18,7 +18,8 @@ export async function openOnCuda(options: OpenOptions): Promise<DraftingModel> {
   const device = new CudaDevice(api, await CudaRuntime.load(), options.deviceId ?? 0);
   try {
     const weights = graphBytes([options.backbone, options.heads].flatMap((graph) => graph?.path ?? []));
-    requireMemory(plan, weights, rowLimits(options, plan), device.freeMemory());
+    const { prefill, usual } = rowLimits(options, plan);
+    requireMemory(plan, weights, { perRun: prefill, verified: usual }, device.freeMemory());
   } catch (error) {
     device.dispose();
     throw error;
