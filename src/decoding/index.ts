@@ -4,9 +4,12 @@ export { createAcceptance, type AcceptanceOptions } from './acceptance.js';
 export { buildTree, CandidateTreeBuilder, rootTree, type Marginals } from './candidateTree.js';
 export { CostCurve, type CostPoint } from './costCurve.js';
 export { decode, type DecodeOptions, type DecodeResult } from './decode.js';
+export { drawTree, type DrawTreeOptions } from './drawTree.js';
 export { argmax } from './distribution.js';
+export { bestTemplateInHindsight, oracleTokensPerStep, rankPath } from './oracle.js';
 export { createRandom, type Random } from './random.js';
 export { pool, type PooledStatistics } from './statistics.js';
+export { fillCausalBias, fillTreeBias, sharedLayout, splitLayout, type BiasLayout } from './treeMask.js';
 export {
   autoTree,
   dynamicTree,
