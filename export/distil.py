@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import sys
 import time
 from collections.abc import Iterator
@@ -85,7 +86,12 @@ def distil(a: argparse.Namespace) -> None:
                 continue
             yield Conversation(index, source, prompt, chat, mix, a.seed)
 
-    generator.run(queue(), writer.add)
+    # Ctrl-C or a kill ends the run between two steps; what is finished is kept.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        generator.run(queue(), writer.add)
+    except KeyboardInterrupt:
+        print("stopped", flush=True)
     writer.flush()
 
 
