@@ -1,13 +1,14 @@
-import { dirname, join } from 'node:path';
 import { existsSync } from 'node:fs';
+import { availableParallelism, cpus } from 'node:os';
+import { join } from 'node:path';
 import { MedusaEngine } from './engine.js';
-import { readManifest, type Manifest } from './model/manifest.js';
 import { defaultModelName, modelsFolder, preparedModels } from './model/locate.js';
-import { describeGpus, describeProcessor, missingLibraries } from './model/machine.js';
+import { readManifest, type Manifest } from './model/manifest.js';
 import { findPython } from './model/python.js';
 import { newerHeads, verifyFiles } from './model/verify.js';
 import { silentReport } from './report.js';
-import { examineRuntime } from './runtime/examine.js';
+import { CUDA_PROVIDER, LIBRARY_VARIABLE, locateCudaLibrary } from './runtime/cuda/ortLibrary.js';
+import { cpuFeatures, cudaProviderFacts, gpuFacts, libraryFacts, nodeRuntimeFacts } from './runtime/facts.js';
 
 /** One thing that was looked at. `absent` is no fault: it is not needed by default. */
 export interface Finding {
@@ -27,7 +28,7 @@ export async function examine(options: ExamineOptions): Promise<Finding[]> {
   return [
     await examineOrt(),
     examineProcessor(),
-    ...(await examineCuda(options.ortLibrary)),
+    await examineCuda(options.ortLibrary),
     await examineGpu(),
     await examinePython(existsSync(join(modelsDir, defaultModelName))),
     ...(await examineModels(modelsDir)),
@@ -36,47 +37,63 @@ export async function examine(options: ExamineOptions): Promise<Finding[]> {
 
 const messageOf = (error: unknown): string => (error instanceof Error ? error.message : String(error));
 
+/** The library onnxruntime-node brings: it is what the CPU provider runs on. */
 async function examineOrt(): Promise<Finding> {
   const what = 'ONNX Runtime';
+  const { version, library } = nodeRuntimeFacts();
+  if (library === undefined) {
+    const detail = `onnxruntime-node ${version} has no library for ${process.platform} ${process.arch}`;
+    return { state: 'broken', what, detail };
+  }
+  // Without koffi, an optional dependency, the library cannot be asked; the models below show whether it works.
+  const facts = await libraryFacts(library);
+  return { state: 'ok', what, detail: `${facts.version ?? version}, ${library}` };
+}
+
+function examineProcessor(): Finding {
+  const model = cpus()[0]?.model.trim() ?? process.arch;
+  const detail = [model, `${availableParallelism()} threads`, cpuFeatures().join(' ')].filter(
+    (part) => part !== '',
+  );
+  return { state: 'ok', what: 'CPU', detail: detail.join(', ') };
+}
+
+/** The GPU build of ONNX Runtime, when one is pointed at. */
+async function examineCuda(ortLibrary: string | undefined): Promise<Finding> {
+  const what = 'CUDA';
+  if (!(ortLibrary ?? process.env[LIBRARY_VARIABLE])) {
+    return {
+      state: 'absent',
+      what,
+      detail: `no GPU build of ONNX Runtime given (--ort-library or ${LIBRARY_VARIABLE})`,
+    };
+  }
   try {
-    const { version, library, providers } = await examineRuntime();
-    return { state: 'ok', what, detail: `${version}, ${library}, providers ${providers.join(', ')}` };
+    const library = locateCudaLibrary(ortLibrary);
+    const { version, providers, error } = await libraryFacts(library);
+    if (error !== undefined) return { state: 'broken', what, detail: error };
+    const detail = `ONNX Runtime ${version}, ${library}, providers ${providers?.join(', ')}`;
+    if (!providers?.includes(CUDA_PROVIDER))
+      return { state: 'broken', what, detail: `${detail}: built without CUDA` };
+    const provider = await cudaProviderFacts(library);
+    if (provider === undefined) {
+      return { state: 'broken', what, detail: `${detail}; its CUDA provider library is not beside it` };
+    }
+    if (provider.missing.length === 0) return { state: 'ok', what, detail };
+    const mend = 'install CUDA and cuDNN, or put their folders on LD_LIBRARY_PATH';
+    return { state: 'broken', what, detail: `${detail}; missing: ${provider.missing.join(', ')} (${mend})` };
   } catch (error) {
     return { state: 'broken', what, detail: messageOf(error) };
   }
 }
 
-function examineProcessor(): Finding {
-  const { model, threads, features } = describeProcessor();
-  const known = features.length === 0 ? '' : `, ${features.join(' ')}`;
-  return { state: 'ok', what: 'CPU', detail: `${model}, ${threads} threads${known}` };
-}
-
-/** The GPU build, when one is pointed at. */
-async function examineCuda(ortLibrary: string | undefined): Promise<Finding[]> {
-  const asked = ortLibrary ?? process.env.MEDUSA_ORT_LIBRARY;
-  if (!asked) {
-    const detail = 'no GPU build of ONNX Runtime given (--ort-library or MEDUSA_ORT_LIBRARY)';
-    return [{ state: 'absent', what: 'CUDA', detail }];
-  }
-  const what = 'CUDA';
-  try {
-    const { version, library, providers } = await examineRuntime(asked);
-    const provider = join(dirname(library), 'libonnxruntime_providers_cuda.so');
-    const missing = existsSync(provider) ? await missingLibraries(provider) : [provider];
-    const detail = `ONNX Runtime ${version}, ${library}, providers ${providers.join(', ')}`;
-    if (missing.length === 0) return [{ state: 'ok', what, detail }];
-    const mend = 'install CUDA and cuDNN, or put their folders on LD_LIBRARY_PATH';
-    return [{ state: 'broken', what, detail: `${detail}; missing: ${missing.join(', ')} (${mend})` }];
-  } catch (error) {
-    return [{ state: 'broken', what, detail: messageOf(error) }];
-  }
-}
-
 async function examineGpu(): Promise<Finding> {
-  const gpus = await describeGpus();
+  const gpus = (await gpuFacts()) ?? [];
   if (gpus.length === 0) return { state: 'absent', what: 'GPU', detail: 'none found by nvidia-smi' };
-  return { state: 'ok', what: 'GPU', detail: gpus.join('; ') };
+  const detail = gpus
+    .map(({ name, memoryMiB, driver }) => `${name}, ${memoryMiB} MiB, driver ${driver}`)
+    .join('; ');
+  return { state: 'ok', what: 'GPU', detail };
 }
 
 /** Python is needed to prepare a model only. */

@@ -17,7 +17,8 @@ interface ManifestJson {
 /** What is done to a copy of the tiny model, and what the message must then name. */
 type Damage = [name: string, damage: (folder: string) => Promise<unknown>, words: string[], args?: string[]];
 
-const at = (file: string, change: (path: string) => Promise<unknown>) => (folder: string) => change(join(folder, file));
+const at = (file: string, change: (path: string) => Promise<unknown>) => (folder: string) =>
+  change(join(folder, file));
 
 const inManifest = (change: (manifest: ManifestJson) => void) => async (folder: string) => {
   const file = join(folder, 'manifest.json');
@@ -29,31 +30,64 @@ const inManifest = (change: (manifest: ManifestJson) => void) => async (folder: 
 /** Other bytes, same size: what a size check cannot see. */
 const scramble = async (path: string): Promise<void> => {
   const bytes = await readFile(path);
-  await writeFile(path, bytes.map((byte) => byte ^ 0x5a));
+  await writeFile(
+    path,
+    bytes.map((byte) => byte ^ 0x5a),
+  );
 };
 
 const cases: Damage[] = [
   ['no manifest', at('manifest.json', (file) => rm(file)), ['manifest.json', 'not a prepared model']],
-  ['a manifest that is not JSON', at('manifest.json', (file) => truncate(file, 100)), ['manifest.json', 'not JSON']],
-  ['a manifest of another kind', at('manifest.json', (file) => writeFile(file, '[]')), ['manifest.json', 'object']],
+  [
+    'a manifest that is not JSON',
+    at('manifest.json', (file) => truncate(file, 100)),
+    ['manifest.json', 'not JSON'],
+  ],
+  [
+    'a manifest of another kind',
+    at('manifest.json', (file) => writeFile(file, '[]')),
+    ['manifest.json', 'object'],
+  ],
   ['a newer format', inManifest((m) => (m.format = 2)), ['format 2', 'medusa-plus 0.1.0', 'Update']],
   ['an unknown format', inManifest((m) => (m.format = 'x' as never)), ['format', '"x"']],
   ['a missing field', inManifest((m) => delete m.model.layers), ['model.layers', 'whole number', 'nothing']],
   ['a wrong field', inManifest((m) => (m.model.vocab_size = -1)), ['model.vocab_size', '-1']],
-  ['a path that leads out', inManifest((m) => (m.backbones[0].file = '../x.onnx')), ['backbones[0].file', '../x.onnx']],
+  [
+    'a path that leads out',
+    inManifest((m) => (m.backbones[0].file = '../x.onnx')),
+    ['backbones[0].file', '../x.onnx'],
+  ],
   ['heads that do not group', inManifest((m) => (m.model.kv_heads = 3)), ['query heads', '3']],
   ['no backbones', inManifest((m) => (m.backbones = [])), ['no backbone']],
   [
     'heads of another model',
-    inManifest((m) => m.heads.forEach((heads) => (heads.inputs.find((i) => i.name === 'hidden')!.shape = ['r', 96]))),
+    inManifest((m) =>
+      m.heads.forEach((heads) => (heads.inputs.find((i) => i.name === 'hidden')!.shape = ['r', 96])),
+    ),
     ['heads tiny', '96', '64', 'another model'],
   ],
   ['a missing graph', at('backbone.int8.onnx', (file) => rm(file)), ['backbone.int8.onnx', 'missing']],
-  ['missing weights', at('backbone.int8.onnx.data', (file) => rm(file)), ['backbone.int8.onnx.data', 'missing']],
-  ['truncated weights', at('backbone.int8.onnx.data', (file) => truncate(file, 1000)), ['truncated', '272384', '1000']],
-  ['longer weights', at('backbone.int8.onnx.data', (file) => appendFile(file, 'x')), ['another file', '272385']],
+  [
+    'missing weights',
+    at('backbone.int8.onnx.data', (file) => rm(file)),
+    ['backbone.int8.onnx.data', 'missing'],
+  ],
+  [
+    'truncated weights',
+    at('backbone.int8.onnx.data', (file) => truncate(file, 1000)),
+    ['truncated', '272384', '1000'],
+  ],
+  [
+    'longer weights',
+    at('backbone.int8.onnx.data', (file) => appendFile(file, 'x')),
+    ['another file', '272385'],
+  ],
   ['missing heads', at('heads.tiny.int8.onnx', (file) => rm(file)), ['heads.tiny.int8.onnx', 'missing']],
-  ['truncated heads', at('heads.tiny.int8.onnx.data', (file) => truncate(file, 7)), ['heads.tiny.int8.onnx.data', '7']],
+  [
+    'truncated heads',
+    at('heads.tiny.int8.onnx.data', (file) => truncate(file, 7)),
+    ['heads.tiny.int8.onnx.data', '7'],
+  ],
   ['a scrambled graph', at('backbone.int8.onnx', scramble), ['backbone.int8.onnx']],
   ['scrambled heads', at('heads.tiny.int8.onnx', scramble), ['heads.tiny.int8.onnx']],
   [
@@ -67,10 +101,26 @@ const cases: Damage[] = [
     ['backbone.int8.onnx', 'input_ids'],
   ],
   ['a missing tokenizer', at('tokenizer.json', (file) => rm(file)), ['tokenizer.json', 'missing']],
-  ['another tokenizer', at('tokenizer.json', (file) => appendFile(file, ' ')), ['not the tokenizer', 'sha256']],
-  ['no tokenizer config', at('tokenizer_config.json', (file) => rm(file)), ['tokenizer_config.json', 'missing']],
-  ['a broken tokenizer config', at('tokenizer_config.json', (file) => truncate(file, 9)), ['tokenizer_config.json']],
-  ['no chat template', at('tokenizer_config.json', (file) => writeFile(file, '{}')), ['no chat template', '--raw']],
+  [
+    'another tokenizer',
+    at('tokenizer.json', (file) => appendFile(file, ' ')),
+    ['not the tokenizer', 'sha256'],
+  ],
+  [
+    'no tokenizer config',
+    at('tokenizer_config.json', (file) => rm(file)),
+    ['tokenizer_config.json', 'missing'],
+  ],
+  [
+    'a broken tokenizer config',
+    at('tokenizer_config.json', (file) => truncate(file, 9)),
+    ['tokenizer_config.json'],
+  ],
+  [
+    'no chat template',
+    at('tokenizer_config.json', (file) => writeFile(file, '{}')),
+    ['no chat template', '--raw'],
+  ],
   ['a vocabulary too small', inManifest((m) => (m.model.vocab_size = 100)), ['512 tokens', '100']],
 ];
 
@@ -83,12 +133,23 @@ describe('Damaged model files', function () {
       try {
         const folder = await copyTiny(temporary.path);
         await damage(folder);
-        const run = await runMain(['generate', 'Hi', '--model', folder, '--threads', '1', '--max-new-tokens', '2']);
+        const run = await runMain([
+          'generate',
+          'Hi',
+          '--model',
+          folder,
+          '--threads',
+          '1',
+          '--max-new-tokens',
+          '2',
+        ]);
         expect(run.code, run.stderr).to.be.oneOf([1, 2]);
         expect(run.stdout).to.equal('');
         const message = run.stderr.split('\n').find((line) => line.startsWith('medusa-plus: '))!;
         for (const word of words) expect(message).to.contain(word);
-        expect(run.stderr).to.not.match(/^\s+at /m).and.to.not.contain('MEDUSA_PLUS_DEBUG');
+        expect(run.stderr)
+          .to.not.match(/^\s+at /m)
+          .and.to.not.contain('MEDUSA_PLUS_DEBUG');
       } finally {
         await temporary.remove();
       }
@@ -107,7 +168,16 @@ describe('Damaged model files', function () {
       const folder = await copyTiny(temporary.path);
       for (const text of ['{', '{"format":1,"curves":[]}', '{"format":1,"key":"x","curves":{"1":[]}}']) {
         await writeFile(join(folder, 'tuning.json'), text);
-        const run = await runMain(['generate', 'Hi', '--model', folder, '--threads', '1', '--max-new-tokens', '2']);
+        const run = await runMain([
+          'generate',
+          'Hi',
+          '--model',
+          folder,
+          '--threads',
+          '1',
+          '--max-new-tokens',
+          '2',
+        ]);
         expect(run.code, run.stderr).to.equal(0);
       }
       expect(await readJson(join(folder, 'tuning.json'))).to.have.property('curves');

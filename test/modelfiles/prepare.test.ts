@@ -9,9 +9,9 @@ import { explainDiskError } from '../../src/model/diskErrors.js';
 import { runCli, type CliOptions, type CliRun } from '../support/cli.js';
 import { temporaryFolder } from '../support/tinyModel.js';
 
-const fakePython = fileURLToPath(new URL('../support/fakePython.mjs', import.meta.url));
+const fakePython = fileURLToPath(new URL('../fixtures/fakePython.mjs', import.meta.url));
 
-/** `prepare` with an exporter that is played (test/support/fakePython.mjs); the rest is real. */
+/** `prepare` with an exporter that is played (te../fixtures/fakePython.mjs); the rest is real. */
 describe('medusa-plus prepare', function () {
   this.timeout(60_000);
 
@@ -33,7 +33,8 @@ describe('medusa-plus prepare', function () {
     });
 
   /** Everything in the models folder but the exporter's packages. */
-  const left = (): string[] => (existsSync(models) ? readdirSync(models).filter((name) => name !== '.python') : []);
+  const left = (): string[] =>
+    existsSync(models) ? readdirSync(models).filter((name) => name !== '.python') : [];
 
   const expectFailure = (run: CliRun, code: number, ...words: string[]): void => {
     expect(run.code, run.stderr).to.equal(code);
@@ -50,7 +51,16 @@ describe('medusa-plus prepare', function () {
     expect(existsSync(join(models, 'tiny', 'tuning.json'))).to.equal(true);
     const second = await prepare('export-fails');
     expect(second.stdout).to.contain('tiny is ready');
-    const run = await runCli(['generate', 'Hi', '--model', 'tiny', '--models-dir', models, '--max-new-tokens', '3']);
+    const run = await runCli([
+      'generate',
+      'Hi',
+      '--model',
+      'tiny',
+      '--models-dir',
+      models,
+      '--max-new-tokens',
+      '3',
+    ]);
     expect(run.code, run.stderr).to.equal(0);
     const other = await runCli(['generate', 'Hi', '--model', 'other', '--models-dir', models]);
     expect(other.code).to.equal(1);
@@ -143,7 +153,11 @@ describe('medusa-plus prepare', function () {
     expectFailure(await run('--from', join(folder.path, 'model.bin')), 2, '.gguf');
     expectFailure(await run('--id', '../evil', '--from', source), 2, '--id');
     expectFailure(await run('--id', 'mine'), 2, '--from');
-    expectFailure(await prepare('', ['--heads', '/nowhere/heads.safetensors']), 2, '/nowhere/heads.safetensors');
+    expectFailure(
+      await prepare('', ['--heads', '/nowhere/heads.safetensors']),
+      2,
+      '/nowhere/heads.safetensors',
+    );
   });
 
   it('says when the models folder cannot be one', async () => {
@@ -169,7 +183,9 @@ describe('medusa-plus prepare', function () {
       try {
         const readOnly = await prepare('');
         expect(readOnly.code).to.equal(1);
-        expect(readOnly.stderr).to.contain('--models-dir').and.to.match(/read-only/i);
+        expect(readOnly.stderr)
+          .to.contain('--models-dir')
+          .and.to.match(/read-only/i);
       } finally {
         execFileSync('umount', [models]);
       }

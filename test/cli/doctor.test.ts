@@ -1,0 +1,61 @@
+import { expect } from 'chai';
+import { truncate } from 'node:fs/promises';
+import { join } from 'node:path';
+import { runMain } from '../support/cli.js';
+import { copyTiny, temporaryFolder } from '../support/tinyModel.js';
+
+interface Finding {
+  state: string;
+  what: string;
+  detail: string;
+}
+
+describe('medusa-plus doctor', function () {
+  this.timeout(60_000);
+
+  let folder: Awaited<ReturnType<typeof temporaryFolder>>;
+  beforeEach(async () => {
+    folder = await temporaryFolder();
+  });
+  afterEach(() => folder.remove());
+
+  const examine = async (
+    ...args: string[]
+  ): Promise<{ code: number | null; findings: Map<string, Finding> }> => {
+    const run = await runMain(['doctor', '--json', '--models-dir', folder.path, ...args]);
+    const { findings } = JSON.parse(run.stdout) as { findings: Finding[] };
+    return { code: run.code, findings: new Map(findings.map((finding) => [finding.what, finding])) };
+  };
+
+  it('says what is there', async () => {
+    await copyTiny(folder.path);
+    const { code, findings } = await examine();
+    expect(code).to.equal(0);
+    expect(findings.get('ONNX Runtime')).to.deep.include({ state: 'ok' });
+    expect(findings.get('ONNX Runtime')!.detail).to.match(/^1\.\d+\.\d+, .*onnxruntime/);
+    expect(findings.get('tiny')!.detail)
+      .to.contain('heads tiny (4 heads)')
+      .and.to.contain('files whole, runs');
+    expect(findings.get('smollm2-135m-instruct')).to.deep.include({ state: 'absent' });
+  });
+
+  it('fails when the default model is damaged', async () => {
+    await truncate(join(await copyTiny(folder.path, 'smollm2-135m-instruct'), 'backbone.int8.onnx.data'), 5);
+    const { code, findings } = await examine();
+    expect(code).to.equal(1);
+    expect(findings.get('smollm2-135m-instruct')).to.deep.include({ state: 'broken' });
+    expect(findings.get('smollm2-135m-instruct')!.detail).to.contain('truncated');
+  });
+
+  it('fails when the GPU build that was pointed at is none', async () => {
+    const { code, findings } = await examine('--ort-library', '/nowhere/libonnxruntime.so');
+    expect(code).to.equal(1);
+    expect(findings.get('CUDA')!.detail).to.contain('/nowhere/libonnxruntime.so');
+  });
+
+  it('prints a line for each finding', async () => {
+    const run = await runMain(['doctor', '--models-dir', folder.path]);
+    expect(run.stdout).to.match(/^medusa-plus \d/);
+    expect(run.stdout).to.contain(folder.path);
+  });
+});
