@@ -62,14 +62,17 @@ function embed(data: PageData): string {
   return JSON.stringify(data).replace(/</g, '\\u003c');
 }
 
+/** The claim's first sentence is the headline. */
 function header(report: Report): string {
-  const claim = escapeText(report.claim).replace(
-    /(\d+\.\d\dx)( \[[^\]]*\])/g,
-    '<b>$1</b><span class="quiet">$2</span>',
-  );
+  const [first, ...rest] = report.claim.split(/(?<=\.) (?=[A-Z])/);
+  const marked = (text: string): string =>
+    escapeText(text)
+      .replace(/(\d+\.\d\dx)( \[[^\]]*\])/g, '<b>$1</b><span class="quiet">$2</span>')
+      .replace(/OUTPUTS DIFFER/, '<strong class="alarm">OUTPUTS DIFFER</strong>');
   return `<header>
 <h1>medusa-plus comparison, ${escapeText(report.made.slice(0, 10))}</h1>
-<p class="claim">${claim}</p>
+<p class="claim">${marked(first)}</p>
+<p class="more">${rest.map(marked).join(' ')}</p>
 <ul class="setup">${setup(report)
     .map((line) => `<li>${escapeText(line)}</li>`)
     .join('')}</ul>
@@ -257,7 +260,11 @@ function counting(report: Report): string {
 }
 
 function section(title: string, about: string, content: string): string {
-  return `<section><h2>${title}</h2><p class="about">${escapeText(about)}</p>${content}</section>`;
+  const id = title
+    .toLowerCase()
+    .replace(/[^a-z]+/g, '-')
+    .replace(/^-|-$/g, '');
+  return `<section id="${id}"><h2>${title}</h2><p class="about">${escapeText(about)}</p>${content}</section>`;
 }
 
 function panel(content: string): string {

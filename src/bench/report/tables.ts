@@ -251,7 +251,8 @@ export function setup(report: Report): string[] {
   return [
     `Model ${model.id} ${model.precision}${model.heads === null ? '' : `, heads ${model.heads}`}, on ${model.provider}`,
     `${report.questions.count} questions of ${report.questions.name}, ${temperature}, ` +
-      `at most ${report.max_new_tokens} new tokens a turn, ${report.protocol.repeats} time(s), seed ${report.protocol.seed}`,
+      `at most ${report.max_new_tokens} new tokens a turn, seed ${report.protocol.seed}` +
+      (report.protocol.repeats > 1 ? `, each asked ${report.protocol.repeats} times` : ''),
     `${machine.cpu}, ${machine.threads} thread(s)${environment.gpu === null ? '' : `, ${String(environment.gpu)}`}; ` +
       `ONNX Runtime ${machine.onnxruntime}, Node.js ${String(environment.node)}, medusa-plus ${report.version}${commit}`,
     `Intervals: 95%, paired bootstrap over questions, ${report.bootstrap.resamples} resamples`,

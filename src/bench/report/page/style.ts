@@ -27,7 +27,8 @@ body {
 main { max-width: 1280px; margin: 0 auto; padding: 28px 20px 60px; }
 header h1 { font-size: 15px; font-weight: 600; color: var(--quiet); margin: 0 0 10px; letter-spacing: 0.02em; }
 header .claim { font-size: clamp(19px, 2.4vw, 27px); line-height: 1.35; font-weight: 600; margin: 0 0 14px; max-width: 46em; text-wrap: pretty; }
-header .claim b { white-space: nowrap; }
+header .more { font-size: 16.5px; margin: 0 0 14px; max-width: 62em; } header b { white-space: nowrap; font-weight: 650; }
+.alarm { color: var(--bad); }
 .setup { color: var(--quiet); margin: 0 0 22px; padding: 0; list-style: none; font-size: 13.5px; }
 h2 { font-size: 18px; margin: 40px 0 4px; }
 h3 { font-size: 14.5px; margin: 0 0 4px; }

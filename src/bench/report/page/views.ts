@@ -60,7 +60,7 @@ export function depthView(data: PageData, width: number): string {
       return row ? { value: row.reached } : null;
     }),
   }));
-  return columns(labels, series, width, 'depth below the root: share of steps that accepted a node there');
+  return columns(labels, series, width, 'depth of the accepted node');
 }
 
 export function stagesView(data: PageData, width: number): string {

@@ -1,0 +1,214 @@
+import { expect } from 'chai';
+import { spawn } from 'node:child_process';
+import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { main } from '../../src/cli/main.js';
+import { joinVariantTexts } from '../../src/cli/compare.js';
+import type { Report } from '../../src/bench/compare/report.js';
+import type { RecordLine, RunInfo } from '../../src/bench/run/formats.js';
+import { killAndResume } from '../../bench/killResume.js';
+
+const root = fileURLToPath(new URL('../..', import.meta.url));
+const small = [
+  '--model',
+  join(root, 'test/fixtures/tiny'),
+  '--limit',
+  '3',
+  '--max-new-tokens',
+  '12',
+  '--nodes',
+  '6',
+];
+
+interface Ended {
+  readonly code: number | null;
+  readonly out: string;
+  readonly err: string;
+}
+
+/** The real command line in a process of its own. */
+function medusa(
+  args: readonly string[],
+  onStart?: (kill: (signal: NodeJS.Signals) => void) => void,
+): Promise<Ended> {
+  return new Promise((resolve, reject) => {
+    const child = spawn(process.execPath, ['--import', 'tsx', join(root, 'bin/medusa-plus.ts'), ...args], {
+      cwd: root,
+    });
+    let [out, err] = ['', ''];
+    child.stdout.on('data', (data: Buffer) => (out += data.toString()));
+    child.stderr.on('data', (data: Buffer) => (err += data.toString()));
+    child.once('error', reject);
+    child.once('close', (code) => resolve({ code, out, err }));
+    onStart?.((signal) => child.kill(signal));
+  });
+}
+
+/** The same without a process of its own, for what ends before a model is opened. */
+async function inProcess(args: readonly string[]): Promise<Pick<Ended, 'code' | 'err'>> {
+  const { error } = console;
+  const lines: string[] = [];
+  console.error = (line: unknown): void => void lines.push(String(line));
+  try {
+    await main(args);
+    return { code: Number(process.exitCode), err: lines.join('\n') };
+  } finally {
+    console.error = error;
+    process.exitCode = undefined;
+  }
+}
+
+describe('bench and compare from the command line', function () {
+  this.timeout(120_000);
+  let folder: string;
+  before(async () => {
+    folder = await mkdtemp(join(tmpdir(), 'medusa-command-'));
+  });
+  after(() => rm(folder, { recursive: true, force: true }));
+
+  it('bench answers, says what it measured, and does nothing twice', async () => {
+    const args = ['bench', ...small, '--output', join(folder, 'bench'), '--json'];
+    const first = await medusa(args);
+    expect(first.code, first.err).to.equal(0);
+    const summary = JSON.parse(first.out) as {
+      status: string;
+      questions: number;
+      turns: number;
+      new_tokens: number;
+    };
+    expect(summary).to.include({ status: 'complete', questions: 3, turns: 6, new_tokens: 72 });
+    const answers = await readFile(join(folder, 'bench', 'answers.jsonl'), 'utf8');
+    const again = await medusa(args);
+    expect(again.code).to.equal(0);
+    expect(await readFile(join(folder, 'bench', 'answers.jsonl'), 'utf8')).to.equal(answers);
+    const other = await medusa([...args, '--top-m', '8']);
+    expect(other.code).to.equal(2);
+    expect(other.err).to.match(/was made with decoding.topM = 32, this run has 8; nothing was changed/);
+  });
+
+  it('compare runs variants, writes its reports and ends with 0 when outputs agree', async () => {
+    const output = join(folder, 'compare');
+    const args = [
+      'compare',
+      ...small,
+      '--a',
+      '--tree static',
+      '--b',
+      'mine: --tree dynamic --top-m 4',
+      '--output',
+      output,
+    ];
+    const { code, out, err } = await medusa(args);
+    expect(code, err).to.equal(0);
+    expect(out).to.match(/mine over static/);
+    expect(await readdir(output)).to.have.members([
+      'none',
+      'static',
+      'mine',
+      'report.json',
+      'report.md',
+      'report.html',
+    ]);
+    const report = JSON.parse(await readFile(join(output, 'report.json'), 'utf8')) as Report;
+    expect(report.identity.map(({ outcome }) => outcome)).to.deep.equal(['same', 'same']);
+    expect(report.runs.map(({ decoding }) => decoding.topM)).to.deep.equal([32, 32, 4]);
+  });
+
+  it('compare ends with 3 and shows where outputs part, with the logit gap', async () => {
+    const path = join(folder, 'compare', 'mine', 'records.jsonl');
+    const lines = (await readFile(path, 'utf8')).trimEnd().split('\n');
+    const record = JSON.parse(lines[1]) as RecordLine;
+    record.repeats[0].turns[0].token_ids[5] = 7;
+    await writeFile(path, `${[lines[0], JSON.stringify(record), lines[2]].join('\n')}\n`);
+    const folders = ['none', 'mine'].map((name) => join(folder, 'compare', name));
+    const { code, out } = await medusa(['compare', ...folders, '--model', join(root, 'test/fixtures/tiny')]);
+    expect(code).to.equal(3);
+    expect(out).to.match(/mine +DIFFERENT/);
+    expect(out).to.match(
+      /Question \d+, turn 1, new token 6, after ".*":\n {2}none: token \d+, ".*"\n {2}mine: token 7, /s,
+    );
+    expect(out).to.match(/gap [\d.]+/);
+    const plain = await medusa(['compare', ...folders, '--no-explain', '--json']);
+    expect(plain.code).to.equal(3);
+    expect((JSON.parse(plain.out) as Report).identity[0].partings[0].position).to.equal(5);
+  });
+
+  it('compare sweeps', async () => {
+    const args = [
+      'compare',
+      ...small,
+      '--a=--tree dynamic',
+      '--sweep',
+      'nodes=2,5',
+      '--output',
+      join(folder, 'sweep'),
+    ];
+    const { code, out, err } = await medusa([...args, '--json']);
+    expect(code, err).to.equal(0);
+    const { sweep } = JSON.parse(out) as Report;
+    expect(sweep!.points.map(({ value, run }) => [value, run])).to.deep.equal([
+      ['2', 'dynamic nodes=2'],
+      ['5', 'dynamic nodes=5'],
+    ]);
+  });
+
+  it('Ctrl-C leaves a valid folder and ends with 130', async () => {
+    const output = join(folder, 'interrupted');
+    const long = [...small.slice(0, 2), '--max-new-tokens', '200', '--output', output];
+    const ended = await medusa(['bench', ...long], (kill) => {
+      const timer = setInterval(() => {
+        void readFile(join(output, 'answers.jsonl'), 'utf8')
+          .catch(() => '')
+          .then((text) => {
+            if (!text.includes('\n')) return;
+            clearInterval(timer);
+            kill('SIGINT');
+          });
+      }, 20);
+    });
+    expect(ended.code, ended.err).to.equal(130);
+    expect(ended.err).to.include('goes on from here');
+    const info = JSON.parse(await readFile(join(output, 'run.json'), 'utf8')) as RunInfo;
+    expect(info.status).to.equal('interrupted');
+    expect(await readdir(output)).to.have.members(['run.json', 'answers.jsonl', 'records.jsonl']);
+  });
+
+  it('kill -9 loses nothing and doubles nothing', async () => {
+    const left = await killAndResume({ kills: 3, seed: 5, limit: 24, maxNewTokens: 24 });
+    expect(left).to.have.length(3);
+  });
+
+  const wrong: [string[], RegExp][] = [
+    [['bench', '--questions', '/no/file'], /--questions \/no\/file: .*give "builtin"/],
+    [['bench', '--temperature', 'warm'], /--temperature must be a number .* or "fastchat"/],
+    [['bench', '--shard', '3/2'], /--shard 3\/2: expected i\/n/],
+    [['bench', '--repeat', '0'], /--repeat must be a whole number from 1/],
+    [['compare', '/tmp'], /at least two folders/],
+    [['compare', '/no/a', '/no/b'], /\/no\/a does not exist/],
+    [['compare', '--sweep', 'nodes'], /--sweep nodes: expected/],
+    [['compare', '--a', '--tree oak'], /--tree must be one of/],
+    [['compare', '--a', '--trees static'], /Variant ".*": Unknown argument/],
+    [['compare', '--a', '--tree static', '--b', '--tree static'], /given twice/],
+    [['compare', '--a', '--tree static --temperature 1'], /--temperature must be the same for all variants/],
+    [['bench', 'judge', '/no/folder', '--judge', 'x'], /\/no\/folder does not exist/],
+    [['bench', 'merge', '/a', '/b', '--output', '/c'], /\/a is not a bench folder/],
+  ];
+  for (const [args, message] of wrong) {
+    it(`refuses ${args.join(' ')}`, async () => {
+      const output = ['merge', 'judge'].includes(args[1]) ? [] : ['--output', join(folder, 'x')];
+      const { code, err } = await inProcess([...args, ...output]);
+      expect(err)
+        .to.match(message)
+        .and.not.match(/ {4}at /);
+      expect(code).to.equal(2);
+    });
+  }
+
+  it('variants may begin with dashes', () => {
+    expect(
+      joinVariantTexts(['compare', '--a', '--tree none', '--limit', '3', '--variant', '-x', '--b', 'n: -y']),
+    ).to.deep.equal(['compare', '--a=--tree none', '--limit', '3', '--variant=-x', '--b', 'n: -y']);
+  });
+});
