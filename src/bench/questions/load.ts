@@ -2,7 +2,7 @@
 import { readFile } from 'node:fs/promises';
 import { UsageError } from '../../errors.js';
 import { builtinQuestions } from './builtin.js';
-import { officialFile, type FetchPlaces } from './official.js';
+import { OFFICIAL_FILES, officialFile, type FetchPlaces } from './official.js';
 import { parseQuestions, type Question, type QuestionSet } from './parse.js';
 
 /** `builtin`, `mt-bench`, or the path of a file in FastChat's schema. */
@@ -18,7 +18,9 @@ export async function loadQuestions(spec: string, places: FetchPlaces = {}): Pro
       { cause: error },
     );
   }
-  return parseQuestions(bytes, spec);
+  const set = parseQuestions(bytes, spec);
+  // A copy of the official file is the official file.
+  return set.sha256 === OFFICIAL_FILES.questions.sha256 ? { ...set, name: 'mt-bench' } : set;
 }
 
 export interface Selection {

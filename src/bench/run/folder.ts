@@ -2,7 +2,7 @@
 import { mkdir, open, readdir, readFile, rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { MedusaError, UsageError } from '../../errors.js';
-import type { AnswerLine, RecordLine, RunIdentity, RunInfo, TraceLine } from './formats.js';
+import type { AnswerLine, RecordLine, RunInfo, TraceLine } from './formats.js';
 import { JsonlFile, readJsonl, writeError } from './jsonl.js';
 import { lockFolder } from './lock.js';
 
@@ -155,10 +155,11 @@ function refuseDifferent(path: string, present: RunInfo, fresh: RunInfo): void {
   }
 }
 
-/** The part of run.json that must not change between sessions. */
-export function identityOf(info: RunInfo): RunIdentity {
+/** The part of run.json that must not change between sessions. Questions are known by their content, not their path. */
+export function identityOf(info: RunInfo): Record<string, unknown> {
   const { format, version, model, decoding, protocol, questions, machine } = info;
-  return { format, version, model, decoding, protocol, questions, machine };
+  const { sha256, ids } = questions;
+  return { format, version, model, decoding, protocol, questions: { sha256, ids }, machine };
 }
 
 export interface Difference {
