@@ -74,8 +74,8 @@ export class CostCurve {
 }
 
 /** Share of a surprise that the whole curve takes on, and that the neighbouring points take on beside it. */
-const commonRate = 0.05;
-const ownRate = 0.2;
+const commonRate = 0.03;
+const ownRate = 0.1;
 
 /** Adds `value` to the last three values in `recent` and returns their median: 0, no surprise, before there are three. */
 function medianOfThree(recent: number[], value: number): number {

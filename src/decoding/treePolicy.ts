@@ -103,7 +103,7 @@ class AutoTreePolicy implements TreePolicy {
     this.rate.observe(acceptedTokens, time);
     if (this.built.speculative) {
       this.calibration.observe(this.built.tree, rows);
-      account.speculated(acceptedTokens, time / this.plainTime);
+      account.speculated(this.earnedTokens(this.built.tree, acceptedTokens), time / this.plainTime);
     } else {
       account.decodedPlainly();
     }
@@ -116,6 +116,15 @@ class AutoTreePolicy implements TreePolicy {
     const best = bestTreeSize(builder.probabilities, found, costs, this.rate.value(this.plainTime));
     // A try that verifies nothing would learn nothing.
     return builder.take(root, this.account.probing ? Math.min(found, Math.max(best, 2)) : best);
+  }
+
+  /**
+   * What a step earned, for the decision whether to go on: a mean of the tokens it happened to add and those that its
+   * tree promised, which vary less, weighted by how well such promises were kept.
+   */
+  private earnedTokens(tree: CandidateTree, acceptedTokens: number): number {
+    const promised = tree.probabilities.reduce((sum, probability) => sum + probability, 0);
+    return acceptedTokens + this.calibration.trust * (promised - acceptedTokens);
   }
 
   private get plainTime(): number {

@@ -72,6 +72,11 @@ export class Calibration {
     this.accepted = new Float64Array(heads);
   }
 
+  /** How far the corrected probabilities can be believed, from 0 (not yet checked) towards 1. */
+  get trust(): number {
+    return this.offered[0] / (this.offered[0] + halfTrust);
+  }
+
   /**
    * @param tree a verified tree, its probabilities corrected by `factors`
    * @param rows its accepted rows, root first
@@ -91,7 +96,9 @@ export class Calibration {
 /** Accepted and offered nodes that the factors start from: a handful of steps must not overrule the heads. */
 const calibrationPrior = 3;
 const calibrationMemory = 0.98;
-const leastFactor = 0.2;
+/** Probability mass, seen at the first head, that earns half the trust. */
+const halfTrust = 10;
+const leastFactor = 0.05;
 const mostFactor = 2;
 
 /** The probability, given `row`, that the tree assigns to the children of `row` together. */

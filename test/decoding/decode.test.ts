@@ -113,6 +113,31 @@ describe('decode', () => {
     );
   });
 
+  it('keeps cache and tokens together under lossy acceptance too', async () => {
+    await fc.assert(
+      fc.asyncProperty(
+        models,
+        policies,
+        prompts,
+        fc.integer({ min: 1, max: 20 }),
+        async (options, policy, prompt, count) => {
+          const model = new TableModel({ ...options, sharpness: 1 });
+          const acceptance = createAcceptance({ name: 'typical', temperature: 1 });
+          const { result } = await decodeAll(model, prompt, {
+            policy: policy(),
+            acceptance,
+            maxNewTokens: count,
+          });
+          expect(result.newTokens).to.equal(Math.min(count, options.contextLength - prompt.length + 1));
+          expect(result.cachedTokens).to.deep.equal(model.cachedTokens);
+          expect([...prompt, ...result.tokens].slice(0, model.cachedLength)).to.deep.equal(
+            model.cachedTokens,
+          );
+        },
+      ),
+    );
+  });
+
   it('reports the prefill as step 0 without a tree, and each verification with all it did', async () => {
     const { steps, result } = await decodeAll(oracle(), [1, 2], { policy: wideTree(), maxNewTokens: 12 });
     expect(steps[0].index).to.equal(0);
