@@ -1,4 +1,5 @@
 /** What one run measured, pooled over its questions. Counting conventions: docs/bench.md. */
+import { bestTemplateInHindsight, oracleTokensPerStep } from '../../decoding/oracle.js';
 import { RANK } from '../run/collect.js';
 import { STAGES, type RecordLine, type Stage, type TurnRecord } from '../run/formats.js';
 import type { LoadedRun } from './load.js';
@@ -54,6 +55,8 @@ export interface Oracle {
   readonly tokens_per_step: number;
   /** What the tree took on the same steps. */
   readonly actual: number;
+  /** What the best fixed tree of the run's size would have taken, chosen in hindsight on these very steps. */
+  readonly best_fixed: number | null;
   readonly steps: number;
 }
 
@@ -113,7 +116,7 @@ export function measureRun(run: LoadedRun, ids: readonly string[]): Measures {
     accept_histogram: shares(turns.flatMap((turn) => turn.accept_lengths)),
     depths: depthRows(turns),
     heads: headRows(turns),
-    oracle: oracleOf(turns),
+    oracle: oracleOf(turns, run.info.decoding.nodes),
     stages: stageRows(turns),
     cost: costPoints(turns),
   };
@@ -186,14 +189,19 @@ function headRows(turns: readonly TurnRecord[]): HeadRow[] {
   });
 }
 
-function oracleOf(turns: readonly TurnRecord[]): Oracle | null {
+function oracleOf(turns: readonly TurnRecord[], nodes: number | 'auto'): Oracle | null {
   const rows = turns.flatMap(rankRows).filter(({ ranks }) => !ranks.includes(RANK.unknown));
   if (rows.length === 0) return null;
-  const reachable = rows.map(({ ranks }) => {
+  const paths = rows.map(({ ranks }) => {
     const miss = ranks.findIndex((rank) => rank < 0);
-    return 1 + (miss < 0 ? ranks.length : miss);
+    return miss < 0 ? ranks : ranks.slice(0, miss);
   });
-  return { tokens_per_step: mean(reachable), actual: mean(rows.map((row) => row.added)), steps: rows.length };
+  return {
+    tokens_per_step: oracleTokensPerStep(paths),
+    actual: mean(rows.map((row) => row.added)),
+    best_fixed: nodes === 'auto' ? null : bestTemplateInHindsight(paths, nodes).tokensPerStep,
+    steps: rows.length,
+  };
 }
 
 /** `outside` is what the wall clock saw beyond the prefill and the stages of the steps. */

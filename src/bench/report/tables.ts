@@ -177,7 +177,7 @@ export function headTable(report: Report): Table {
 
 export function oracleTable(report: Report): Table {
   return {
-    head: ['run', 'tokens/step', 'oracle', 'share of what the heads offer'],
+    head: ['run', 'tokens/step', 'best fixed tree in hindsight', 'oracle', 'share of what the heads offer'],
     rows: drafting(report).flatMap((run) =>
       run.oracle === null
         ? []
@@ -185,6 +185,7 @@ export function oracleTable(report: Report): Table {
             [
               run.name,
               number(run.oracle.actual),
+              run.oracle.best_fixed === null ? '-' : number(run.oracle.best_fixed),
               number(run.oracle.tokens_per_step),
               percent((run.oracle.actual - 1) / (run.oracle.tokens_per_step - 1)),
             ],

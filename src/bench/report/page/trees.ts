@@ -35,7 +35,7 @@ export function treeDrawing(step: PageStep, texts: Readonly<Record<string, strin
   const depths = depthsOf(step.parents);
   const rows = rowsOf(step.parents);
   const deepest = Math.max(0, ...depths);
-  const column = Math.max(92, Math.min(150, (width - 8) / (deepest + 1)));
+  const column = Math.max(112, Math.min(150, (width - 8) / (deepest + 1)));
   const x = (node: number): number => depths[node] * column + 2;
   const y = (node: number): number => rows[node] * line + 12;
   const accepted = step.accepted;
