@@ -33,6 +33,8 @@ export interface ModelOptions {
 }
 
 export interface EngineOptions extends ModelOptions {
+  /** Most nodes a tree will have (default 64): device buffers are sized for it. */
+  maxNodes?: number;
   /** Prepare the default model when it is missing (default true). */
   prepare?: boolean;
   /** Told what takes long before the engine is ready: preparing, measuring. */

@@ -13,6 +13,7 @@ import {
 } from './model/locate.js';
 import { checkFiles, readManifest, type Manifest } from './model/manifest.js';
 import { ensureTuning } from './model/tuning.js';
+import { mostAutoNodes } from './policies.js';
 import { silentReport, type Report } from './report.js';
 import type { OpenOptions } from './runtime/spec.js';
 import type { ChatTemplate } from './tokenizer/chatTemplate.js';
@@ -142,5 +143,6 @@ function openOptions(
     provider: options.provider,
     threads: 0,
     ortLibrary: options.ortLibrary,
+    maxNodes: Math.max(mostAutoNodes, options.maxNodes ?? 0),
   };
 }

@@ -12,7 +12,7 @@ import type { ResolvedDecodingOptions } from './decodingOptions.js';
 import { ModelError, UsageError } from './errors.js';
 
 /** Most nodes a tree of automatic size may have: the paper's number. */
-const mostAutoNodes = 64;
+export const mostAutoNodes = 64;
 
 /** What policies need to know of the open model. */
 export interface PolicyFacts {

@@ -1,5 +1,6 @@
 import { once } from 'node:events';
 import type { DecodeStep } from '../decoding/types.js';
+import type { DecodingOptions } from '../decodingOptions.js';
 import { MedusaEngine, type GenerationResult } from '../engine.js';
 import { ExitCode, UsageError } from '../errors.js';
 import { catchInterrupt } from './interrupt.js';
@@ -24,7 +25,12 @@ export async function runGenerate(args: Arguments): Promise<void> {
   const interrupt = catchInterrupt();
   const { signal } = interrupt;
   const report = quiet ? undefined : createReport();
-  const engine = await MedusaEngine.open({ ...modelOptions, report, signal }).finally(() => report?.end());
+  const engine = await MedusaEngine.open({
+    ...modelOptions,
+    maxNodes: mostNodes(decoding),
+    report,
+    signal,
+  }).finally(() => report?.end());
   try {
     const printer = showTree ? new TreePrinter(engine.tokenizer, stderrColors()) : undefined;
     // Trees and text would get into each other's way on a terminal: the text waits.
@@ -44,6 +50,11 @@ export async function runGenerate(args: Arguments): Promise<void> {
     interrupt.release();
     await engine.dispose();
   }
+}
+
+/** The largest tree these options ask for, as far as they say. */
+function mostNodes({ nodes, treePaths }: DecodingOptions): number {
+  return Math.max(typeof nodes === 'number' ? nodes : 0, (treePaths?.length ?? 0) + 1);
 }
 
 /** Waits when the reader is slower than the model. */

@@ -7,21 +7,24 @@ import type { OpenOptions } from '../runtime/spec.js';
 import type { ChosenGraphs } from './choose.js';
 import type { Manifest } from './manifest.js';
 
-/**
- * What was measured on this machine: the cost of a step against the number of nodes, for each number of threads that
- * was tried, and the best of these numbers. Kept in tuning.json beside the model; measured again when the machine,
- * ONNX Runtime or the graphs are others.
- */
+/** What was measured for one machine, runtime and graph. */
 interface Tuning {
-  readonly format: typeof tuningFormat;
-  readonly key: string;
   /** The best number of threads, once it was chosen. */
   readonly threads?: number;
-  /** By number of threads. */
+  /** The cost of a step against the number of nodes, by number of threads. */
   readonly curves: Readonly<Record<string, readonly CostPoint[]>>;
 }
 
-const tuningFormat = 1;
+/**
+ * tuning.json, beside the model: measurements by what they depend on. They are made again when the machine, ONNX
+ * Runtime or the graph is another.
+ */
+interface TuningFile {
+  readonly format: typeof tuningFormat;
+  readonly measured: Readonly<Record<string, Tuning>>;
+}
+
+const tuningFormat = 2;
 const tuningName = 'tuning.json';
 
 /** Node counts that are measured: close together where automatic trees live. */
@@ -45,18 +48,21 @@ export async function ensureTuning(
   subject: TuningSubject,
   asked: { threads?: number },
 ): Promise<TuningResult> {
-  const key = machineKey(subject);
-  const known = await readTuning(subject.folder, key);
+  const key = await measurementKey(subject);
+  const file = await readTuning(subject.folder);
+  const known = file.measured[key] ?? { curves: {} };
   const threads = asked.threads ?? known.threads;
   const costs = threads === undefined ? undefined : known.curves[threads];
   if (threads !== undefined && costs !== undefined) return { threads, costs };
   subject.report.begin('Measuring what a step costs on this machine (once)');
   const tuned = await measure(subject, known, asked.threads);
-  await writeTuning(subject.folder, tuned).catch((error: Error) => {
-    subject.report.note(
-      `The measurement could not be kept (${error.message}); it will be repeated next time.`,
-    );
-  });
+  await writeTuning(subject.folder, { ...file, measured: { ...file.measured, [key]: tuned } }).catch(
+    (error: Error) => {
+      subject.report.note(
+        `The measurement could not be kept (${error.message}); it will be repeated next time.`,
+      );
+    },
+  );
   const chosen = asked.threads ?? tuned.threads!;
   return { threads: chosen, costs: tuned.curves[chosen] };
 }
@@ -113,28 +119,29 @@ function millisecondsPerToken(curve: readonly CostPoint[], { heads }: ChosenGrap
 }
 
 /** What the measurement depends on. */
-function machineKey({ manifest, graphs, spec }: TuningSubject): string {
-  const { backbone } = graphs;
+async function measurementKey({ manifest, graphs, spec }: TuningSubject): Promise<string> {
+  const { nodeRuntimeFacts } = await import('../runtime/facts.js');
+  const runtime = spec.provider === 'cuda' ? spec.ortLibrary : `ONNX Runtime ${nodeRuntimeFacts().version}`;
   const parts = [
     spec.provider,
-    cpus()[0]?.model ?? process.arch,
+    runtime ?? process.env.MEDUSA_ORT_LIBRARY,
+    cpus()[0]?.model.trim() ?? process.arch,
     `${availableParallelism()} threads`,
-    `Node.js ${process.versions.node}`,
     manifest.exporter,
-    ...backbone.files.map((file) => file.sha256.slice(0, 16)),
+    ...graphs.backbone.files.map((file) => file.sha256.slice(0, 16)),
   ];
   return parts.join(' | ');
 }
 
-async function readTuning(folder: string, key: string): Promise<Tuning> {
-  const none: Tuning = { format: tuningFormat, key, curves: {} };
+/** What is missing or damaged is measured again. */
+async function readTuning(folder: string): Promise<TuningFile> {
+  const none: TuningFile = { format: tuningFormat, measured: {} };
   try {
-    const value = JSON.parse(await readFile(join(folder, tuningName), 'utf8')) as Partial<Tuning>;
-    return value.format === tuningFormat && value.key === key && isCurves(value.curves)
-      ? (value as Tuning)
-      : none;
+    const value = JSON.parse(await readFile(join(folder, tuningName), 'utf8')) as Partial<TuningFile>;
+    if (value.format !== tuningFormat) return none;
+    const sound = Object.entries(value.measured ?? {}).filter(([, tuning]) => isCurves(tuning?.curves));
+    return { format: tuningFormat, measured: Object.fromEntries(sound) };
   } catch {
-    // Missing or damaged: measuring again is the mend.
     return none;
   }
 }
@@ -149,7 +156,7 @@ function isCurves(curves: unknown): boolean {
   );
 }
 
-async function writeTuning(folder: string, tuning: Tuning): Promise<void> {
+async function writeTuning(folder: string, tuning: TuningFile): Promise<void> {
   const partial = join(folder, `${tuningName}.partial-${process.pid}`);
   try {
     await writeFile(partial, `${JSON.stringify(tuning, null, 1)}\n`);

@@ -166,7 +166,11 @@ describe('Damaged model files', function () {
     const temporary = await temporaryFolder();
     try {
       const folder = await copyTiny(temporary.path);
-      for (const text of ['{', '{"format":1,"curves":[]}', '{"format":1,"key":"x","curves":{"1":[]}}']) {
+      for (const text of [
+        '{',
+        '{"format":2,"measured":[]}',
+        '{"format":2,"measured":{"x":{"curves":{"1":[]}}}}',
+      ]) {
         await writeFile(join(folder, 'tuning.json'), text);
         const run = await runMain([
           'generate',
@@ -180,7 +184,7 @@ describe('Damaged model files', function () {
         ]);
         expect(run.code, run.stderr).to.equal(0);
       }
-      expect(await readJson(join(folder, 'tuning.json'))).to.have.property('curves');
+      expect(await readJson(join(folder, 'tuning.json'))).to.have.property('measured');
     } finally {
       await temporary.remove();
     }
