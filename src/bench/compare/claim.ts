@@ -36,7 +36,8 @@ function overBase({ runs, base }: Claimed): string {
   const speed = best.over_base.tokens_per_second;
   const kind =
     speed.low > 1 ? 'faster than' : speed.high < 1 ? 'slower than' : 'not clearly different in speed from';
-  return `The fastest is ${best.name}, at ${times(speed)} the tokens per second of ${base} (${kind} it).`;
+  const chosen = others.length > 3 ? ` of ${others.length}, chosen after the fact` : '';
+  return `The fastest${chosen} is ${best.name}, at ${times(speed)} the tokens per second of ${base} (${kind} it).`;
 }
 
 function identitySentence(identity: readonly IdentityResult[]): string {

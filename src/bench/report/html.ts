@@ -42,8 +42,9 @@ export function htmlReport(report: Report, runs: readonly LoadedRun[]): string {
 ${header(report)}
 ${cards(report)}
 ${identity(report)}
+${report.sweep ? sweepSection(report) : ''}
 ${overall(report)}
-${report.sweep ? sweepSection(report) : categories(data)}
+${report.sweep ? '' : categories(data)}
 ${report.sweep ? '' : acceptance(report, data)}
 ${report.sweep ? '' : moving(data)}
 ${times(report)}
