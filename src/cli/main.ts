@@ -54,14 +54,16 @@ function buildParser(args: readonly string[]): Argv {
 
 /** Prints the message alone: a stack trace helps nobody who can only mend the option it is about. */
 function reportError(error: unknown): void {
+  process.exitCode = exitCodeOf(error);
   if (process.env.MEDUSA_PLUS_DEBUG) {
     console.error(error);
+  } else if (process.exitCode === ExitCode.interrupted) {
+    console.error('Interrupted.');
   } else {
     console.error(`medusa-plus: ${error instanceof Error ? error.message : String(error)}`);
     if (!(error instanceof MedusaError))
       console.error('Set MEDUSA_PLUS_DEBUG=1 to see where this comes from.');
   }
-  process.exitCode = exitCodeOf(error);
 }
 
 function exitCodeOf(error: unknown): ExitCode {

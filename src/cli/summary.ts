@@ -54,8 +54,9 @@ export function generationJson(result: GenerationResult, facts: EngineFacts): Re
 export function summaryLine(result: GenerationResult): string {
   const { statistics: s } = result;
   const parts = [
-    `${s.newTokens} tokens (${s.finishReason})`,
-    `${s.tokensPerStep.toFixed(2)} tokens/step`,
+    `${s.newTokens} ${s.newTokens === 1 ? 'token' : 'tokens'} (${s.finishReason})`,
+    // The first token belongs to the prefill: without steps there is no such number.
+    ...(s.steps > 0 ? [`${s.tokensPerStep.toFixed(2)} tokens/step`] : []),
     `${tokensPerSecond(result).toFixed(1)} tokens/s`,
     `first token ${result.timeToFirstToken.toFixed(0)} ms`,
   ];

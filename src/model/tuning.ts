@@ -54,7 +54,6 @@ export async function ensureTuning(
   const threads = asked.threads ?? known.threads;
   const costs = threads === undefined ? undefined : known.curves[threads];
   if (threads !== undefined && costs !== undefined) return { threads, costs };
-  subject.report.begin('Measuring what a step costs on this machine (once)');
   const tuned = await measure(subject, known, asked.threads);
   await writeTuning(subject.folder, { ...file, measured: { ...file.measured, [key]: tuned } }).catch(
     (error: Error) => {
@@ -71,7 +70,9 @@ async function measure(subject: TuningSubject, known: Tuning, asked: number | un
   const candidates = asked === undefined ? threadCandidates(subject.spec) : [asked];
   const curves: Record<string, readonly CostPoint[]> = { ...known.curves };
   for (const [i, threads] of candidates.entries()) {
-    curves[threads] ??= await measureCurve(subject.spec, threads);
+    curves[threads] ??= await measureCurve(subject.spec, threads, () => {
+      if (i === 0) subject.report.begin('Measuring what a step costs on this machine (once)');
+    });
     subject.report.progress((i + 1) / candidates.length);
   }
   if (asked !== undefined) return { ...known, curves };
@@ -89,9 +90,11 @@ function threadCandidates(spec: OpenOptions): number[] {
   return candidates.sort((a, b) => a - b);
 }
 
-async function measureCurve(spec: OpenOptions, threads: number): Promise<CostPoint[]> {
+/** @param onOpened told when the model could be opened: only then is there something to wait for */
+async function measureCurve(spec: OpenOptions, threads: number, onOpened: () => void): Promise<CostPoint[]> {
   const { measureStepCost, openModel } = await import('../runtime/index.js');
   const model = await openModel({ ...spec, threads });
+  onOpened();
   try {
     return await measureStepCost(model, measuredNodes, { repeats: 5 });
   } finally {
