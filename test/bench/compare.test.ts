@@ -196,6 +196,13 @@ describe('comparisons', () => {
     expect(JSON.parse(JSON.stringify(report))).to.have.property('claim', report.claim);
   });
 
+  it('set the published figures beside static and dynamic', () => {
+    const text = markdownReport(makeReport(compareRuns(threeRuns()), '1'));
+    expect(text).to.include('| MEDUSA-Plus: Vicuna-7B, MEDUSA-1 heads | 2.5 | 2.66 | 1.06x |');
+    // 13 tokens in 6 + 1 and in 5 + 1 inferences
+    expect(text).to.include('| here: made int8, builtin, n = 4 | 1.86 | 2.17 | 1.17x [1.17, 1.17] |');
+  });
+
   it('draw sweeps', () => {
     const runs = threeRuns();
     const points = [

@@ -7,6 +7,7 @@ import { pageStyle } from './page/style.js';
 import { escapeText } from './page/text.js';
 import type { PageData } from './page/types.js';
 import { pageData } from './pageData.js';
+import { PUBLISHED_NOTE, publishedTable } from './published.js';
 import { number, type Table } from './table.js';
 import {
   depthTable,
@@ -48,6 +49,7 @@ ${report.sweep ? '' : categories(data)}
 ${report.sweep ? '' : acceptance(report, data)}
 ${report.sweep ? '' : moving(data)}
 ${times(report)}
+${beside(report)}
 ${browser(data)}
 ${counting(report)}
 </main>
@@ -203,6 +205,11 @@ function times(report: Report): string {
     `<div class="pair">${panel(`<h3>Time by stage</h3><ul class="key">${stages.join('')}</ul><div id="chart-stages"></div>`)}${panel(cost)}</div>` +
       (report.sweep ? '' : `<div style="height:14px"></div>${panel(table(stageTable(report)))}`),
   );
+}
+
+function beside(report: Report): string {
+  const published = publishedTable(report);
+  return published ? section('Beside MEDUSA-Plus', PUBLISHED_NOTE, panel(table(published))) : '';
 }
 
 function sweepSection(report: Report): string {

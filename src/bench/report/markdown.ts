@@ -1,5 +1,6 @@
 /** The comparison as Markdown. */
 import type { Report } from '../compare/report.js';
+import { PUBLISHED_NOTE, publishedTable } from './published.js';
 import { markdownTable, type Table } from './table.js';
 import {
   describeDecoding,
@@ -38,6 +39,7 @@ export function markdownReport(report: Report): string {
     COUNTING,
     ...section('Sweep', sweepTable(report)),
     ...section('Tree against tree', pairTable(report)),
+    ...beside(report),
     ...section('Tokens per step by category', stepsByCategory(report)),
     ...section(`Speed-up over ${report.base} by category`, speedByCategory(report)),
     ...section('Tokens added by a step', histogramTable(report)),
@@ -46,6 +48,11 @@ export function markdownReport(report: Report): string {
     ...section('Oracle: every combination of the candidates in the tree', oracleTable(report)),
     ...section('Time by stage', stageTable(report)),
   ].join('\n\n')}\n`;
+}
+
+function beside(report: Report): string[] {
+  const table = publishedTable(report);
+  return table ? ['## Beside MEDUSA-Plus', markdownTable(table), PUBLISHED_NOTE] : [];
 }
 
 const COUNTING =
