@@ -30,7 +30,7 @@ def export_backbone(
     """Write one backbone; returns its manifest entry."""
     kind, path = precision(name), folder / backbone_file(name, layout)
     if layout == "split":
-        b = build_split(source, kind.linear(), path, kind.keep_embedding_codes, progress)
+        b = build_split(kind.prepared(source), kind.linear(), path, kind.keep_embedding_codes, progress, kind.sums)
     else:
         b = build_shared(source, kind.linear(), path, capacity, progress)
     limit = None if layout == "split" else capacity

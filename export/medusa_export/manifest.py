@@ -16,7 +16,7 @@ FORMAT = 1
 NAME = "manifest.json"
 Manifest = dict[str, Any]
 # The first of these that is there becomes the default of its provider.
-_CPU_PREFERENCE = ("int8", "fp32")
+_CPU_PREFERENCE = ("int8", "int4", "int8-block", "fp32")
 _CUDA_PREFERENCE = ("fp16",)
 
 

@@ -1,4 +1,4 @@
-"""The named precisions: which products, which embedding table, in which layouts."""
+"""The named precisions: which weights, products, embedding table and sums; in which layouts."""
 
 from __future__ import annotations
 
@@ -7,24 +7,34 @@ from dataclasses import dataclass
 
 from .errors import ExportError
 from .graph.linear import FloatLinear, Int8RowLinear, Linear
+from .graph.linear_nbits import ExactQ4Linear, NBitsLinear
+from .weights import WeightSource
+from .weights.rotation import RotatedSource
 
 
 @dataclass(frozen=True)
 class Precision:
-    """A precision of the backbone."""
+    """A precision of the backbone. What each costs and keeps is measured in results/*-cpu-precision."""
 
     name: str
     linear: Callable[[], Linear]
     layouts: tuple[str, ...]
-    keep_embedding_codes: bool
+    sums: str = "float"  # of attention over tokens, see attention_split.py
+    keep_embedding_codes: bool = False
+    turn: bool = False  # the residual stream, see rotation.py
+
+    def prepared(self, source: WeightSource) -> WeightSource:
+        return RotatedSource(source) if self.turn else source
 
 
 PRECISIONS = {
     p.name: p
     for p in (
-        Precision("fp32", lambda: FloatLinear("float32"), ("split", "shared"), False),
-        Precision("fp16", lambda: FloatLinear("float16"), ("shared",), False),
-        Precision("int8", Int8RowLinear, ("split",), True),
+        Precision("fp32", lambda: FloatLinear("float32"), ("split", "shared")),
+        Precision("fp16", lambda: FloatLinear("float16"), ("shared",)),
+        Precision("int8", Int8RowLinear, ("split",), sums="whole", keep_embedding_codes=True, turn=True),
+        Precision("int8-block", lambda: NBitsLinear(8, 32), ("split",), sums="double", keep_embedding_codes=True),
+        Precision("int4", ExactQ4Linear, ("split",), sums="double", keep_embedding_codes=True),
     )
 }
 

@@ -53,7 +53,7 @@ class SplitRunner:
         want_logits: bool = False,
         start: int | None = None,
     ) -> Step:
-        """Run `ids` after the first `start` rows of the past: a chain, or a tree given by each node's parent (-1: root)."""
+        """Run `ids` after the first `start` rows of the past: a chain, or a tree by each node's parent (-1: root)."""
         n = len(ids)
         length = self.length if start is None else start
         feed = self.feed(np.asarray(ids, np.int64), parents, length)

@@ -5,25 +5,42 @@
      |-- q,k [1, Q + G, n, D] -- RotaryEmbedding(position_ids [1, n]) -- Split -- q [1, Q, n, D], k [1, G, n, D]
      '-- v [1, G, n, D]
                                           q grouped by key-value head: [1, G, (Q/G) n, D]
-    q x past_k^T * 1/sqrt(D) -> [1, G, (Q/G) n, C] --.
-    q x k^T * 1/sqrt(D)      -> [1, G, (Q/G) n, n] --'Concat -> [G, Q/G, n, C + n] -- + bias [n, C + n] -- Softmax
-    Softmax --Split--> p_past x past_v + p_new x v -> [1, G, (Q/G) n, D] -> [n, Q D]
+    q x past_k^T / sqrt(D) -> [1, G, (Q/G) n, C] --.
+    q x k^T / sqrt(D)      -> [1, G, (Q/G) n, n] --'Concat -> [1, G, (Q/G) n, C + n] -- + bias -- softmax
+    softmax --Split--> w_old x past_v + w_new x v -> [1, G, (Q/G) n, D] -> [n, Q D]
 
-Two products (past and new apart) instead of one over the joined keys: joining would copy the past at every layer.
+Two products (past and new apart) instead of one over the joined keys: joining would copy the past at every layer. The
+bias [n, C + n] is repeated for the query heads of a group once a run, so that layers only add it.
 
-| symbol | meaning |          | symbol | meaning |
-|---|---|                     |---|---|
-| n | rows of this run |       | Q | query heads |
-| C | padded past |            | G | key-value heads |
-| D | head size |              | | |
+| symbol | meaning | symbol | meaning |
+|---|---|---|---|
+| n | rows of this run | Q | query heads |
+| C | padded past | G | key-value heads |
+| D | head size | | |
+
+A row must give the same bits wherever its ancestors stand: in the past or among the rows of this run. Everything else
+in the graph works row by row, but the last bit of a float32 sum over tokens depends on their order, and the int8
+rounding after it makes that another code (docs/exactness.md). So the sums over tokens, sum(exp) and weights x values,
+come in three kinds:
+
+| sums | how | for |
+|---|---|---|
+| float | Softmax, float32 products | fp32: no rounding follows, differences stay at 1e-5 |
+| double | exp in float32, sums in float64 | block-quantised products on weights as they are |
+| whole | whole numbers below 2^24 in float32 | turned weights, whose values have a known size |
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+from onnx import TensorProto
+
 from ..weights.config import ModelConfig
 from .builder import GraphBuilder
+
+UNIT = 2**13  # steps between probability 0 and 1 where sums are "whole"
 
 
 @dataclass(frozen=True)
@@ -31,20 +48,24 @@ class SplitInputs:
     """Values that every layer shares."""
 
     position_ids: str  # int64 [1, n]
-    bias: str  # float32 [n, C + n]
+    bias: str  # float32 [(Q/G) n, C + n]: the graph's input once for each query head of a group
     parts: str  # int64 [2] = (C, n): how the columns of the scores split
     cos: str  # [positions, D / 2]
     sin: str
 
 
-def shared_inputs(b: GraphBuilder, bias: str, position_ids: str, cos: str, sin: str) -> SplitInputs:
+def shared_inputs(
+    b: GraphBuilder, config: ModelConfig, bias: str, position_ids: str, cos: str, sin: str
+) -> SplitInputs:
     """Computes once a run what all layers use."""
+    heads_a_group = config.query_heads // config.kv_heads
     n = b.node("Shape", [position_ids])  # [1]
     columns = b.node("Shape", [bias], start=1, end=2)  # [1] = C + n
     past = b.node("Sub", [columns, n])
     parts = b.node("Concat", [past, n], axis=0)
     positions = b.node("Unsqueeze", [position_ids, b.ints(0)])
-    return SplitInputs(positions, bias, parts, cos, sin)
+    tiled = b.node("Concat", [bias] * heads_a_group, axis=0)
+    return SplitInputs(positions, tiled, parts, cos, sin)
 
 
 def split_attention(
@@ -55,33 +76,63 @@ def split_attention(
     past_key: str,
     past_value: str,
     shared: SplitInputs,
+    sums: str,
 ) -> tuple[str, str, str]:
-    """Returns (mixed values [n, Q D], new keys [1, G, n, D], new values [1, G, n, D])."""
+    """Returns (mixed values [n, Q D], new keys [1, G, n, D], new values [1, G, n, D]); `sums` as above."""
     heads, groups, size = config.query_heads, config.kv_heads, config.head_dim
     each = b.node("Reshape", [qkv, b.ints(1, -1, heads + 2 * groups, size)])
     by_head = b.node("Transpose", [each], perm=[0, 2, 1, 3])
     qk, v = b.nodes("Split", [by_head, b.ints(heads + groups, groups)], [name + ".qk", name + ".v"], axis=1)
     rotated = b.contrib("RotaryEmbedding", [qk, shared.position_ids, shared.cos, shared.sin], name + ".rotated")
     q, k = b.nodes("Split", [rotated, b.ints(heads, groups)], [name + ".q", name + ".k"], axis=1)
+    if sums == "whole":
+        v = b.node("Round", [v], name + ".v_whole")
     grouped = b.node("Reshape", [q, b.ints(1, groups, -1, size)])
 
     alpha = size**-0.5
     old = b.contrib("FusedMatMul", [grouped, past_key], transB=1, alpha=alpha)
     new = b.contrib("FusedMatMul", [grouped, k], transB=1, alpha=alpha)
-    p_old, p_new = _probabilities(b, config, name, old, new, shared)
-    mixed = b.node("Add", [b.node("MatMul", [p_old, past_value]), b.node("MatMul", [p_new, v])])
+    scores = b.node("Add", [b.node("Concat", [old, new], axis=-1), shared.bias])
+    mixed = _MIXERS[sums](b, name, scores, shared.parts, past_value, v)
     rows = b.node("Transpose", [b.node("Reshape", [mixed, b.ints(1, heads, -1, size)])], perm=[0, 2, 1, 3])
     return b.node("Reshape", [rows, b.ints(-1, heads * size)], name + ".mixed"), k, v
 
 
-def _probabilities(
-    b: GraphBuilder, config: ModelConfig, name: str, old: str, new: str, shared: SplitInputs
-) -> tuple[str, str]:
-    """Scores [1, G, (Q/G) n, C] and [.., n] -> softmax over both, split again the same way."""
-    scores = b.node("Concat", [old, new], axis=-1)
-    # The bias [n, C + n] fits [1, Q, n, C + n]; a 0 in the shape keeps the dimension, -1 is inferred.
-    per_head = b.node("Reshape", [scores, b.ints(1, config.query_heads, -1, 0)])
-    softmax = b.node("Softmax", [b.node("Add", [per_head, shared.bias])], axis=-1)
-    grouped = b.node("Reshape", [softmax, b.ints(1, config.kv_heads, -1, 0)])
-    p_old, p_new = b.nodes("Split", [grouped, shared.parts], [name + ".p_old", name + ".p_new"], axis=-1)
-    return p_old, p_new
+def _mix_float(b: GraphBuilder, name: str, scores: str, parts: str, old: str, new: str) -> str:
+    """scores [1, G, (Q/G) n, C + n], old and new values -> softmax(scores) x values [1, G, (Q/G) n, D]."""
+    p_old, p_new = _split(b, name, b.node("Softmax", [scores], axis=-1), parts)
+    return b.node("Add", [b.node("MatMul", [p_old, old]), b.node("MatMul", [p_new, new])])
+
+
+def _mix_double(b: GraphBuilder, name: str, scores: str, parts: str, old: str, new: str) -> str:
+    """The same with both sums in float64."""
+    top = b.node("ReduceMax", [scores, b.ints(-1)], keepdims=1)
+    weights = b.node("Cast", [b.node("Exp", [b.node("Sub", [scores, top])])], to=TensorProto.DOUBLE)
+    total = b.node("ReduceSum", [weights, b.ints(-1)], keepdims=1)
+    w_old, w_new = _split(b, name, weights, parts)
+    values = [b.node("Cast", [each], to=TensorProto.DOUBLE) for each in (old, new)]
+    summed = b.node("Add", [b.node("MatMul", [w_old, values[0]]), b.node("MatMul", [w_new, values[1]])])
+    return b.node("Cast", [b.node("Div", [summed, total])], to=TensorProto.FLOAT)
+
+
+def _mix_whole(b: GraphBuilder, name: str, scores: str, parts: str, old: str, new: str) -> str:
+    """The same with probabilities in whole multiples of 1 / UNIT and whole values below 2^11.
+
+    e = round(UNIT exp(s - max)), p = round(e UNIT / sum(e)). All terms and partial sums are whole numbers below 2^24,
+    so float32 adds them without error, in any order.
+    """
+    top = b.node("ReduceMax", [scores, b.ints(-1)], keepdims=1)
+    base = b.node("Sub", [top, b.constant("f32.log_unit", float(np.log(UNIT)))])
+    e = b.node("Round", [b.node("Exp", [b.node("Sub", [scores, base])])])
+    factor = b.node("Div", [b.constant("f32.unit", float(UNIT)), b.node("ReduceSum", [e, b.ints(-1)], keepdims=1)])
+    p_old, p_new = _split(b, name, b.node("Round", [b.node("Mul", [e, factor])]), parts)
+    mixed = [b.contrib("FusedMatMul", [p, values], alpha=1 / UNIT) for p, values in ((p_old, old), (p_new, new))]
+    return b.node("Add", mixed)
+
+
+def _split(b: GraphBuilder, name: str, weights: str, parts: str) -> list[str]:
+    """Columns of the past and of this run."""
+    return b.nodes("Split", [weights, parts], [name + ".w_old", name + ".w_new"], axis=-1)
+
+
+_MIXERS = {"float": _mix_float, "double": _mix_double, "whole": _mix_whole}

@@ -23,7 +23,12 @@ Attention = Callable[[int, str], str]  # (layer, qkv [n, (Q + 2G) D]) -> [n, Q D
 
 
 def build_split(
-    source: WeightSource, linear: Linear, path: Path, keep_embedding_codes: bool, progress: Progress
+    source: WeightSource,
+    linear: Linear,
+    path: Path,
+    keep_embedding_codes: bool,
+    progress: Progress,
+    sums: str = "float",
 ) -> GraphBuilder:
     """Layout "split" (CPU): see docs/architecture.md for the interface. The caller calls `finish`."""
     c = source.config
@@ -37,13 +42,13 @@ def build_split(
     for i in range(c.layers):
         b.input(f"past_key.{i}", "float32", past_shape)
         b.input(f"past_value.{i}", "float32", past_shape)
-    shared = shared_inputs(b, bias, positions, *rotary_tables(b, c, "float32"))
+    shared = shared_inputs(b, c, bias, positions, *rotary_tables(b, c, "float32"))
     fresh: list[str] = []
 
     def attend(layer: int, qkv: str) -> str:
         name = f"layers.{layer}.attention"
         past = f"past_key.{layer}", f"past_value.{layer}"
-        mixed, k, v = split_attention(b, c, name, qkv, *past, shared)
+        mixed, k, v = split_attention(b, c, name, qkv, *past, shared, sums)
         fresh.extend([k, v])
         return mixed
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,8 @@ class GraphBuilder:
         self.data_path = path.with_name(path.name + ".data")
         self._data = self.data_path.open("wb")
         self._count = 0
+        self.row_set = "all"  # which rows the nodes being added work on; helper values are shared within a set
+        self._shared: dict[tuple[str, str], str] = {}
 
     # --- interface -----------------------------------------------------------------------------------------------
 
@@ -68,6 +71,13 @@ class GraphBuilder:
 
     def contrib(self, op: str, inputs: list[str], name: str = "", **attributes: Any) -> str:
         return self.node(op, inputs, name, CONTRIB, **attributes)
+
+    def once(self, key: str, make: Callable[[], str]) -> str:
+        """The value that `make` emits, emitted at the first call for the present `row_set`."""
+        found = self.row_set, key
+        if found not in self._shared:
+            self._shared[found] = make()
+        return self._shared[found]
 
     def _fresh(self, op: str) -> str:
         self._count += 1

@@ -64,20 +64,20 @@ class Int8RowLinear:
 
     def apply(self, b: GraphBuilder, name: str, x: str, parts: list[WeightTensor], bias: Array | None = None) -> str:
         codes, scale = quantise_rows(stack(parts))
-        weight = b.weight(name + ".weight", codes.T)
-        return self.apply_codes(b, name, x, weight, b.weight(name + ".scale", scale), bias)
+        weight, scale_name = b.weight(name + ".weight", codes.T), b.weight(name + ".scale", scale)
+        return self.apply_codes(b, name, x, weight, scale_name, bias)
 
     def apply_codes(
         self, b: GraphBuilder, name: str, x: str, weight: str, scale: str, bias: Array | None = None
     ) -> str:
-        peak = b.node("ReduceMax", [b.node("Abs", [x]), b.ints(-1)], keepdims=1)
-        column = b.node("Mul", [peak, b.constant("f32.1_127", 1 / INT8_MAX)])  # [n, 1]
-        row_scale = b.node("Squeeze", [column, b.ints(-1)])
-        # A zero point of the same length as the scale is what QuantizeLinear wants; 128 is added by Expand.
-        zeros = b.node("Expand", [b.constant("u8.128", np.uint8(128)), b.node("Shape", [row_scale])])
-        quantised = b.node("QuantizeLinear", [x, row_scale, zeros], axis=0)
+        peak = b.node("ReduceMax", [b.node("Abs", [x]), b.ints(-1)], keepdims=0)
+        row_scale = b.node("Mul", [peak, b.constant("f32.1_127", 1 / INT8_MAX)])  # [n]
         one, zero_point = b.constant("f32.1", 1.0), b.constant("u8.128", np.uint8(128))
+        # QuantizeLinear wants a zero point for each scale: 128, n times, made once for all products of these rows.
+        zero_points = b.once("zero_points", lambda: b.node("Expand", [zero_point, b.node("Shape", [row_scale])]))
+        quantised = b.node("QuantizeLinear", [x, row_scale, zero_points], axis=0)
         y = b.contrib("MatMulIntegerToFloat", [quantised, weight, one, scale, zero_point], name + ".unscaled")
+        column = b.node("Unsqueeze", [row_scale, b.ints(-1)])  # [n, 1]
         return add_bias(b, name, b.node("Mul", [y, column], name), bias)
 
 

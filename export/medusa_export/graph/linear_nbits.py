@@ -38,19 +38,18 @@ class ExactQ4Linear:
     x [n, K] --MatMulNBits(codes, z, d)------------------------------------> [n, N] --Add--> y
       '--Reshape [n, K/32, 32]--ReduceSum--> [n, K/32] --MatMul(m + z d)--> [n, N] --'
 
-    Other tensors (the Q8_0 LM head) go through `fallback`.
+    Other tensors go through MatMulNBits quantised anew: the LM head and Q8_0 ones to 8 bits, floats to 4.
     """
 
     dtype = "float32"
-
-    def __init__(self, fallback: NBitsLinear, with_offsets: bool = True) -> None:
-        self._fallback, self._with_offsets = fallback, with_offsets
+    _eight, _four = NBitsLinear(8, 32), NBitsLinear(4, 32)
 
     def apply(self, b: GraphBuilder, name: str, x: str, parts: list[WeightTensor], bias: Array | None = None) -> str:
         blocks = [part.blocks() for part in parts]
         found = [block for block in blocks if block is not None and block.bits == 4 and block.offset is not None]
         if len(found) != len(parts):
-            return self._fallback.apply(b, name, x, parts, bias)
+            is_fine = name == "lm_head" or any(block is not None for block in blocks)
+            return (self._eight if is_fine else self._four).apply(b, name, x, parts, bias)
         codes = np.concatenate([block.codes for block in found])
         scale = np.concatenate([block.scale for block in found])
         offset = np.concatenate([block.offset for block in found if block.offset is not None])
@@ -59,24 +58,11 @@ class ExactQ4Linear:
         block = found[0].block
         y = emit_nbits(b, name, x, codes, scale, zero, 4, block, bias)
         rest = offset + zero * scale  # [N, K / block]
-        if not self._with_offsets or not np.any(rest):
+        if not np.any(rest):
             return y
         sums = b.node("ReduceSum", [b.node("Reshape", [x, b.ints(-1, rest.shape[1], block)]), b.ints(-1)], keepdims=0)
         small = b.node("MatMul", [sums, b.weight(name + ".offset", np.ascontiguousarray(rest.T))])
         return b.node("Add", [y, small], name + ".exact")
-
-
-class Mixed:
-    """One kind of product for the matrices whose name ends with one of `endings`, another for the rest."""
-
-    dtype = "float32"
-
-    def __init__(self, special: dict[str, object], default: object) -> None:
-        self._special, self._default = special, default
-
-    def apply(self, b: GraphBuilder, name: str, x: str, parts: list[WeightTensor], bias: Array | None = None) -> str:
-        chosen = next((v for k, v in self._special.items() if name.endswith(k)), self._default)
-        return chosen.apply(b, name, x, parts, bias)  # type: ignore[attr-defined, no-any-return]
 
 
 def quantise_blocks(weight: Array, bits: int, block: int) -> tuple[Array, Array, Array]:

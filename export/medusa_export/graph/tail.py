@@ -22,6 +22,7 @@ def head_tensor_name(source: WeightSource) -> str:
 def emit_tail(b: GraphBuilder, source: WeightSource, linear: Linear, x: str, skip: str, rows: str, want: str) -> None:
     """x and skip: [n, H], whose sum is the last layer's result. Declares next_tokens, logits and hidden."""
     config = source.config
+    b.row_set = "wanted"
     x_rows, skip_rows = b.node("Gather", [x, rows], axis=0), b.node("Gather", [skip, rows], axis=0)
     gain = source.tensor("norm.weight")
     normed, _ = skip_rms_norm(b, "final_norm", x_rows, skip_rows, gain, config.rms_norm_eps, linear.dtype)
@@ -38,6 +39,7 @@ def emit_tail(b: GraphBuilder, source: WeightSource, linear: Linear, x: str, ski
     b.output("next_tokens", "int64", ["r"])
     b.output("logits", "float32", ["rows_of_logits", config.vocab_size])
     b.output("hidden", linear.dtype, ["r", config.hidden_size])
+    b.row_set = "all"
 
 
 def emit_logits(b: GraphBuilder, scores: str, want: str, vocab: int) -> None:

@@ -25,6 +25,7 @@ import numpy as np
 from .source import Array, WeightSource, WeightTensor
 
 _SEED = 576
+VALUE_LIMIT = 2**11  # of values in steps of their layer, see `_value_step`
 
 
 class Orthogonal:
@@ -70,6 +71,7 @@ class RotatedSource:
         self._source, self.config, self.path = source, source.config, source.path
         self.kind, self.quantization = source.kind, source.quantization
         self.stream, self._head = Orthogonal(self.config.hidden_size), Orthogonal(self.config.head_dim)
+        self._value_steps: dict[str, np.float32] = {}
         inner = self.config.intermediate_size
         self.inner = hadamard(min(6, (inner & -inner).bit_length() - 1))  # [B, B]; B divides the inner size
 
@@ -81,7 +83,10 @@ class RotatedSource:
         if stem in ("attn_norm", "mlp_norm", "norm"):
             return replace(found, read=lambda: np.ones(found.shape, np.float32))
         if kind == "bias":
-            return replace(found, read=lambda: self._turned_values(found.float32())) if stem == "v" else found
+            if stem != "v":
+                return found
+            step = self._value_step(name.removesuffix("v.bias"))
+            return replace(found, read=lambda: self._turned_values(found.float32()) / step)
         prefix = name.removesuffix(f"{stem}.weight")
         return replace(found, read=lambda: self._turned(stem, prefix, found), read_blocks=None)
 
@@ -103,13 +108,25 @@ class RotatedSource:
         if stem in ("o", "down"):
             if stem == "o":
                 heads = weight.reshape(-1, self.config.head_dim)  # [H * Q, D]: columns of one head in a row
-                weight = self._head.after(heads).reshape(weight.shape)
+                weight = self._head.after(heads).reshape(weight.shape) * self._value_step(prefix)
             else:
                 weight = (weight.reshape(-1, len(self.inner)) @ self.inner).reshape(weight.shape)
             return np.ascontiguousarray(self.stream.after(np.ascontiguousarray(weight.T)).T)
         norm = "mlp_norm" if stem in ("gate", "up") else "attn_norm"
         weight = self.stream.after(weight * self._source.tensor(f"{prefix}{norm}.weight").float32())
-        return self._turned_values(weight) if stem == "v" else weight
+        return self._turned_values(weight) / self._value_step(prefix) if stem == "v" else weight
+
+    def _value_step(self, prefix: str) -> np.float32:
+        """A power of two: values divided by it stay below VALUE_LIMIT, since 8 standard deviations of them do."""
+        if prefix not in self._value_steps:
+            gain = self._source.tensor(f"{prefix}attn_norm.weight").float32()
+            weight = self._source.tensor(f"{prefix}v.weight").float32() * gain
+            heads = weight.reshape(self.config.kv_heads, self.config.head_dim, -1)
+            spread = 8 * np.sqrt((heads**2).sum(-1).mean(-1).max())
+            if self.config.qkv_bias:
+                spread += np.abs(self._source.tensor(f"{prefix}v.bias").float32()).max()
+            self._value_steps[prefix] = np.float32(2.0 ** np.ceil(np.log2(max(spread, 1e-20) / VALUE_LIMIT)))
+        return self._value_steps[prefix]
 
     def _turned_values(self, values: Array) -> Array:
         """Rows of v [G D, ...] -> every head's values times R."""
