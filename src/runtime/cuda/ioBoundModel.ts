@@ -35,6 +35,8 @@ export class IoBoundModel implements DraftingModel {
   readonly maxTopM: number;
   cachedLength = 0;
   private readonly turn = new Turn();
+  /** What the inputs of `bindWhenNew` hold. */
+  private readonly contents = new Map<string, string>();
   /** Rows verified last, for `keep`. */
   private verified?: number;
   /** Row in the hidden states that `propose` reads, and how many there are. */
@@ -203,24 +205,37 @@ export class IoBoundModel implements DraftingModel {
     const float = floatType(plan);
     writeInt64(buffers.ids.int64, rows.ids, n);
     writeInt64(buffers.positions.int64, rows.depths, n, past);
-    writeInt64(buffers.outputRows.int64, rows.outputRows, r);
     const { values, closed } = buffers.biasValues();
     fillTreeBias(values, rows.parents, n, sharedLayout(past, total, closed));
     buffers.lastKey.int32[0] = past + n - 1;
-    buffers.total.int32[0] = total;
-    buffers.wantLogits.bool[0] = logits ? 1 : 0;
     backbone.bindInput('input_ids', buffers.ids, ElementType.int64, [1, n]);
     backbone.bindInput('position_ids', buffers.positions, ElementType.int64, [1, n]);
     backbone.bindInput('attention_bias', buffers.bias, float, [1, 1, n, total]);
     backbone.bindInput('seqlens_k', buffers.lastKey, ElementType.int32, [1]);
-    backbone.bindInput('total_sequence_length', buffers.total, ElementType.int32, []);
-    backbone.bindInput('output_rows', buffers.outputRows, ElementType.int64, [r]);
-    backbone.bindInput('want_logits', buffers.wantLogits, ElementType.bool, []);
+    this.bindWhenNew('total_sequence_length', String(total), () => {
+      buffers.total.int32[0] = total;
+      backbone.bindInput('total_sequence_length', buffers.total, ElementType.int32, []);
+    });
+    this.bindWhenNew('output_rows', `${rows.outputRows[0]} ${r}`, () => {
+      writeInt64(buffers.outputRows.int64, rows.outputRows, r);
+      backbone.bindInput('output_rows', buffers.outputRows, ElementType.int64, [r]);
+    });
+    this.bindWhenNew('want_logits', String(logits), () => {
+      buffers.wantLogits.bool[0] = logits ? 1 : 0;
+      backbone.bindInput('want_logits', buffers.wantLogits, ElementType.bool, []);
+    });
     backbone.bindOutput('next_tokens', buffers.nextTokens, ElementType.int64, [r]);
     backbone.bindOutput('hidden', buffers.hidden, float, [r, plan.shape.hiddenSize]);
     const wanted = logits ? r : 0;
     backbone.bindOutput('logits', buffers.logitsFor(wanted), ElementType.float32, [wanted, this.vocabSize]);
     await backbone.run();
+  }
+
+  /** Each binding copies to the device: those that rarely change are bound again only when they did. */
+  private bindWhenNew(name: string, content: string, bind: () => void): void {
+    if (this.contents.get(name) === content) return;
+    bind();
+    this.contents.set(name, content);
   }
 
   private async move(from: readonly number[], to: number): Promise<void> {
@@ -263,6 +278,7 @@ interface RunRows {
   readonly ids: Int32Array;
   readonly parents: Int32Array;
   readonly depths: Int32Array;
+  /** Consecutive. */
   readonly outputRows: ArrayLike<number>;
 }
 
