@@ -41,7 +41,7 @@ p.about { color: var(--quiet); margin: 0 0 14px; max-width: 62em; font-size: 14p
 .card .range { color: var(--quiet); font-size: 13px; font-variant-numeric: tabular-nums; }
 .card.good { background: var(--good-back); border-color: transparent; } .card.good .figure { color: var(--good); }
 .card.bad { background: var(--bad-back); border-color: transparent; } .card.bad .figure { color: var(--bad); }
-.pair { display: grid; gap: 14px; grid-template-columns: repeat(auto-fit, minmax(min(100%, 460px), 1fr)); }
+.pair { display: grid; gap: 14px; grid-template-columns: repeat(auto-fit, minmax(min(100%, 460px), 1fr)); align-items: start; }
 .scroll { overflow-x: auto; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: 13.5px; width: 100%; }
 th, td { text-align: right; padding: 6px 10px; border-bottom: 1px solid var(--rule); white-space: nowrap; }
