@@ -11,6 +11,7 @@ import {
   distance,
   file,
   float16Options,
+  int8Options,
   openShared,
   openSplit,
   pathTo,
@@ -364,6 +365,43 @@ describe('runtime: both paths', () => {
     } finally {
       await split.dispose();
       await half.dispose();
+    }
+  });
+});
+
+describe('runtime: int8 on the CPU', () => {
+  it('gives a row the same bits in any tree, behind any padding, however the prompt was cut', async () => {
+    const inTree = await openSplit(int8Options);
+    const alone = await openSplit({ ...int8Options, prefillRows: 16 });
+    try {
+      const prompt = randomIds(100, 31);
+      for (const [round, size] of [1, 2, 6, 13, 40].entries()) {
+        for (const model of [inTree, alone]) {
+          model.truncate(0);
+          await model.prefill(prompt, { logits: false });
+        }
+        const nodes = randomTree(size, 60 + round);
+        const result = await inTree.verify(nodes, logits);
+        const path = pathTo(nodes, size - 1);
+        let step: VerifiedRows | undefined;
+        for (const at of path) {
+          step = await alone.verify(tree([nodes.tokens[at]], [-1]), logits);
+          await alone.keep([0]);
+        }
+        expect(distance(row(result, size - 1), row(step!, 0))).to.equal(0);
+      }
+      // Reading much and forgetting it leaves the cache laid out for more positions than a fresh one.
+      const roomy = [...prompt, ...randomIds(90, 32)];
+      inTree.truncate(0);
+      await inTree.prefill(roomy, { logits: false });
+      inTree.truncate(prompt.length);
+      alone.truncate(prompt.length);
+      const nodes = randomTree(5, 9);
+      const [a, b] = [await inTree.verify(nodes, logits), await alone.verify(nodes, logits)];
+      expect(distance(a.logits!, b.logits!)).to.equal(0);
+    } finally {
+      await inTree.dispose();
+      await alone.dispose();
     }
   });
 });

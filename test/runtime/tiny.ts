@@ -35,6 +35,12 @@ export const sharedOptions: OpenOptions = {
   keep: { path: file('keep.fp32.onnx'), precision: 'fp32' },
 };
 
+export const int8Options: OpenOptions = {
+  ...splitOptions,
+  backbone: { path: file('backbone.int8.onnx'), precision: 'int8', layout: 'split' },
+  heads: { ...splitOptions.heads!, path: file('heads.tiny.int8.onnx'), precision: 'int8' },
+};
+
 /** The same weights in float16, as on a CUDA device. */
 const folder16 = join(import.meta.dirname, '../fixtures/tiny16');
 export const float16Options: OpenOptions = {
