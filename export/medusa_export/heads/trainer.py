@@ -82,7 +82,16 @@ class Trainer:
         self.heads.load_state_dict(state["heads"])
         self.optimiser.load_state_dict(state["optimiser"])
         self.step, self.seconds = state["step"], state["seconds"]
+        self._forget_rows_after(self.step)
         print(f"resumed at step {self.step}", flush=True)
+
+    def _forget_rows_after(self, step: int) -> None:
+        """Drop the loss rows of steps that were done after the saved state and are about to be done again."""
+        path = self.folder / "losses.csv"
+        if path.exists():
+            header, *rows = path.read_text().splitlines()
+            kept = [row for row in rows if int(row.split(",", 1)[0]) <= step]
+            path.write_text("\n".join([header, *kept]) + "\n")
 
     def save_state(self) -> None:
         state = {
