@@ -21,7 +21,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 import numpy as np
 import torch
 
-from medusa_export.heads.backbone_torch import file_sha256, load_backbone
+from medusa_export.heads.backbone_torch import file_sha256, load_lm_head
 from medusa_export.heads.calibration import fit_temperatures, propose, rank_accuracies
 from medusa_export.heads.chat_tokens import TEMPLATES, load_chat_tokens
 from medusa_export.heads.checkpoint import save_heads
@@ -80,7 +80,7 @@ def train(a: argparse.Namespace) -> None:
     torch.manual_seed(a.seed)
     training = load_rollouts(a.data, ("train",), a.limit_shards)
     calibration = greedy_only(load_rollouts(a.data, ("calibration",), a.limit_shards))
-    lm_head = load_backbone(a.backbone).lm_head
+    lm_head = load_lm_head(a.backbone)
     end = load_chat_tokens(a.backbone, template=a.template).end
     token_map = _draft_vocabulary(a, training, len(lm_head), end)
     config = HeadsConfig(a.heads, training.hidden.shape[1], a.layers, len(token_map), a.output)

@@ -196,6 +196,34 @@ def load_backbone(path: str | Path, compute: torch.dtype = torch.float32, device
     raise ValueError(f"backbone {path}: expected a .gguf file or a folder with config.json and *.safetensors")
 
 
+def load_lm_head(path: str | Path) -> torch.Tensor:
+    """Only the output layer, fp32 [V, H]: all that training needs of the backbone."""
+    path = Path(path)
+    if path.is_dir():
+        names, where = ("lm_head.weight", "model.embed_tokens.weight"), _safetensors(path)
+        name = next(n for n in names if n in where)
+        return where[name].get_tensor(name).float()
+    from gguf import GGUFReader
+    from gguf.quants import dequantize
+
+    tensors = {t.name: t for t in GGUFReader(str(path)).tensors}
+    tensor = tensors.get("output.weight", tensors["token_embd.weight"])
+    return torch.from_numpy(np.array(dequantize(tensor.data, tensor.tensor_type), dtype=np.float32))
+
+
+def _safetensors(folder: Path) -> dict[str, Any]:
+    """Tensor name -> open file that holds it."""
+    from safetensors import safe_open
+
+    where: dict[str, Any] = {}
+    for file in sorted(folder.glob("*.safetensors")):
+        handle = safe_open(str(file), framework="pt")
+        where.update({name: handle for name in handle.keys()})  # noqa: SIM118 safe_open has no iterator
+    if not where:
+        raise FileNotFoundError(f"backbone {folder}: no *.safetensors")
+    return where
+
+
 def _from_gguf(path: Path, compute: torch.dtype, device: str) -> Backbone:
     from gguf import GGUFReader
     from gguf.quants import dequantize
@@ -248,8 +276,6 @@ def _from_gguf(path: Path, compute: torch.dtype, device: str) -> Backbone:
 
 
 def _from_hf(folder: Path, compute: torch.dtype, device: str) -> Backbone:
-    from safetensors import safe_open
-
     raw = json.loads((folder / "config.json").read_text())
     if raw["model_type"] not in {"llama", "mistral", "qwen2"}:
         raise ValueError(
@@ -257,10 +283,7 @@ def _from_hf(folder: Path, compute: torch.dtype, device: str) -> Backbone:
         )
     if raw.get("rope_scaling"):
         raise ValueError(f"backbone {folder}: rope_scaling is not supported by the distillation backbone")
-    where: dict[str, Any] = {}
-    for file in sorted(folder.glob("*.safetensors")):
-        handle = safe_open(str(file), framework="pt")
-        where.update({name: handle for name in handle.keys()})  # noqa: SIM118 safe_open has no iterator
+    where = _safetensors(folder)
 
     def take(name: str) -> torch.Tensor:
         return where[name].get_tensor(name).float()
