@@ -1,6 +1,6 @@
 """Measures the precisions of a model's CPU backbones: fidelity, step latency, independence of tree rows.
 
-    PYTHONPATH=export python export/measure_precision.py answers  --gguf FILE --folder DIR --output answers.json
+    PYTHONPATH=export python export/measure_precision.py answers  --folder DIR --prompts FILE --output answers.json
     PYTHONPATH=export python export/measure_precision.py fidelity --folder DIR --answers answers.json NAME...
     PYTHONPATH=export python export/measure_precision.py latency  --folder DIR --threads 1 NAME...
     PYTHONPATH=export python export/measure_precision.py rows     --folder DIR --answers answers.json NAME...
@@ -12,17 +12,17 @@ NAME is a precision whose `backbone.NAME.onnx` lies in DIR. Every command prints
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
-import statistics
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from medusa_export.split_runner import SplitRunner
+from medusa_export.split_runner import SplitRunner, Step
 
-ROW_COUNTS = (1, 2, 4, 8, 16, 64)
 EOS = {0, 2}
 
 
@@ -89,32 +89,88 @@ def fidelity(args: argparse.Namespace) -> None:
 
 
 def latency(args: argparse.Namespace) -> None:
-    """Median milliseconds of a run of n rows; precisions interleaved, so that slow moments hit all of them."""
+    """Milliseconds of a run of n rows, p10 and median; precisions interleaved, so that slow moments hit all of them."""
     runners = {name: SplitRunner(args.folder / f"backbone.{name}.onnx", args.threads, args.past) for name in args.names}
     random = np.random.default_rng(0)
-    times: dict[tuple[str, int], list[float]] = {}
+    times: dict[tuple[str, int], list[float]] = {(name, n): [] for name in runners for n in args.rows}
+    feeds = {}
     for runner in runners.values():
-        runner.past[:] = random.standard_normal(runner.past.shape).astype(np.float32)
+        runner.past[:] = np.rint(50 * random.standard_normal(runner.past.shape))
         runner.length = args.past
-    for n in args.rows:
-        feeds = {}
-        for name, runner in runners.items():
-            parents = [-1] + [max(0, (i - 1) // 2) for i in range(1, n)]
-            feed = runner.feed(random.integers(0, 40000, n), parents, args.past)
-            feeds[name] = feed | {"output_rows": np.arange(n), "want_logits": np.array(False)}
-        repeats = max(3, args.repeats // (1 + n // 8))
-        # Blocks of runs of one precision: its weights are warm in the cache as they are while decoding.
-        for _ in range(3):
-            for name, runner in runners.items():
-                for i in range(repeats + 1):
-                    begin = time.perf_counter()
-                    runner.session.run(None, feeds[name])
-                    if i:
-                        times.setdefault((name, n), []).append((time.perf_counter() - begin) * 1000)
-    print("precision,threads,past," + ",".join(f"n{n}" for n in args.rows))
+    for name, n in times:
+        parents = [-1] + [max(0, (i - 1) // 2) for i in range(1, n)]
+        feed = runners[name].feed(random.integers(0, 40000, n), parents, args.past)
+        feeds[name, n] = feed | {"output_rows": np.arange(n), "want_logits": np.array(False)}
+    end = time.perf_counter() + args.seconds
+    while time.perf_counter() < end:
+        for name, n in times:
+            # Runs of one precision in a row, the first not counted: its weights are as warm as they are while decoding.
+            for i in range(5 if n < 16 else 3):
+                begin = time.perf_counter()
+                runners[name].session.run(None, feeds[name, n])
+                if i:
+                    times[name, n].append((time.perf_counter() - begin) * 1000)
+    print("precision,threads,past,statistic,runs," + ",".join(f"n{n}" for n in args.rows))
     for name in runners:
-        medians = ",".join(f"{statistics.median(times[name, n]):.2f}" for n in args.rows)
-        print(f"{name},{args.threads},{args.past},{medians}")
+        for label, share in (("p10", 10), ("median", 50)):
+            values = ",".join(f"{np.percentile(times[name, n], share):.2f}" for n in args.rows)
+            print(f"{name},{args.threads},{args.past},{label},{len(times[name, args.rows[0]])},{values}")
+
+
+def rows(args: argparse.Namespace) -> None:
+    """Rows of the answers run one by one, against the same rows inside trees among random siblings.
+
+    A tree holds 4 true tokens on a path and n - 4 random nodes; only the true ones are kept, as after a real step.
+    """
+    texts = json.loads(args.answers.read_text())[: args.texts]
+    print("precision,n,rows,equal_to_the_bit,max_logit_difference,argmax_flips,largest_gap_of_a_flip")
+    for name in args.names:
+        path = args.folder / f"backbone.{name}.onnx"
+        plain, trees = SplitRunner(path, args.threads, 512), SplitRunner(path, args.threads, 512)
+        single = [run_singly(plain, text) for text in texts]
+        for n in args.rows:
+            random, equal, worst, gaps, total = np.random.default_rng(0), 0, 0.0, [], 0
+            for text, steps in zip(texts, single, strict=True):
+                for step, logits in zip(steps, run_in_trees(trees, text, n, random), strict=False):
+                    difference = float(np.abs(step.logits[0] - logits).max())
+                    total, equal, worst = total + 1, equal + (difference == 0), max(worst, difference)
+                    if logits.argmax() != step.logits[0].argmax():
+                        best = np.sort(step.logits[0])[-2:]
+                        gaps.append(float(best[1] - best[0]))
+            largest = f"{max(gaps):.4f}" if gaps else ""
+            print(f"{name},{n},{total},{equal / total:.4f},{worst:.2e},{len(gaps)},{largest}", flush=True)
+
+
+def run_singly(runner: SplitRunner, text: dict[str, list[int]]) -> list[Step]:
+    runner.reset()
+    runner.append(runner.run(np.asarray(text["prompt"])))
+    steps = []
+    for token in text["answer"]:
+        steps.append(runner.run(np.array([token]), want_logits=True))
+        runner.append(steps[-1])
+    return steps
+
+
+def run_in_trees(
+    runner: SplitRunner, text: dict[str, list[int]], n: int, random: np.random.Generator
+) -> Iterator[np.ndarray]:
+    """The logits [V] of each token of the answer, in order, from trees of n nodes."""
+    runner.reset()
+    runner.append(runner.run(np.asarray(text["prompt"])))
+    answer = text["answer"]
+    for begin in range(0, len(answer) - 3, 4):
+        places = [0, *sorted(random.choice(np.arange(1, n), 3, replace=False))]
+        ids, parents = random.integers(3, 40000, n), [-1] + [int(random.integers(0, i)) for i in range(1, n)]
+        ids[places] = answer[begin : begin + 4]
+        for above, below in itertools.pairwise(places):
+            parents[below] = int(above)
+        step = runner.run(ids, parents=parents, rows=np.array(places), want_logits=True)
+        yield from step.logits
+        runner.append(step, np.array(places))
+
+
+def int_list(text: str) -> list[int]:
+    return [int(part) for part in text.split(",")]
 
 
 def main() -> None:
@@ -138,8 +194,12 @@ def main() -> None:
     command("fidelity", fidelity).add_argument("--answers", type=Path, required=True)
     timing = command("latency", latency)
     timing.add_argument("--past", type=int, default=256)
-    timing.add_argument("--repeats", type=int, default=15)
-    timing.add_argument("--rows", type=int, nargs="+", default=list(ROW_COUNTS))
+    timing.add_argument("--seconds", type=float, default=45)
+    timing.add_argument("--rows", type=int_list, default=[1, 2, 4, 8, 16, 64], metavar="N,N")
+    independence = command("rows", rows)
+    independence.add_argument("--answers", type=Path, required=True)
+    independence.add_argument("--texts", type=int, default=16)
+    independence.add_argument("--rows", type=int_list, default=[8, 64], metavar="N,N")
     args = parser.parse_args()
     args.run(args)
 

@@ -31,6 +31,8 @@ SIZES: dict[str, Any] = {
 FAMILIES: dict[str, Callable[[], torch.nn.Module]] = {
     "llama": lambda: LlamaForCausalLM(LlamaConfig(**SIZES, tie_word_embeddings=False)),
     "llama-tied": lambda: LlamaForCausalLM(LlamaConfig(**SIZES, tie_word_embeddings=True, rope_theta=100000.0)),
+    # Vicuna 7B has as many key-value heads as query heads: one row of attention a head.
+    "vicuna": lambda: LlamaForCausalLM(LlamaConfig(**(SIZES | {"num_key_value_heads": 4}), tie_word_embeddings=False)),
     "mistral": lambda: MistralForCausalLM(
         MistralConfig(**SIZES, head_dim=32, sliding_window=None, tie_word_embeddings=False)
     ),

@@ -1,0 +1,97 @@
+"""Writes small GGUF files for the tests, as llama.cpp's converter would: permuted q and k, its own tensor names."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import gguf
+import numpy as np
+import torch
+
+from medusa_export.tokenizer_files.facts import TokenizerFiles
+from medusa_export.weights.source import Array
+
+NAMES = {
+    "model.embed_tokens": "token_embd", "model.norm": "output_norm", "lm_head": "output",
+    "input_layernorm": "attn_norm", "post_attention_layernorm": "ffn_norm", "self_attn.q_proj": "attn_q",
+    "self_attn.k_proj": "attn_k", "self_attn.v_proj": "attn_v", "self_attn.o_proj": "attn_output",
+    "mlp.gate_proj": "ffn_gate", "mlp.up_proj": "ffn_up", "mlp.down_proj": "ffn_down",
+}  # fmt: skip
+
+
+def permuted(weight: Array, heads: int) -> Array:
+    """llama.cpp's order of the rows of q and k: the two halves of a head interleaved."""
+    return weight.reshape(heads, 2, -1, *weight.shape[1:]).swapaxes(1, 2).reshape(weight.shape)
+
+
+def write_gguf(
+    path: Path,
+    model: torch.nn.Module,
+    arch: str = "llama",
+    matrix_type: gguf.GGMLQuantizationType = gguf.GGMLQuantizationType.F32,
+    tokenizer: TokenizerFiles | None = None,
+    without: str = "",
+    extra: dict[str, Any] | None = None,
+) -> None:
+    """A GGUF of a transformers model; matrices in `matrix_type`, the tensor `without` left out."""
+    config: Any = model.config
+    writer = gguf.GGUFWriter(path, arch)
+    writer.add_block_count(config.num_hidden_layers)
+    writer.add_context_length(config.max_position_embeddings)
+    writer.add_embedding_length(config.hidden_size)
+    writer.add_feed_forward_length(config.intermediate_size)
+    writer.add_head_count(config.num_attention_heads)
+    writer.add_head_count_kv(config.num_key_value_heads)
+    writer.add_layer_norm_rms_eps(config.rms_norm_eps)
+    writer.add_rope_freq_base(float((config.rope_parameters or {}).get("rope_theta", 10000.0)))
+    for key, value in (extra or {}).items():
+        writer.add_string(key, value) if isinstance(value, str) else writer.add_uint32(key, value)
+    if tokenizer is not None:
+        _add_tokenizer(writer, tokenizer)
+    for name, tensor in model.state_dict().items():
+        if name == "lm_head.weight" and config.tie_word_embeddings:
+            continue
+        own = _gguf_name(name)
+        values = tensor.float().numpy()
+        if arch == "llama" and own.split(".")[-2] in ("attn_q", "attn_k"):
+            heads = config.num_attention_heads if "attn_q" in own else config.num_key_value_heads
+            values = permuted(values, heads)
+        if own != without:
+            _add(writer, own, np.ascontiguousarray(values), matrix_type)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+
+
+def _gguf_name(name: str) -> str:
+    stem, kind = name.rsplit(".", 1)
+    if stem in NAMES:
+        return f"{NAMES[stem]}.{kind}"
+    _, _, layer, rest = stem.split(".", 3)
+    return f"blk.{layer}.{NAMES[rest]}.{kind}"
+
+
+def _add(writer: gguf.GGUFWriter, name: str, values: Array, kind: gguf.GGMLQuantizationType) -> None:
+    if values.ndim == 1 or kind == gguf.GGMLQuantizationType.F32:
+        writer.add_tensor(name, values)
+    else:
+        writer.add_tensor(name, gguf.quantize(values, kind), raw_dtype=kind)
+
+
+def _add_tokenizer(writer: gguf.GGUFWriter, files: TokenizerFiles) -> None:
+    model, added = files.tokenizer["model"], files.tokenizer["added_tokens"]
+    tokens = sorted(model["vocab"], key=model["vocab"].get)
+    control = {t["id"] for t in added}
+    writer.add_tokenizer_model("gpt2")
+    writer.add_tokenizer_pre("smollm")
+    writer.add_token_list(tokens)
+    writer.add_token_types([3 if i in control else 1 for i in range(len(tokens))])
+    writer.add_token_merges([" ".join(pair) for pair in model["merges"]])
+    writer.add_bos_token_id(1)
+    writer.add_eos_token_id(2)
+    writer.add_unk_token_id(0)
+    writer.add_pad_token_id(2)
+    writer.add_add_bos_token(False)
+    writer.add_chat_template(files.config["chat_template"])

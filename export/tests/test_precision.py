@@ -1,0 +1,107 @@
+"""What every precision must keep: rows independent of their siblings, results near fp32, exact weights."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+
+import gguf
+import numpy as np
+import pytest
+from conftest import TorchTwin, make_twin
+from gguf_files import write_gguf
+
+from medusa_export.export import export_backbone
+from medusa_export.graph.backbone import build_split
+from medusa_export.graph.linear import FloatLinear
+from medusa_export.split_runner import SplitRunner
+from medusa_export.weights import open_source
+from medusa_export.weights.rotation import RotatedSource
+
+PRECISIONS = ["int8", "int4", "int8-block"]
+TEXT = [(37 * i + i * i) % 320 for i in range(120)]
+
+
+def silent(done: int, total: int) -> None:
+    """Progress of no interest."""
+
+
+@pytest.fixture(scope="module", params=["llama-tied", "mistral", "qwen2", "vicuna"])
+def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("precision")
+    source = open_source(make_twin(request.param, folder / "hf").folder)
+    for name in ("fp32", *PRECISIONS):
+        export_backbone(source, folder, name, "split", 0, silent)
+    return folder
+
+
+def runner(folder: Path, name: str) -> SplitRunner:
+    return SplitRunner(folder / f"backbone.{name}.onnx", capacity=64)
+
+
+@pytest.mark.parametrize("name", PRECISIONS)
+def test_rows_do_not_depend_on_siblings_or_on_how_the_past_came(folder: Path, name: str) -> None:
+    """Bit for bit: token by token, as one chain, and on a path of a tree among random siblings."""
+    plain, trees = runner(folder, name), runner(folder, name)
+    expected = []
+    for token in TEXT:
+        step = plain.run(np.array([token]), want_logits=True)
+        plain.append(step)
+        expected.append(step.logits[0])
+    random = np.random.default_rng(0)
+    begin = 0
+    while begin < len(TEXT):
+        n = int(random.choice([2, 3, 8, 13, 64]))
+        depth = min(n, int(random.integers(1, 6)), len(TEXT) - begin)
+        places = [0, *sorted(random.choice(np.arange(1, n), depth - 1, replace=False))]
+        ids, parents = random.integers(0, 320, n), [-1] + [int(random.integers(0, i)) for i in range(1, n)]
+        ids[places] = TEXT[begin : begin + depth]
+        for above, below in itertools.pairwise(places):
+            parents[below] = int(above)
+        step = trees.run(ids, parents=parents, want_logits=True)
+        for i, place in enumerate(places):
+            np.testing.assert_array_equal(step.logits[place], expected[begin + i])
+        trees.append(step, np.array(places))
+        begin += depth
+    np.testing.assert_array_equal(trees.past[:, :, :, : len(TEXT)], plain.past[:, :, :, : len(TEXT)])
+
+
+@pytest.mark.parametrize(("name", "limit"), [("int8", 0.06), ("int4", 0.6), ("int8-block", 0.06)])
+def test_results_are_near_those_of_fp32(folder: Path, name: str, limit: float) -> None:
+    """Random weights are hard on 4 bits: the limits are for coarse mistakes. Fidelity is measured in results/."""
+    ids = np.array(TEXT[:40])
+    expected, found = runner(folder, "fp32").run(ids), runner(folder, name).run(ids)
+    error = np.linalg.norm(found.hidden - expected.hidden) / np.linalg.norm(expected.hidden)
+    assert error < limit
+
+
+def test_turning_the_stream_changes_nothing_in_float32(twin: TorchTwin, tmp_path: Path) -> None:
+    source = RotatedSource(open_source(twin.folder))
+    build_split(source, FloatLinear(), tmp_path / "turned.onnx", False, silent).finish()
+    step = SplitRunner(tmp_path / "turned.onnx").run(np.array(TEXT[:30]), want_logits=True)
+    hidden, logits = twin.causal(TEXT[:30])
+    np.testing.assert_allclose(step.hidden, hidden, atol=5e-4, rtol=5e-4)
+    np.testing.assert_allclose(step.logits, logits, atol=5e-4, rtol=5e-4)
+
+
+def test_int4_keeps_the_values_of_q4_1(tmp_path: Path) -> None:
+    """Against fp32 on the dequantised weights, only the 8-bit activations differ: far less than 4-bit steps would."""
+    twin = make_twin("llama", tmp_path / "hf")
+    write_gguf(tmp_path / "m.gguf", twin.model, matrix_type=gguf.GGMLQuantizationType.Q4_1)
+    source = open_source(tmp_path / "m.gguf")
+    for name in ("fp32", "int4"):
+        export_backbone(source, tmp_path, name, "split", 0, silent)
+    ids = np.array(TEXT[:40])
+    expected, found = runner(tmp_path, "fp32").run(ids), runner(tmp_path, "int4").run(ids)
+    assert np.linalg.norm(found.hidden - expected.hidden) / np.linalg.norm(expected.hidden) < 0.06
+
+
+def test_a_row_of_zeros_stays_finite(tmp_path: Path) -> None:
+    """A zero row has scale 0; it must give zeros, not NaN."""
+    twin = make_twin("llama", tmp_path / "hf")
+    twin.model.model.embed_tokens.weight.data[5] = 0
+    twin.model.save_pretrained(tmp_path / "zero")
+    export_backbone(open_source(tmp_path / "zero"), tmp_path, "int8", "split", 0, silent)
+    step = runner(tmp_path, "int8").run(np.array([5]), want_logits=True)
+    assert np.isfinite(step.logits).all()
+    assert np.isfinite(step.new_kv).all()

@@ -1,0 +1,211 @@
+"""`python -m medusa_export.prepare`: new folders, additions, refusals, and what is left when it is stopped."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import TorchTwin
+from gguf_files import write_gguf
+from test_weights import write_heads
+
+from medusa_export import prepare
+from medusa_export.tiny import tiny_tokenizer
+from medusa_export.tokenizer_files.write import write_tokenizer_files
+
+EXPORT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture
+def checkpoint(tmp_path: Path, llama: TorchTwin) -> Path:
+    path = tmp_path / "model.gguf"
+    write_gguf(path, llama.model, tokenizer=tiny_tokenizer())
+    return path
+
+
+def run(*arguments: object) -> int:
+    return prepare.main([str(a) for a in arguments])
+
+
+def manifest_of(folder: Path) -> dict[str, Any]:
+    return dict(json.loads((folder / "manifest.json").read_text()))
+
+
+def assert_whole(folder: Path) -> None:
+    """Every file of the manifest is there as described, and nothing else lies in the folder or beside it."""
+    manifest = manifest_of(folder)
+    named = {"manifest.json", "tokenizer.json", "tokenizer_config.json"}
+    for entry in [*manifest["backbones"], *manifest["keep"], *manifest["heads"]]:
+        for file in entry["files"]:
+            content = (folder / file["file"]).read_bytes()
+            assert len(content) == file["bytes"]
+            assert hashlib.sha256(content).hexdigest() == file["sha256"]
+            named.add(file["file"])
+    assert {p.name for p in folder.iterdir()} == named
+    assert not list(folder.parent.glob(".*partial*"))
+
+
+def test_new_folder(tmp_path: Path, checkpoint: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "out"
+    assert run("--output", out, "--from", checkpoint) == 0
+    assert_whole(out)
+    manifest = manifest_of(out)
+    assert manifest["format"] == 1
+    assert manifest["model"]["id"] == "out"
+    assert manifest["source"]["sha256"] == hashlib.sha256(checkpoint.read_bytes()).hexdigest()
+    assert [(b["precision"], b["layout"]) for b in manifest["backbones"]] == [("int8", "split")]
+    assert manifest["defaults"]["cpu"] == {"backbone": "int8", "heads": None}
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert {"stage", "done", "total", "message"} == set(lines[0])
+    done = [line["done"] for line in lines if line["stage"] == "Exporting the int8 backbone"]
+    assert done == [0, 1, 2]
+
+
+def test_precisions_layouts_and_heads_are_added(tmp_path: Path, checkpoint: Path) -> None:
+    out = tmp_path / "out"
+    write_heads(tmp_path / "h", hidden_size=64, backbone={"id": "my-model"})
+    assert run("--output", out, "--from", checkpoint, "--id", "my-model") == 0
+    before = (out / "backbone.int8.onnx.data").stat().st_mtime_ns
+    again = ("--output", out, "--from", checkpoint, "--id", "my-model")
+    assert run(*again, "--precision", "fp32,fp16", "--layout", "both", "--capacity", "128") == 0
+    manifest = manifest_of(out)
+    assert {(b["precision"], b["layout"], b["capacity"]) for b in manifest["backbones"]} == {
+        ("int8", "split", None), ("fp32", "split", None), ("fp32", "shared", 128), ("fp16", "shared", 128),
+    }  # fmt: skip
+    assert [k["precision"] for k in manifest["keep"]] == ["fp32", "fp16"]
+    assert manifest["defaults"]["cuda"]["backbone"] == "fp16"
+    assert (out / "backbone.int8.onnx.data").stat().st_mtime_ns == before
+    assert_whole(out)
+
+
+def test_heads(tmp_path: Path, llama: TorchTwin, capsys: pytest.CaptureFixture[str]) -> None:
+    llama.model.save_pretrained(tmp_path / "hf")
+    write_tokenizer_files(tiny_tokenizer(), tmp_path / "hf")
+    out = tmp_path / "out"
+    write_heads(tmp_path / "h", backbone={"id": "out"})
+    assert run("--output", out, "--from", tmp_path / "hf", "--heads", tmp_path / "h.safetensors") == 1
+    assert "error: heads 'h': token_map goes" in capsys.readouterr().err
+    assert not out.exists()
+    # The tiny heads fit a vocabulary of 512 only: let the token map end earlier.
+    _limit_token_map(tmp_path / "h.safetensors", 320)
+    assert run("--output", out, "--from", tmp_path / "hf", "--heads", tmp_path / "h.safetensors") == 0
+    (entry,) = manifest_of(out)["heads"]
+    assert (entry["name"], entry["count"], entry["draft_vocab_size"], entry["max_top_m"]) == ("h", 4, 256, 64)
+    assert len(entry["accuracies"]) == 4
+    assert_whole(out)
+    assert run("--output", tmp_path / "other", "--from", tmp_path / "hf", "--heads", tmp_path / "h") == 1
+    assert "heads 'h' belong to out, not to other" in capsys.readouterr().err
+
+
+def _limit_token_map(path: Path, vocab: int) -> None:
+    from safetensors.numpy import load_file, save_file
+
+    tensors = load_file(path)
+    tensors["token_map"] = tensors["token_map"] % vocab
+    save_file(tensors, path)
+
+
+def test_a_folder_of_another_model_or_purpose_is_refused(
+    tmp_path: Path, checkpoint: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    assert run("--output", out, "--from", checkpoint) == 0  # empty is fine
+    other = tmp_path / "other.gguf"
+    other.write_bytes(checkpoint.read_bytes() + b"\0" * 32)
+    assert run("--output", out, "--from", other) == 1
+    assert "was made from model.gguf" in capsys.readouterr().err
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "letter.txt").write_text("dear")
+    assert run("--output", tmp_path / "full", "--from", checkpoint) == 1
+    assert "is not empty" in capsys.readouterr().err
+    assert run("--output", tmp_path / "full" / "letter.txt", "--from", checkpoint) == 1
+    assert "is a file" in capsys.readouterr().err
+    assert_whole(out)
+
+
+def test_usage_errors(tmp_path: Path, checkpoint: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for extra, words in (
+        (["--precision", "int3"], "int3"),
+        (["--precision", "int8", "--layout", "shared"], "no layout shared"),
+        (["--capacity", "3"], "--capacity 3"),
+    ):
+        with pytest.raises(SystemExit) as caught:
+            run("--output", tmp_path / "out", "--from", checkpoint, *extra)
+        assert caught.value.code == 2
+        assert words in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("add", [False, True])
+def test_full_disk(
+    tmp_path: Path, checkpoint: Path, add: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    if add:
+        assert run("--output", out, "--from", checkpoint) == 0
+
+    def full(*arguments: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("medusa_export.graph.builder.GraphBuilder.finish", full)
+    capsys.readouterr()
+    assert run("--output", out, "--from", checkpoint, "--precision", "fp32") == 1
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert "is full" in error
+    if add:
+        assert_whole(out)
+    else:
+        assert not out.exists()
+        assert not list(tmp_path.glob(".*partial*"))
+
+
+def test_an_output_that_cannot_be_made(tmp_path: Path, checkpoint: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("--output", checkpoint / "out", "--from", checkpoint) == 1
+    assert capsys.readouterr().err.startswith("error: ")
+
+
+def start(output: Path, checkpoint: Path) -> subprocess.Popen[str]:
+    """A run as a process of its own that waits before it publishes."""
+    code = (
+        "import sys, time; from medusa_export import prepare; publish = prepare.publish\n"
+        "def slow(*a):\n print('READY', flush=True); time.sleep(60); publish(*a)\n"
+        "prepare.publish = slow\nsys.exit(prepare.main(sys.argv[1:]))"
+    )
+    arguments = [sys.executable, "-c", code, "--output", str(output), "--from", str(checkpoint)]
+    pipe = subprocess.PIPE
+    environment = os.environ | {"PYTHONPATH": str(EXPORT)}
+    process = subprocess.Popen(arguments, stdout=pipe, stderr=pipe, text=True, env=environment)
+    assert process.stdout is not None
+    deadline = time.monotonic() + 60
+    while "READY" not in process.stdout.readline():
+        assert time.monotonic() < deadline and process.poll() is None
+    return process
+
+
+def test_terminated_run_cleans_up(tmp_path: Path, checkpoint: Path) -> None:
+    process = start(tmp_path / "out", checkpoint)
+    process.send_signal(signal.SIGTERM)
+    _, error = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert error.strip() == "error: interrupted; nothing was changed"
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["model.gguf"]
+
+
+def test_killed_run_leaves_nothing_half_made(tmp_path: Path, checkpoint: Path) -> None:
+    process = start(tmp_path / "out", checkpoint)
+    process.kill()
+    process.communicate(timeout=60)
+    assert not (tmp_path / "out").exists()
+    assert len(list(tmp_path.glob(".out.partial-*"))) == 1
+    assert run("--output", tmp_path / "out", "--from", checkpoint) == 0
+    assert_whole(tmp_path / "out")

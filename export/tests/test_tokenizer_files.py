@@ -1,0 +1,145 @@
+"""tokenizer.json built from a GGUF's tables, against an independent byte-pair encoder and transformers' own reader."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+from functools import lru_cache
+from pathlib import Path
+
+import pytest
+import regex
+from conftest import TorchTwin
+from gguf_files import write_gguf
+from tokenizers import Tokenizer
+
+from medusa_export.errors import ExportError
+from medusa_export.tiny import byte_alphabet, tiny_tokenizer
+from medusa_export.tokenizer_files.byte_level import PRE_TOKENIZERS, byte_level_tokenizer
+from medusa_export.tokenizer_files.from_gguf import tokenizer_from_gguf
+from medusa_export.weights.gguf_file import GgufSource
+
+HARD = [
+    "",
+    " ",
+    "Hello, world!",
+    "  two  spaces   and\ttabs\n\n\nand lines \r\n end  ",
+    "numbers 1234567890, 3.14159, 1,000,000 and x2y22z",
+    "don't they'll WE'VE I'm you'd it's",
+    "naïve café Zoë Ångström ŝ ß ﬁ",
+    "日本語のテキストと中文字符，还有한국어",
+    "emoji 👩‍👩‍👧‍👦 🇨🇭 👍🏽 split 🦄over🦄tokens",
+    "العربية עברית हिन्दी ไทย",
+    "def f(x):\n    return {k: v**2 for k, v in x.items() if v != 0}  # ok\n",
+    "<|im_start|>user\nhi<|im_end|>\n<|endoftext|><|im_start|>",
+    "<|im_start |> <|im_ end|> <|im_start|",
+    "a\u00a0b\u200bc\u3000d\ufeff",
+    "".join(chr(c) for c in range(1, 256)),
+]
+GPT2 = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
+
+
+class PlainBpe:
+    """Byte-level BPE written down once more, from the tables alone: cut at special tokens, digits, words; merge."""
+
+    def __init__(self, tokens: list[str], merges: list[str], special: list[str]) -> None:
+        self._ids = {token: i for i, token in enumerate(tokens)}
+        self._ranks = {tuple(merge.split(" ", 1)): i for i, merge in enumerate(merges)}
+        self._special = regex.compile("(" + "|".join(map(regex.escape, special)) + ")")
+        self._names = special
+        shown = [*range(33, 127), *range(161, 173), *range(174, 256)]
+        order = shown + [b for b in range(256) if b not in shown]
+        self._byte = dict(zip(order, byte_alphabet(), strict=True))
+
+    def encode(self, text: str) -> list[int]:
+        ids: list[int] = []
+        for part in self._special.split(text):
+            if part in self._names:
+                ids.append(self._ids[part])
+                continue
+            for piece in regex.split(r"(\p{N})", part):
+                for word in regex.findall(GPT2, piece):
+                    ids += self.merge("".join(self._byte[b] for b in word.encode()))
+        return ids
+
+    @lru_cache(maxsize=100_000)  # noqa: B019 - lives as long as the test
+    def merge(self, word: str) -> list[int]:
+        parts = list(word)
+        while len(parts) > 1:
+            ranked = [(self._ranks.get(pair, 10**9), i) for i, pair in enumerate(itertools.pairwise(parts))]
+            rank, at = min(ranked)
+            if rank == 10**9:
+                break
+            parts[at : at + 2] = [parts[at] + parts[at + 1]]
+        return [self._ids[part] for part in parts if part in self._ids]
+
+    def knows(self, text: str) -> bool:
+        """False if a byte of the text has no token (SmolLM2 has none for some control characters): it is dropped."""
+        return all(self._byte[b] in self._ids for b in text.encode())
+
+
+def check(tokenizer: Tokenizer, tokens: list[str], merges: list[str], special: list[str]) -> None:
+    plain = PlainBpe(tokens, merges, special)
+    for text in HARD:
+        ids = tokenizer.encode(text, add_special_tokens=False).ids
+        assert ids == plain.encode(text), repr(text)
+        if plain.knows(text):
+            assert tokenizer.decode(ids, skip_special_tokens=False) == text
+
+
+def test_tiny_tokenizer_equals_a_plain_encoder() -> None:
+    document = tiny_tokenizer().tokenizer
+    tokens = sorted(document["model"]["vocab"], key=document["model"]["vocab"].get)
+    merges = [" ".join(pair) for pair in document["model"]["merges"]]
+    special = [t["content"] for t in document["added_tokens"]]
+    check(Tokenizer.from_str(json.dumps(document)), tokens, merges, special)
+
+
+def test_files_from_a_gguf(tmp_path: Path, llama: TorchTwin) -> None:
+    files = tiny_tokenizer()
+    write_gguf(tmp_path / "m.gguf", llama.model, tokenizer=files)
+    found = tokenizer_from_gguf(GgufSource(tmp_path / "m.gguf"))
+    assert found.tokenizer == files.tokenizer
+    assert found.facts == files.facts
+    assert found.config["chat_template"] == files.config["chat_template"]
+    assert (found.config["bos_token"], found.config["eos_token"]) == ("<|im_start|>", "<|im_end|>")
+
+
+def test_every_pre_tokenizer_loads_and_round_trips() -> None:
+    document = tiny_tokenizer().tokenizer
+    tokens = sorted(document["model"]["vocab"], key=document["model"]["vocab"].get)
+    merges = [" ".join(pair) for pair in document["model"]["merges"]]
+    for pre in PRE_TOKENIZERS:
+        tokenizer = Tokenizer.from_str(json.dumps(byte_level_tokenizer(tokens, [3] * 3 + [1] * 509, merges, pre)))
+        for text in HARD[:-2]:  # NFC of qwen2 may change what stands in the last two
+            ids = tokenizer.encode(text, add_special_tokens=False).ids
+            assert tokenizer.decode(ids, skip_special_tokens=False) == text, (pre, text)
+
+
+def test_what_is_not_supported_is_named(tmp_path: Path, llama: TorchTwin) -> None:
+    with pytest.raises(ExportError, match="pre-tokenizer 'tekken' of this GGUF file is not supported"):
+        byte_level_tokenizer(["a"], [1], [], "tekken")
+    write_gguf(tmp_path / "m.gguf", llama.model)
+    with pytest.raises(ExportError, match="holds no tokenizer"):
+        tokenizer_from_gguf(GgufSource(tmp_path / "m.gguf"))
+
+
+@pytest.mark.skipif("MEDUSA_TEST_GGUF" not in os.environ, reason="MEDUSA_TEST_GGUF names no file")
+def test_default_model_equals_a_plain_encoder_and_transformers() -> None:
+    path = Path(os.environ["MEDUSA_TEST_GGUF"])
+    assert path.is_file(), f"MEDUSA_TEST_GGUF={path} is no file"
+    source = GgufSource(path)
+    tokens, merges = source.field("tokenizer.ggml.tokens"), source.field("tokenizer.ggml.merges")
+    types = source.field("tokenizer.ggml.token_type")
+    files = tokenizer_from_gguf(source)
+    tokenizer = Tokenizer.from_str(json.dumps(files.tokenizer))
+    check(tokenizer, tokens, merges, [t for t, kind in zip(tokens, types, strict=True) if kind == 3])
+    assert (files.facts.bos_token_id, files.facts.eos_token_ids, files.facts.add_bos) == (1, [2], False)
+
+    from transformers import AutoTokenizer
+
+    theirs = AutoTokenizer.from_pretrained(str(path.parent), gguf_file=path.name)
+    for text in HARD:
+        if not regex.search(r"\p{N}{2}", text):  # their conversion does not cut numbers into digits
+            assert theirs(text, add_special_tokens=False)["input_ids"] == tokenizer.encode(text).ids, repr(text)
