@@ -32,6 +32,9 @@ export async function runGenerate(args: Arguments): Promise<void> {
     signal,
   }).finally(() => report?.end());
   try {
+    if (engine.facts.headCount === 0 && decoding.tree === undefined && modelOptions.heads !== 'none') {
+      report?.note(`Model ${engine.facts.model} has no Medusa heads: decoding plainly (--tree none).`);
+    }
     const printer = showTree ? new TreePrinter(engine.tokenizer, stderrColors()) : undefined;
     // Trees and text would get into each other's way on a terminal: the text waits.
     const streams = !asJson && !showTree;

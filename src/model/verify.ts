@@ -30,10 +30,13 @@ async function checkHash(path: string, expected: string, folder: string): Promis
  */
 export async function newerHeads(folder: string, manifest: Manifest, name: string): Promise<string[]> {
   const known = new Set(manifest.heads.map((heads) => heads.sourceSha256));
+  const names = new Set(manifest.heads.map((heads) => heads.name));
   const prepared = (await stat(join(folder, manifestName))).mtimeMs;
   const newer: string[] = [];
   for (const file of await headsFor(name, undefined)) {
-    const isKnown = known.size > 0 && (await stat(file)).mtimeMs <= prepared;
+    // Heads of other names were chosen by the user, and these left out.
+    if (names.size > 0 && !names.has(basename(file, '.safetensors'))) continue;
+    const isKnown = names.size > 0 && (await stat(file)).mtimeMs <= prepared;
     if (!isKnown && !known.has(await sha256Of(file))) newer.push(basename(file));
   }
   return newer;
