@@ -9,13 +9,6 @@ env.logLevel = 'error';
 
 export type Feeds = Record<string, Tensor>;
 
-export interface SessionSettings {
-  /** Threads inside an operator; 0 lets ONNX Runtime choose. */
-  readonly threads: number;
-  /** Whether idle threads wait in a busy loop (lower latency) or sleep. */
-  readonly spinning: boolean;
-}
-
 /**
  * One graph on the CPU through onnxruntime-node, with errors that name the file and the shapes.
  */
@@ -28,6 +21,7 @@ export class CpuSession {
   /**
    * Loads a graph and checks that it has the given inputs and outputs.
    *
+   * @param threads inside an operator; 0 lets ONNX Runtime choose
    * @throws ModelError when the file is missing, damaged, or another graph than expected
    */
   static async open(path: string, settings: SessionSettings, expected: GraphInterface): Promise<CpuSession> {
@@ -39,9 +33,10 @@ export class CpuSession {
         executionMode: 'sequential',
         graphOptimizationLevel: 'all',
         interOpNumThreads: 1,
-        intraOpNumThreads: settings.threads,
+        intraOpNumThreads: threads,
         logSeverityLevel: 3,
-        extra: { session: { intra_op: { allow_spinning: settings.spinning ? '1' : '0' } } },
+        // Threads spin within a run and stop with it, so that the sessions do not take each other's cores in turn.
+        extra: { session: { intra_op: { allow_spinning: '1' }, force_spinning_stop: '1' } },
       });
     } catch (cause) {
       throw new ModelError(unloadable(path, cause), undefined, { cause });
