@@ -1,5 +1,6 @@
 """Measures the precisions of a model's CPU backbones: fidelity, step latency, independence of tree rows.
 
+    PYTHONPATH=export python export/measure_precision.py variants --folder DIR --gguf FILE
     PYTHONPATH=export python export/measure_precision.py answers  --folder DIR --prompts FILE --output answers.json
     PYTHONPATH=export python export/measure_precision.py fidelity --folder DIR --answers answers.json NAME...
     PYTHONPATH=export python export/measure_precision.py latency  --folder DIR --threads 1 NAME...
@@ -21,9 +22,41 @@ from typing import Any
 
 import numpy as np
 
+from medusa_export.graph.backbone import build_split
+from medusa_export.graph.builder import GraphBuilder
+from medusa_export.graph.linear import FloatLinear, Int8RowLinear, Linear, quantise_rows, stack
+from medusa_export.graph.linear_nbits import ExactQ4Linear, NBitsLinear
 from medusa_export.split_runner import SplitRunner, Step
+from medusa_export.weights import WeightSource, WeightTensor, open_source
+from medusa_export.weights.rotation import RotatedSource
+from medusa_export.weights.source import Array
 
 EOS = {0, 2}
+
+
+def variants(args: argparse.Namespace) -> None:
+    """Write the backbones that are measured but not offered, to show what each idea is worth."""
+    source = open_source(args.gguf)
+    kinds: dict[str, tuple[WeightSource, Linear, str]] = {
+        "int8-plain": (source, Int8RowLinear(), "float"),
+        "int8-turned": (RotatedSource(source), Int8RowLinear(), "float"),
+        "int8-turned-double": (RotatedSource(source), Int8RowLinear(), "double"),
+        "int4-anew": (source, NBitsLinear(4, 32), "double"),
+        "int4-float": (source, ExactQ4Linear(), "float"),
+        "int8-weights-only": (source, Int8WeightsLinear(), "float"),
+    }
+    for name, (weights, linear, sums) in kinds.items():
+        path = args.folder / f"backbone.{name}.onnx"
+        build_split(weights, linear, path, True, lambda done, total: None, sums).finish()
+
+
+class Int8WeightsLinear(FloatLinear):
+    """Int8 weights, float32 activations: what the activations alone cost is the rest."""
+
+    def apply(self, b: GraphBuilder, name: str, x: str, parts: list[WeightTensor], bias: Array | None = None) -> str:
+        codes, scale = quantise_rows(stack(parts))
+        weight = (codes * scale[:, None]).T.astype(np.float32)
+        return b.node("MatMul", [x, b.weight(name + ".weight", weight)], name)
 
 
 def answers(args: argparse.Namespace) -> None:
@@ -186,6 +219,7 @@ def main() -> None:
             sub.add_argument("names", nargs="+", metavar="NAME")
         return sub
 
+    command("variants", variants, with_names=False).add_argument("--gguf", type=Path, required=True)
     make = command("answers", answers, with_names=False)
     make.add_argument("--prompts", type=Path, required=True)
     make.add_argument("--output", type=Path, required=True)

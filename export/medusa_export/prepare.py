@@ -22,7 +22,7 @@ from .tokenizer_files import write_tokenizer
 from .weights import WeightSource, open_source
 from .weights.hashing import sha256_of
 from .weights.heads_checkpoint import HeadsCheckpoint
-from .weights.heads_file import read_heads
+from .weights.medusa_files import read_heads
 
 LAYOUTS = ("split", "shared", "both")
 DEFAULT_CAPACITY = 4096
@@ -96,7 +96,7 @@ def prepare(request: Request) -> Manifest:
             f"--output {request.output} was made from {manifest['source']['name']} (sha256"
             f" {manifest['source']['sha256'][:12]}...), not from {request.source.name} (sha256 {digest[:12]}...)"
         )
-    heads = [read_heads(path) for path in request.heads]
+    heads = [read_heads(path, source) for path in request.heads]
     for each in heads:
         each.check_fits(source.config, request.model_id, digest)
     with staging_folder(request.output, manifest is None) as staged:

@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save_file
 from medusa_export.errors import ExportError
 from medusa_export.tiny import TinySource, tiny_heads
 from medusa_export.weights import open_source
-from medusa_export.weights.heads_file import read_heads
+from medusa_export.weights.medusa_files import read_heads
 from medusa_export.weights.rotation import Orthogonal
 
 Q = gguf.GGMLQuantizationType

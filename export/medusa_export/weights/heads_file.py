@@ -15,7 +15,7 @@ from .safetensors_file import SafetensorsFile
 from .source import Array
 
 
-def read_heads(path: Path) -> HeadsCheckpoint:
+def read_own_heads(path: Path) -> HeadsCheckpoint:
     """Read and check heads; `path` names either of the two files or their common stem."""
     weights, sidecar = path.with_suffix(".safetensors"), path.with_suffix(".json")
     for file in (weights, sidecar):

@@ -1,0 +1,135 @@
+"""Readers of published Medusa heads. All layouts come down to blocks and an output matrix for each head:
+
+| layout | blocks | output |
+|---|---|---|
+| v0.1 `medusa_lm_head.pt`, v2 `medusa_lm_head.safetensors` | `{i}.{j}.linear.weight/bias` | `{i}.{layers}.weight` |
+| 1.0: inside a full model | `medusa_head.{i}.{j}.linear.weight/bias` | `medusa_head.{i}.{layers}.weight` |
+| vLLM | `blocks.{i}.layers.{j}.weight` (and bias) | `lm_heads.{i}.weight`, or one `lm_head.weight`; `token_map` |
+
+Where a layout leaves the output out, the backbone's own LM head serves all heads (v2). The number of heads is what the
+file holds, since published configs are known to be wrong about it.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from ..errors import ExportError
+from .hashing import sha256_of
+from .heads_checkpoint import HeadsCheckpoint, OutputMatrix
+from .heads_file import read_own_heads
+from .safetensors_file import SafetensorsFile
+from .source import Array, WeightSource
+from .torch_zip import read_torch_zip
+
+_CANDIDATES = ("medusa_lm_head.safetensors", "medusa_lm_head.pt", "model.safetensors")
+_MEDUSA = re.compile(r"^(?:medusa_head\.)?(\d+)\.(\d+)\.(linear\.weight|linear\.bias|weight)$")
+_VLLM = re.compile(r"^blocks\.(\d+)\.layers\.(\d+)\.(weight|bias)$")
+
+
+def read_heads(path: Path, source: WeightSource | None = None) -> HeadsCheckpoint:
+    """Heads of any layout; `path` is a file, a folder, or the stem of this project's two files."""
+    if path.is_dir():
+        return _read_published(_weights_in(path), path.name, source)
+    if path.suffix == ".pt" and path.is_file():
+        return _read_published([path], path.stem, source)
+    if path.with_suffix(".json").is_file() and "format" in _sidecar(path.with_suffix(".json")):
+        return read_own_heads(path)
+    if path.is_file() and path.suffix == ".safetensors":
+        return _read_published([path], path.stem, source)
+    return read_own_heads(path)  # its messages say what is missing
+
+
+def _sidecar(path: Path) -> dict[str, object]:
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        return {"format": None}
+    return value if isinstance(value, dict) else {"format": None}
+
+
+def _weights_in(folder: Path) -> list[Path]:
+    for name in _CANDIDATES:
+        if (folder / name).is_file():
+            return [folder / name]
+    shards = sorted(folder.glob("*.safetensors"))
+    if not shards:
+        raise ExportError(f"--heads {folder}: none of {', '.join(_CANDIDATES)} lies there")
+    return shards
+
+
+def _read_published(paths: list[Path], name: str, source: WeightSource | None) -> HeadsCheckpoint:
+    readers: dict[str, Callable[[], Array]] = {}
+    for path in paths:
+        if path.suffix == ".pt":
+            readers |= {key: (lambda value=value: value) for key, value in read_torch_zip(path).items()}
+        else:
+            file = SafetensorsFile(path)
+            readers |= {key: (lambda key=key, file=file: file.array(key)) for key in file.entries}
+    label = paths[0].name if len(paths) == 1 else paths[0].parent.name
+    blocks, outputs, token_map = _Layout(label, readers, source).heads()
+    name = re.sub(r"[^A-Za-z0-9_-]+", "-", name).strip("-") or "medusa"
+    hashes = sha256_of(paths[0]) if len(paths) == 1 else sha256_of(paths[0].parent)
+    count = len(blocks)
+    return HeadsCheckpoint(name, blocks, outputs, token_map, [1.0] * count, [[] for _ in range(count)], hashes)
+
+
+class _Layout:
+    """Sorts the tensors of one checkpoint into heads."""
+
+    def __init__(self, label: str, readers: dict[str, Callable[[], Array]], source: WeightSource | None) -> None:
+        self._label, self._readers, self._source = label, readers, source
+        self._base: OutputMatrix | None = None
+
+    def heads(self) -> tuple[list[list[tuple[Array, Array]]], list[OutputMatrix], Array | None]:
+        names = [name for name in self._readers if _MEDUSA.match(name) or _VLLM.match(name)]
+        if not names:
+            raise ExportError(f"{self._label} holds no Medusa heads of a known layout")
+        is_vllm = bool(_VLLM.match(names[0]))
+        pattern = _VLLM if is_vllm else _MEDUSA
+        found = [(match, name) for name in names if (match := pattern.match(name))]
+        count = 1 + max(int(match[1]) for match, _ in found)
+        blocks, outputs = [], []
+        for k in range(count):
+            mine = {(int(m[2]), m[3].removeprefix("linear.")): name for m, name in found if int(m[1]) == k}
+            linear = {j for m, _ in found if int(m[1]) == k and (is_vllm or "linear" in m[3]) for j in [int(m[2])]}
+            if linear != set(range(len(linear))):
+                raise ExportError(f"{self._label}: head {k} has blocks {sorted(linear)}; expected them from 0 on")
+            blocks.append([self._block(mine, k, j) for j in sorted(linear)])
+            output = f"lm_heads.{k}.weight" if is_vllm else mine.get((len(linear), "weight"), "")
+            outputs.append(self._output(output, "lm_head.weight" if is_vllm else ""))
+        self._check(blocks, outputs)
+        token_map = self._readers["token_map"]().astype(np.int32) if "token_map" in self._readers else None
+        return blocks, outputs, token_map
+
+    def _block(self, mine: dict[tuple[int, str], str], k: int, j: int) -> tuple[Array, Array]:
+        if (j, "weight") not in mine:
+            raise ExportError(f"{self._label}: the weight of head {k}, block {j} is missing")
+        weight = self._readers[mine[j, "weight"]]().astype(np.float32)
+        bias = mine.get((j, "bias"))
+        zeros = np.zeros(weight.shape[0], np.float32)
+        return weight, zeros if bias is None else self._readers[bias]().astype(np.float32)
+
+    def _output(self, *names: str) -> OutputMatrix:
+        for name in names:
+            if name in self._readers:
+                return OutputMatrix(self._readers[name]().astype(np.float32), None)
+        if self._base is None:
+            if self._source is None:
+                raise ExportError(f"{self._label} has no output matrix of its own and no backbone was given")
+            tied = self._source.config.tied_embeddings
+            self._base = OutputMatrix(self._source.tensor("embed.weight" if tied else "lm_head.weight").float32(), None)
+        return self._base
+
+    def _check(self, blocks: list[list[tuple[Array, Array]]], outputs: list[OutputMatrix]) -> None:
+        size = outputs[0].codes.shape[1]
+        for k, (head, output) in enumerate(zip(blocks, outputs, strict=True)):
+            if len(head) != len(blocks[0]) or output.codes.shape != outputs[0].codes.shape:
+                raise ExportError(f"{self._label}: head {k} has another shape than head 0")
+            if any(weight.shape != (size, size) or bias.shape != (size,) for weight, bias in head):
+                raise ExportError(f"{self._label}: the blocks of head {k} do not fit its output of width {size}")
