@@ -24,7 +24,7 @@ export class CpuSession {
    * @param threads inside an operator; 0 lets ONNX Runtime choose
    * @throws ModelError when the file is missing, damaged, or another graph than expected
    */
-  static async open(path: string, settings: SessionSettings, expected: GraphInterface): Promise<CpuSession> {
+  static async open(path: string, threads: number, expected: GraphInterface): Promise<CpuSession> {
     if (!existsSync(path)) throw new ModelError(`${path} does not exist. Run \`medusa-plus prepare\` again.`);
     let session: InferenceSession;
     try {
