@@ -96,8 +96,9 @@ describe('medusa-plus prepare', function () {
     let seen = '';
     const run = await prepare('slow', [], {
       onStderr: (piece, child) => {
+        const wasSeen = seen.includes('Exporting');
         seen += piece;
-        if (seen.includes('Exporting')) child.kill('SIGINT');
+        if (!wasSeen && seen.includes('Exporting')) child.kill('SIGINT');
       },
     });
     expectFailure(run, 130, 'Interrupted');
