@@ -6,7 +6,9 @@ export const generateCommand: CommandModule<object, Arguments> = {
   describe: 'Generate text after a prompt',
   builder: (yargs) =>
     addDecodingOptions(addModelOptions(yargs))
-      .positional('prompt', { describe: 'The prompt; - or nothing reads standard input', type: 'string' })
+      .positional('prompt', {
+        describe: 'The prompt (behind -- when it begins with a dash); - or nothing reads standard input',
+      })
       .options({
         file: { group: 'Prompt:', describe: 'Read the prompt from this file', requiresArg: true },
         system: { group: 'Prompt:', describe: 'System message', requiresArg: true },

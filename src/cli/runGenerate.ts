@@ -20,7 +20,7 @@ export async function runGenerate(args: Arguments): Promise<void> {
   const [asJson, quiet, showTree] = ['json', 'quiet', 'show-tree'].map((name) => readFlag(args, name));
   const modelOptions = readModelOptions(args);
   const decoding = await readDecodingOptions(args);
-  const prompt = await readPrompt({ argument: readText(args, 'prompt'), file: readText(args, 'file'), raw });
+  const prompt = await readPrompt({ argument: readArgument(args), file: readText(args, 'file'), raw });
 
   const interrupt = catchInterrupt();
   const { signal } = interrupt;
@@ -53,6 +53,13 @@ export async function runGenerate(args: Arguments): Promise<void> {
     interrupt.release();
     await engine.dispose();
   }
+}
+
+/** The prompt argument. The parser gives true for a lone dash, and puts what stands behind `--` into `_`. */
+function readArgument(args: Arguments): string | undefined {
+  const given = [args.prompt, ...(args._ as unknown[]).slice(1)].filter((each) => each !== undefined);
+  if (given.length > 1) throw new UsageError('Give one prompt: put it in quotes when it has several words.');
+  return given[0] === true ? '-' : (given[0] as string | undefined);
 }
 
 /** The largest tree these options ask for, as far as they say. */

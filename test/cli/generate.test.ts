@@ -30,6 +30,20 @@ describe('medusa-plus generate', function () {
     expect(empty.stderr).to.contain('The prompt is empty');
   });
 
+  it('takes a dash for standard input, and prompts that begin with a dash behind --', async () => {
+    const tokens = async (args: string[], input?: string): Promise<number> => {
+      const run = await runCli(['generate', ...tiny, '--max-new-tokens', '1', '--json', ...args], { input });
+      return (JSON.parse(run.stdout) as { prompt_tokens: number }).prompt_tokens;
+    };
+    const expected = await tokens(['x --y']);
+    expect(await tokens(['-'], 'x --y')).to.equal(expected);
+    expect(await tokens(['--', '-- y x'])).to.be.greaterThan(0);
+    expect(await tokens(['42'])).to.be.greaterThan(0);
+    const two = await runMain(['generate', ...tiny, '--', 'two', 'prompts']);
+    expect(two.code).to.equal(2);
+    expect(two.stderr).to.contain('quotes');
+  });
+
   it('streams: the first text comes before the last', async () => {
     const pieces: string[] = [];
     await runCli(['generate', 'Hi', ...tiny, '--max-new-tokens', '200'], {
