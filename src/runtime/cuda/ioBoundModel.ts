@@ -33,7 +33,7 @@ export class IoBoundModel implements DraftingModel {
   readonly vocabSize: number;
   readonly headCount: number;
   readonly maxTopM: number;
-  cachedLength = 0;
+  private length = 0;
   private readonly turn = new Turn();
   /** What the inputs of `bindWhenNew` hold. */
   private readonly contents = new Map<string, string>();
@@ -46,7 +46,6 @@ export class IoBoundModel implements DraftingModel {
     private readonly sessions: Sessions,
     private readonly buffers: Buffers,
     private readonly plan: SharedPlan,
-    /** Most positions, and most rows of one run. */
     readonly contextLength: number,
     private readonly prefillRows: number,
     heads: { readonly count: number; readonly maxTopM: number },
@@ -89,15 +88,19 @@ export class IoBoundModel implements DraftingModel {
     }
   }
 
+  get cachedLength(): number {
+    return this.length;
+  }
+
   truncate(length: number): void {
-    checkTruncation(length, this.cachedLength);
-    this.cachedLength = length;
+    checkTruncation(length, this.length);
+    this.length = length;
     this.verified = undefined;
     this.last = undefined;
   }
 
   async prefill(ids: ArrayLike<number>, options: VerifyOptions): Promise<VerifiedRows> {
-    checkPrompt(ids.length, this.cachedLength, this.contextLength);
+    checkPrompt(ids.length, this.length, this.contextLength);
     const prompt = Int32Array.from(ids);
     return this.turn.take(async () => {
       this.verified = undefined;
@@ -109,7 +112,7 @@ export class IoBoundModel implements DraftingModel {
         const depths = parents.map((parent) => parent + 1);
         const logits = last && options.logits;
         await this.run({ ids: chunk, parents, depths, outputRows: [rows - 1] }, logits);
-        this.cachedLength += rows;
+        this.length += rows;
         if (!last) continue;
         this.last = { row: 0, rows: 1 };
         return this.results(1, logits);
@@ -118,7 +121,7 @@ export class IoBoundModel implements DraftingModel {
   }
 
   async verify(tree: CandidateTree, options: VerifyOptions): Promise<VerifiedRows> {
-    checkTree(tree, this.cachedLength, this.contextLength);
+    checkTree(tree, this.length, this.contextLength);
     const { size, tokens, parents, depths } = tree;
     this.checkRoom(size);
     return this.turn.take(async () => {
@@ -137,9 +140,9 @@ export class IoBoundModel implements DraftingModel {
     if (verified === undefined) throw new RuntimeFailure('keep must follow verify.');
     checkRows(rows, verified);
     await this.turn.take(async () => {
-      const move = rowMove(rows, this.cachedLength);
+      const move = rowMove(rows, this.length);
       if (move) await this.move(move.from, move.to);
-      this.cachedLength += rows.length;
+      this.length += rows.length;
       this.last = { row: rows[rows.length - 1], rows: verified };
       this.verified = undefined;
     });
@@ -197,7 +200,7 @@ export class IoBoundModel implements DraftingModel {
   }
 
   private async run(rows: RunRows, logits: boolean): Promise<void> {
-    const { plan, buffers, cachedLength: past } = this;
+    const { plan, buffers, length: past } = this;
     const { backbone } = this.sessions;
     const n = rows.ids.length;
     const r = rows.outputRows.length;
@@ -266,9 +269,9 @@ export class IoBoundModel implements DraftingModel {
     if (nodes > maxRows) {
       throw new RangeError(`The model was opened for at most ${maxRows} nodes; this tree has ${nodes}.`);
     }
-    if (this.cachedLength + nodes > this.plan.capacity) {
+    if (this.length + nodes > this.plan.capacity) {
       throw new RangeError(
-        `A tree of ${nodes} nodes after ${this.cachedLength} tokens does not fit the cache of ${this.plan.capacity}.`,
+        `A tree of ${nodes} nodes after ${this.length} tokens does not fit the cache of ${this.plan.capacity}.`,
       );
     }
   }
