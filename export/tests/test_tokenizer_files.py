@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import itertools
 import json
 import os
@@ -18,6 +19,7 @@ from medusa_export.errors import ExportError
 from medusa_export.tiny import byte_alphabet, tiny_tokenizer
 from medusa_export.tokenizer_files.byte_level import PRE_TOKENIZERS, byte_level_tokenizer
 from medusa_export.tokenizer_files.from_gguf import tokenizer_from_gguf
+from medusa_export.tokenizer_files.sentencepiece import sentencepiece_tokenizer
 from medusa_export.weights.gguf_file import GgufSource
 
 HARD = [
@@ -115,6 +117,32 @@ def test_every_pre_tokenizer_loads_and_round_trips() -> None:
         for text in HARD[:-2]:  # NFC of qwen2 may change what stands in the last two
             ids = tokenizer.encode(text, add_special_tokens=False).ids
             assert tokenizer.decode(ids, skip_special_tokens=False) == text, (pre, text)
+
+
+def test_sentencepiece_tables_equal_sentencepiece_itself() -> None:
+    import sentencepiece
+
+    text = [
+        line for path in Path(__file__).parent.glob("*.py") for line in path.read_text(encoding="utf-8").split("\n")
+    ]
+    model = io.BytesIO()
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(text), model_writer=model, vocab_size=1200, model_type="bpe", byte_fallback=True,
+        split_digits=True, remove_extra_whitespaces=False, normalization_rule_name="identity",
+        allow_whitespace_only_pieces=True, minloglevel=2,
+    )  # fmt: skip
+    theirs = sentencepiece.SentencePieceProcessor(model_proto=model.getvalue())
+    indices = range(theirs.vocab_size())
+    types = [
+        2 if theirs.is_unknown(i) else 3 if theirs.is_control(i) else 6 if theirs.is_byte(i) else 1 for i in indices
+    ]
+    tokens, scores = [theirs.id_to_piece(i) for i in indices], [theirs.get_score(i) for i in indices]
+    ours = Tokenizer.from_str(json.dumps(sentencepiece_tokenizer(tokens, scores, types, True, 1)))
+    assert ours.encode("x").ids[0] == 1
+    for line in [*text, *HARD[1:-1]]:
+        ids = ours.encode(line, add_special_tokens=False).ids
+        assert ids == theirs.encode(line), repr(line)
+        assert ours.decode(ids) == line
 
 
 def test_what_is_not_supported_is_named(tmp_path: Path, llama: TorchTwin) -> None:
