@@ -1,7 +1,9 @@
 import { expect } from 'chai';
+import { execFile } from 'node:child_process';
 import { mkdtemp, rm, symlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { promisify } from 'node:util';
 import { RuntimeFailure } from '../../src/errors.js';
 import { cudaRefused } from '../../src/runtime/cuda/device.js';
 import { isAtLeast, OrtApi } from '../../src/runtime/cuda/ortApi.js';
@@ -82,6 +84,21 @@ describe('runtime: libraries', () => {
     const options = { ...sharedOptions, provider: 'cuda', ortLibrary: shippedLibrary() } as const;
     expect(await message(openModel(options))).to.include('without a CUDA provider');
     expect(await message(openModel({ ...options, ortLibrary: '/nowhere' }))).to.include('/nowhere');
+  });
+
+  it('says that koffi is not installed', async () => {
+    const hooks = `export async function resolve(name, context, next) {
+      if (name === 'koffi') throw new Error("Cannot find package 'koffi'");
+      return next(name, context);
+    }`;
+    const script = `
+      const { register } = await import('node:module');
+      register('data:text/javascript,' + encodeURIComponent(${JSON.stringify(hooks)}));
+      const { OrtApi } = await import(${JSON.stringify(new URL('../../src/runtime/cuda/ortApi.ts', import.meta.url).href)});
+      await OrtApi.load('any').catch((error) => console.log(error.name, error.message));`;
+    const node = ['--import', 'tsx/esm', '--input-type=module', '--eval', script];
+    const { stdout } = await promisify(execFile)(process.execPath, node);
+    expect(stdout).to.match(/^RuntimeFailure .*koffi.*npm install koffi/);
   });
 
   it('names the library that the CUDA provider lacks', () => {

@@ -55,7 +55,11 @@ export class CudaRuntime {
     try {
       count = this.deviceCount();
     } catch (cause) {
-      throw new RuntimeFailure(`No CUDA device can be used. ${messageOf(cause)}.`, undefined, { cause });
+      throw new RuntimeFailure(
+        `No CUDA device can be used; is an NVIDIA driver installed, and new enough? (${messageOf(cause)})`,
+        undefined,
+        { cause },
+      );
     }
     if (id >= count) {
       throw new RuntimeFailure(
