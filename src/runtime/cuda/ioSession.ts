@@ -34,7 +34,8 @@ export class IoSession {
   ): Promise<IoSession> {
     if (!existsSync(path)) throw new ModelError(`${path} does not exist. Run \`medusa-plus prepare\` again.`);
     const options = device.sessionOptions();
-    const out = new BigUint64Array(1);
+    // An own buffer: a worker thread writes to it, so it must not lie on the heap that the collector moves.
+    const out = new BigUint64Array(new ArrayBuffer(8));
     try {
       await api.callAsync('CreateSession', environment, path, options, out);
     } catch (cause) {
