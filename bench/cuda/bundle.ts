@@ -2,7 +2,7 @@
  * Makes the bundle that `bench/cuda/run.sh` takes on a CUDA machine, in parts of a chosen size:
  *
  *   npx tsx bench/cuda/bundle.ts --ort <folder or onnxruntime-gpu wheel> --weights <model.gguf> --out <folder>
- *       [--heads heads/<model>/<name>.safetensors] [--questions question.jsonl] [--part-size 45M] [--preset 6]
+ *       [--heads heads/<model>/<name>.safetensors] [--questions question.jsonl] [--gguf site-packages/gguf] [--part-size 45M] [--preset 6]
  *
  * In it: the built program with its runtime packages, this Node.js, the ONNX Runtime GPU libraries, the exporter and
  * the default model's weights (the graphs are exported over there, which is smaller to carry). Linux only.
@@ -35,6 +35,8 @@ export interface BundleOptions {
   readonly weights: string;
   readonly heads?: string;
   readonly questions?: string;
+  /** Folder of the Python package gguf, which the exporter needs and few machines have. */
+  readonly gguf?: string;
   readonly out: string;
   /** Bytes of a part. */
   readonly partSize: number;
@@ -72,12 +74,15 @@ function collectProgram(folder: string): void {
     stdio: 'inherit',
   });
   copyFileSync(join(root, 'package.json'), join(folder, 'package.json'));
-  const skipCaches = (path: string): boolean => !/__pycache__|\.pytest_cache|\.venv/.test(path);
   cpSync(join(root, 'export'), join(folder, 'export'), { recursive: true, filter: skipCaches });
   copyFileSync(join(root, 'bench/cuda/randomLlama.py'), join(folder, 'randomLlama.py'));
   for (const path of runtimePackages()) {
     cpSync(join(root, path), join(folder, path), { recursive: true, filter: forLinux, dereference: true });
   }
+}
+
+function skipCaches(path: string): boolean {
+  return !/__pycache__|\.pytest_cache|\.venv/.test(path);
 }
 
 interface LockedPackage {
@@ -125,7 +130,7 @@ function collectOrt(ort: string, folder: string, staging: string): void {
   for (const name of names) copyFileSync(join(source, name), join(folder, name));
 }
 
-function collectInputs({ weights, heads, questions }: BundleOptions, folder: string): void {
+function collectInputs({ weights, heads, questions, gguf }: BundleOptions, folder: string): void {
   mkdirSync(folder, { recursive: true });
   copyFileSync(weights, join(folder, 'model.gguf'));
   if (heads) {
@@ -136,6 +141,7 @@ function collectInputs({ weights, heads, questions }: BundleOptions, folder: str
     }
   }
   if (questions) copyFileSync(questions, join(folder, 'question.jsonl'));
+  if (gguf) cpSync(gguf, join(folder, 'python/gguf'), { recursive: true, filter: skipCaches });
 }
 
 async function main(): Promise<void> {
@@ -145,14 +151,15 @@ async function main(): Promise<void> {
       weights: { type: 'string' },
       heads: { type: 'string' },
       questions: { type: 'string' },
+      gguf: { type: 'string' },
       out: { type: 'string' },
       'part-size': { type: 'string', default: '45M' },
       preset: { type: 'string', default: '6' },
     },
   });
-  const { ort, weights, out, heads, questions } = values;
+  const { ort, weights, out, heads, questions, gguf } = values;
   if (!ort || !weights || !out) throw new Error('--ort, --weights and --out are needed.');
-  for (const path of [ort, weights, heads, questions]) {
+  for (const path of [ort, weights, heads, questions, gguf]) {
     if (path && !existsSync(path)) throw new Error(`${path} does not exist.`);
   }
   const partSize = parseSize(values['part-size']);
@@ -161,6 +168,7 @@ async function main(): Promise<void> {
     weights,
     heads,
     questions,
+    gguf,
     out,
     partSize,
     preset: Number(values.preset),

@@ -38,7 +38,7 @@ print(":".join(found))
 PY
   )
   export LD_LIBRARY_PATH="$cuda_libs${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"
-  export MEDUSA_ORT_LIBRARY="$work/ort" MEDUSA_PLUS_MODELS="$work/models" PYTHONPATH="$work/program/export"
+  export MEDUSA_ORT_LIBRARY="$work/ort" MEDUSA_PLUS_MODELS="$work/models" PYTHONPATH="$work/program/export:$work/inputs/python"
 }
 
 node() { "$work/node/node" "$@"; }
