@@ -4,6 +4,7 @@
     PYTHONPATH=export python export/measure_precision.py answers  --folder DIR --prompts FILE --output answers.json
     PYTHONPATH=export python export/measure_precision.py fidelity --folder DIR --answers answers.json NAME...
     PYTHONPATH=export python export/measure_precision.py latency  --folder DIR --threads 1 NAME...
+    PYTHONPATH=export python export/measure_precision.py heads    --folder DIR NAME
     PYTHONPATH=export python export/measure_precision.py rows     --folder DIR --answers answers.json NAME...
 
 `answers` writes the fp32 model's own greedy answers to training prompts (never MT-Bench); the others read them.
@@ -21,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnxruntime as ort
 
 from medusa_export.graph.backbone import build_split
 from medusa_export.graph.builder import GraphBuilder
@@ -101,7 +103,7 @@ def log_softmax(x: np.ndarray) -> np.ndarray:
 
 def fidelity(args: argparse.Namespace) -> None:
     """Teacher-forced over the answers: greedy agreement and KL(fp32 || precision) of the next token."""
-    texts = json.loads(args.answers.read_text())
+    texts = in_groups(json.loads(args.answers.read_text()), args.group)
     reference = SplitRunner(args.folder / "backbone.fp32.onnx", threads=args.threads)
     runners = {name: SplitRunner(args.folder / f"backbone.{name}.onnx", threads=args.threads) for name in args.names}
     agree: dict[str, list[float]] = {name: [] for name in runners}
@@ -119,6 +121,16 @@ def fidelity(args: argparse.Namespace) -> None:
         size = sum(p.stat().st_size for p in args.folder.glob(f"backbone.{name}.onnx*"))
         p99 = np.percentile(kl[name], 99)
         print(f"{name},{len(kl[name])},{np.mean(agree[name]):.4f},{np.mean(kl[name]):.5f},{p99:.4f},{size}")
+
+
+def in_groups(texts: list[dict[str, list[int]]], size: int) -> list[dict[str, list[int]]]:
+    """Longer contexts: `size` conversations in a row become one prompt, up to the answer of the last."""
+    groups = [texts[i : i + size] for i in range(0, len(texts) - size + 1, size)]
+    before = [[token for text in group[:-1] for part in text.values() for token in part] for group in groups]
+    return [
+        {"prompt": context + group[-1]["prompt"], "answer": group[-1]["answer"]}
+        for context, group in zip(before, groups, strict=True)
+    ]
 
 
 def latency(args: argparse.Namespace) -> None:
@@ -148,6 +160,29 @@ def latency(args: argparse.Namespace) -> None:
         for label, share in (("p10", 10), ("median", 50)):
             values = ",".join(f"{np.percentile(times[name, n], share):.2f}" for n in args.rows)
             print(f"{name},{args.threads},{args.past},{label},{len(times[name, args.rows[0]])},{values}")
+
+
+def heads(args: argparse.Namespace) -> None:
+    """Milliseconds of a heads graph, run after a backbone step each time (cold, as while decoding) and alone (warm)."""
+    runner = SplitRunner(args.folder / f"backbone.{args.names[0]}.onnx", args.threads, 256)
+    runner.length = 256
+    hidden = runner.run(np.arange(8)).hidden
+    print("graph,top_m,cold_p10,cold_median,warm_p10,warm_median")
+    for path in sorted(args.folder.glob("heads.*.onnx")):
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = 1
+        session = ort.InferenceSession(str(path), options)
+        feed = {"hidden": hidden, "row": np.array([5]), "top_m": np.array([32])}
+        times: dict[bool, list[float]] = {True: [], False: []}
+        for i in range(2 * args.repeats):
+            is_cold = i % 2 == 0
+            if is_cold:
+                runner.run(np.arange(8))
+            begin = time.perf_counter()
+            session.run(None, feed)
+            times[is_cold].append((time.perf_counter() - begin) * 1000)
+        values = [f"{np.percentile(times[k], q):.3f}" for k in (True, False) for q in (10, 50)]
+        print(f"{path.name},32,{','.join(values)}")
 
 
 def rows(args: argparse.Namespace) -> None:
@@ -225,11 +260,14 @@ def main() -> None:
     make.add_argument("--output", type=Path, required=True)
     make.add_argument("--count", type=int, default=32)
     make.add_argument("--new-tokens", type=int, default=128)
-    command("fidelity", fidelity).add_argument("--answers", type=Path, required=True)
+    faithful = command("fidelity", fidelity)
+    faithful.add_argument("--answers", type=Path, required=True)
+    faithful.add_argument("--group", type=int, default=1, help="conversations joined into one context")
     timing = command("latency", latency)
     timing.add_argument("--past", type=int, default=256)
     timing.add_argument("--seconds", type=float, default=45)
     timing.add_argument("--rows", type=int_list, default=[1, 2, 4, 8, 16, 64], metavar="N,N")
+    command("heads", heads).add_argument("--repeats", type=int, default=150)
     independence = command("rows", rows)
     independence.add_argument("--answers", type=Path, required=True)
     independence.add_argument("--texts", type=int, default=16)
