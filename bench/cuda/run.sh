@@ -84,7 +84,7 @@ wallclock() {
 }
 
 llama() {
-  python3 "$work/program/randomLlama.py" --output "$llama" >"$results/llama.log" 2>&1 &&
+  python3 "$work/program/random_llama.py" --output "$llama" >"$results/llama.log" 2>&1 &&
     bench cost --model "$llama" --copy-rate "$results/copyRate.json" --out "$results"
 }
 

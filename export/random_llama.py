@@ -1,6 +1,6 @@
 """A model of Llama-2-7B's shape with random float16 weights and four full Medusa heads, made where it is needed.
 
-`PYTHONPATH=export python bench/cuda/randomLlama.py --output onnx/llama-7b-shaped [--capacity 4608] [--layers 32]`
+`PYTHONPATH=export python export/random_llama.py --output onnx/llama-7b-shaped [--capacity 4608] [--layers 32]`
 
 Its tokens mean nothing; its steps cost what those of the real model cost.
 """
