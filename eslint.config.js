@@ -11,7 +11,10 @@ export default tseslint.config(
       eqeqeq: 'error',
       '@typescript-eslint/explicit-module-boundary-types': 'error',
       '@typescript-eslint/consistent-type-imports': 'error',
-      '@typescript-eslint/switch-exhaustiveness-check': ['error', { considerDefaultExhaustiveForUnions: true }],
+      '@typescript-eslint/switch-exhaustiveness-check': [
+        'error',
+        { considerDefaultExhaustiveForUnions: true },
+      ],
       '@typescript-eslint/no-unused-expressions': 'off',
     },
   },
@@ -29,6 +32,9 @@ export default tseslint.config(
     ignores: ['src/runtime/**/*.ts', 'src/decoding/**/*.ts'],
     rules: { 'no-restricted-imports': ['error', { paths: ['onnxruntime-node', 'koffi'] }] },
   },
-  { files: ['test/**/*.ts', 'bench/**/*.ts'], rules: { '@typescript-eslint/explicit-module-boundary-types': 'off' } },
+  {
+    files: ['test/**/*.ts', 'bench/**/*.ts'],
+    rules: { '@typescript-eslint/explicit-module-boundary-types': 'off' },
+  },
   { files: ['*.config.js'], ...tseslint.configs.disableTypeChecked },
 );
