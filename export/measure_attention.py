@@ -3,8 +3,8 @@
     PYTHONPATH=export python export/measure_attention.py --seconds 40
 
 All layers of SmolLM2-135M's attention alone (30 layers, 9 query and 3 key-value heads of 64), one thread.
-joined: keys and values of past and step concatenated, one product each. Others: two products (attention_split.py),
-their sums as float, double or whole numbers.
+apart: products for past and step apart, float sums. Others: keys and values of past and step joined, one product each
+(attention_split.py), with sums as float, double or whole numbers.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ CONFIG = ModelConfig("llama", 30, 576, 9, 3, 64, 1536, 49152, 2048, 1e5, 1e-5, T
 ROWS = (1, 4, 8, 16, 64)
 
 
-def joined_attention(b: GraphBuilder, name: str, qkv: str, key: str, value: str, shared: SplitInputs) -> str:
-    """qkv [n, (Q + 2G) D] -> [n, Q D] with the past copied beside the new rows."""
+def apart_attention(b: GraphBuilder, name: str, qkv: str, key: str, value: str, shared: SplitInputs, parts: str) -> str:
+    """qkv [n, (Q + 2G) D] -> [n, Q D] with products for past and new rows apart; parts int64 [2] = (C, n)."""
     heads, groups, size = CONFIG.query_heads, CONFIG.kv_heads, CONFIG.head_dim
     by_head = b.node(
         "Transpose", [b.node("Reshape", [qkv, b.ints(1, -1, heads + 2 * groups, size)])], perm=[0, 2, 1, 3]
@@ -36,9 +36,10 @@ def joined_attention(b: GraphBuilder, name: str, qkv: str, key: str, value: str,
     rotated = b.contrib("RotaryEmbedding", [qk, shared.position_ids, shared.cos, shared.sin])
     q, k = b.nodes("Split", [rotated, b.ints(heads, groups)], [name + ".q", name + ".k"], axis=1)
     grouped = b.node("Reshape", [q, b.ints(1, groups, -1, size)])
-    keys, values = b.node("Concat", [key, k], axis=2), b.node("Concat", [value, v], axis=2)
-    scores = b.node("Add", [b.contrib("FusedMatMul", [grouped, keys], transB=1, alpha=size**-0.5), shared.bias])
-    mixed = b.node("MatMul", [b.node("Softmax", [scores], axis=-1), values])
+    scores = [b.contrib("FusedMatMul", [grouped, each], transB=1, alpha=size**-0.5) for each in (key, k)]
+    softmax = b.node("Softmax", [b.node("Add", [b.node("Concat", scores, axis=-1), shared.bias])], axis=-1)
+    old, new = b.nodes("Split", [softmax, parts], [name + ".old", name + ".new"], axis=-1)
+    mixed = b.node("Add", [b.node("MatMul", [old, value]), b.node("MatMul", [new, v])])
     rows = b.node("Transpose", [b.node("Reshape", [mixed, b.ints(1, heads, -1, size)])], perm=[0, 2, 1, 3])
     return b.node("Reshape", [rows, b.ints(-1, heads * size)])
 
@@ -49,11 +50,13 @@ def attention_session(kind: str, folder: Path) -> ort.InferenceSession:
     positions = b.input("position_ids", "int64", ["n"])
     bias = b.input("attention_bias", "float32", ["n", "C + n"])
     shared = shared_inputs(b, CONFIG, bias, positions, *rotary_tables(b, CONFIG, "float32"))
+    n = b.node("Shape", [positions])
+    parts = b.node("Concat", [b.node("Sub", [b.node("Shape", [bias], start=1, end=2), n]), n], axis=0)
     results = []
     for i in range(CONFIG.layers):
         past = [b.input(f"{each}.{i}", "float32", [1, CONFIG.kv_heads, "C", CONFIG.head_dim]) for each in ("k", "v")]
-        if kind == "joined":
-            results.append(joined_attention(b, str(i), qkv, *past, shared))
+        if kind == "apart":
+            results.append(apart_attention(b, str(i), qkv, *past, shared, parts))
         else:
             results.append(split_attention(b, CONFIG, str(i), qkv, *past, shared, kind)[0])
     b.node("Sum", results, "out")
@@ -117,7 +120,7 @@ def main() -> None:
     seconds = parser.parse_args().seconds
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        kinds = ["joined", "float", "double", "whole"]
+        kinds = ["apart", "float", "double", "whole"]
         attention = {kind: attention_session(kind, folder) for kind in kinds}
         cases = {f"past {past} n {n}": feeds(past, n) for past in (256, 1024) for n in ROWS}
         report("attention", kinds, list(cases), measure(attention, cases, 0.9 * seconds))

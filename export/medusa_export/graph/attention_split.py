@@ -5,12 +5,12 @@
      |-- q,k [1, Q + G, n, D] -- RotaryEmbedding(position_ids [1, n]) -- Split -- q [1, Q, n, D], k [1, G, n, D]
      '-- v [1, G, n, D]
                                           q grouped by key-value head: [1, G, (Q/G) n, D]
-    q x past_k^T / sqrt(D) -> [1, G, (Q/G) n, C] --.
-    q x k^T / sqrt(D)      -> [1, G, (Q/G) n, n] --'Concat -> [1, G, (Q/G) n, C + n] -- + bias -- softmax
-    softmax --Split--> w_old x past_v + w_new x v -> [1, G, (Q/G) n, D] -> [n, Q D]
+    keys = Concat(past_k, k), values = Concat(past_v, v): [1, G, C + n, D]
+    q x keys^T / sqrt(D) -> [1, G, (Q/G) n, C + n] -- + bias -- softmax -- x values -> [1, G, (Q/G) n, D] -> [n, Q D]
 
-Two products (past and new apart) instead of one over the joined keys: joining would copy the past at every layer. The
-bias [n, C + n] is repeated for the query heads of a group once a run, so that layers only add it.
+The past is copied at every layer, and that is still faster than products with past and new rows apart: the copy brings
+the past into the cache in order, which the packing of the products does not (results/*-cpu-precision/attention.csv).
+The bias [n, C + n] is repeated for the query heads of a group once a run, so that layers only add it.
 
 | symbol | meaning | symbol | meaning |
 |---|---|---|---|
@@ -49,7 +49,6 @@ class SplitInputs:
 
     position_ids: str  # int64 [1, n]
     bias: str  # float32 [(Q/G) n, C + n]: the graph's input once for each query head of a group
-    parts: str  # int64 [2] = (C, n): how the columns of the scores split
     cos: str  # [positions, D / 2]
     sin: str
 
@@ -59,13 +58,9 @@ def shared_inputs(
 ) -> SplitInputs:
     """Computes once a run what all layers use."""
     heads_a_group = config.query_heads // config.kv_heads
-    n = b.node("Shape", [position_ids])  # [1]
-    columns = b.node("Shape", [bias], start=1, end=2)  # [1] = C + n
-    past = b.node("Sub", [columns, n])
-    parts = b.node("Concat", [past, n], axis=0)
     positions = b.node("Unsqueeze", [position_ids, b.ints(0)])
     tiled = b.node("Concat", [bias] * heads_a_group, axis=0)
-    return SplitInputs(positions, tiled, parts, cos, sin)
+    return SplitInputs(positions, tiled, cos, sin)
 
 
 def split_attention(
@@ -89,33 +84,28 @@ def split_attention(
         v = b.node("Round", [v], name + ".v_whole")
     grouped = b.node("Reshape", [q, b.ints(1, groups, -1, size)])
 
-    alpha = size**-0.5
-    old = b.contrib("FusedMatMul", [grouped, past_key], transB=1, alpha=alpha)
-    new = b.contrib("FusedMatMul", [grouped, k], transB=1, alpha=alpha)
-    scores = b.node("Add", [b.node("Concat", [old, new], axis=-1), shared.bias])
-    mixed = _MIXERS[sums](b, name, scores, shared.parts, past_value, v)
+    keys, values = b.node("Concat", [past_key, k], axis=2), b.node("Concat", [past_value, v], axis=2)
+    scores = b.contrib("FusedMatMul", [grouped, keys], transB=1, alpha=size**-0.5)
+    mixed = _MIXERS[sums](b, b.node("Add", [scores, shared.bias]), values)
     rows = b.node("Transpose", [b.node("Reshape", [mixed, b.ints(1, heads, -1, size)])], perm=[0, 2, 1, 3])
     return b.node("Reshape", [rows, b.ints(-1, heads * size)], name + ".mixed"), k, v
 
 
-def _mix_float(b: GraphBuilder, name: str, scores: str, parts: str, old: str, new: str) -> str:
-    """scores [1, G, (Q/G) n, C + n], old and new values -> softmax(scores) x values [1, G, (Q/G) n, D]."""
-    p_old, p_new = _split(b, name, b.node("Softmax", [scores], axis=-1), parts)
-    return b.node("Add", [b.node("MatMul", [p_old, old]), b.node("MatMul", [p_new, new])])
+def _mix_float(b: GraphBuilder, scores: str, values: str) -> str:
+    """scores [1, G, (Q/G) n, C + n], values [1, G, C + n, D] -> softmax(scores) x values [1, G, (Q/G) n, D]."""
+    return b.node("MatMul", [b.node("Softmax", [scores], axis=-1), values])
 
 
-def _mix_double(b: GraphBuilder, name: str, scores: str, parts: str, old: str, new: str) -> str:
+def _mix_double(b: GraphBuilder, scores: str, values: str) -> str:
     """The same with both sums in float64."""
     top = b.node("ReduceMax", [scores, b.ints(-1)], keepdims=1)
     weights = b.node("Cast", [b.node("Exp", [b.node("Sub", [scores, top])])], to=TensorProto.DOUBLE)
     total = b.node("ReduceSum", [weights, b.ints(-1)], keepdims=1)
-    w_old, w_new = _split(b, name, weights, parts)
-    values = [b.node("Cast", [each], to=TensorProto.DOUBLE) for each in (old, new)]
-    summed = b.node("Add", [b.node("MatMul", [w_old, values[0]]), b.node("MatMul", [w_new, values[1]])])
+    summed = b.node("MatMul", [weights, b.node("Cast", [values], to=TensorProto.DOUBLE)])
     return b.node("Cast", [b.node("Div", [summed, total])], to=TensorProto.FLOAT)
 
 
-def _mix_whole(b: GraphBuilder, name: str, scores: str, parts: str, old: str, new: str) -> str:
+def _mix_whole(b: GraphBuilder, scores: str, values: str) -> str:
     """The same with probabilities in whole multiples of 1 / UNIT and whole values below 2^11.
 
     e = round(UNIT exp(s - max)), p = round(e UNIT / sum(e)). All terms and partial sums are whole numbers below 2^24,
@@ -125,14 +115,7 @@ def _mix_whole(b: GraphBuilder, name: str, scores: str, parts: str, old: str, ne
     base = b.node("Sub", [top, b.constant("f32.log_unit", float(np.log(UNIT)))])
     e = b.node("Round", [b.node("Exp", [b.node("Sub", [scores, base])])])
     factor = b.node("Div", [b.constant("f32.unit", float(UNIT)), b.node("ReduceSum", [e, b.ints(-1)], keepdims=1)])
-    p_old, p_new = _split(b, name, b.node("Round", [b.node("Mul", [e, factor])]), parts)
-    mixed = [b.contrib("FusedMatMul", [p, values], alpha=1 / UNIT) for p, values in ((p_old, old), (p_new, new))]
-    return b.node("Add", mixed)
-
-
-def _split(b: GraphBuilder, name: str, weights: str, parts: str) -> list[str]:
-    """Columns of the past and of this run."""
-    return b.nodes("Split", [weights, parts], [name + ".w_old", name + ".w_new"], axis=-1)
+    return b.contrib("FusedMatMul", [b.node("Round", [b.node("Mul", [e, factor])]), values], alpha=1 / UNIT)
 
 
 _MIXERS = {"float": _mix_float, "double": _mix_double, "whole": _mix_whole}
