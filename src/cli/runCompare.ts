@@ -53,9 +53,15 @@ export async function runCompare(args: Arguments): Promise<void> {
   if (folders.length > 0 && (texts.length > 0 || args.sweep !== undefined)) {
     throw new UsageError('compare takes finished folders or variants to run, not both');
   }
-  if (folders.length > 0)
-    await report(args, await Promise.all(folders.map((folder) => loadRun(folder))), null);
+  if (folders.length > 0) await report(args, await loadRuns(folders), null);
   else await runAndReport(args, texts);
+}
+
+/** One after the other, so that of several bad folders it is always the first that is named. */
+async function loadRuns(folders: readonly string[]): Promise<LoadedRun[]> {
+  const runs: LoadedRun[] = [];
+  for (const folder of folders) runs.push(await loadRun(folder));
+  return runs;
 }
 
 async function runAndReport(args: Arguments, texts: readonly string[]): Promise<void> {

@@ -17,7 +17,9 @@ import { readJsonl } from './jsonl.js';
 /** Merges finished shards into `output`, in the order of the question file's ids. Sources stay as they are. */
 export async function mergeRuns(folders: readonly string[], output: string): Promise<RunInfo> {
   if (folders.length < 2) throw new UsageError('bench merge needs at least two folders');
-  const infos = await Promise.all(folders.map(readFinished));
+  const infos: RunInfo[] = [];
+  // One after the other, so that of several bad folders it is always the first that is named.
+  for (const folder of folders) infos.push(await readFinished(folder));
   infos.slice(1).forEach((info, index) => refuseDifferent(folders[0], infos[0], folders[index + 1], info));
   await refuseUsed(output);
   const order = mergedOrder(folders, infos);
