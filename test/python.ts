@@ -1,10 +1,13 @@
 /**
  * `npm run test:python`: lints and tests export/ with its own packages, which are installed into a folder beside the
- * models (no virtual environment needed). Fails when Python or pip is missing: a skipped test is no test.
+ * models (no virtual environment needed), the default model's weights among the test data. Fails when Python, pip or
+ * the weights are missing: a skipped test is no test.
  */
 import { spawn } from 'node:child_process';
 import { join } from 'node:path';
+import { fetchDefaultWeights } from '../src/model/defaultWeights.js';
 import { modelsFolder } from '../src/model/locate.js';
+import type { Report } from '../src/report.js';
 import { packageRoot } from '../src/model/packageRoot.js';
 import { ensureRequirements, exportEnvironment, findPython } from '../src/model/python.js';
 
@@ -19,12 +22,19 @@ function run(program: string, args: readonly string[], environment: NodeJS.Proce
   });
 }
 
+const messages: Report = {
+  begin: (stage) => console.error(stage),
+  progress: () => {},
+  note: (message) => console.error(message),
+};
+
 async function main(): Promise<number> {
   const python = await findPython();
   const packages = await ensureRequirements(python, 'requirements-test.txt', modelsFolder(undefined), {
     onInstall: () => console.error('Installing the Python packages of the tests (PyTorch among them; once)'),
   });
-  const environment = exportEnvironment(packages);
+  const weights = await fetchDefaultWeights(python, modelsFolder(undefined), messages);
+  const environment = { ...exportEnvironment(packages), MEDUSA_TEST_GGUF: weights };
   const lint = await run(python.program, ['-m', 'ruff', 'check', '.'], environment);
   const tests = await run(
     python.program,

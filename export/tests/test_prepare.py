@@ -183,7 +183,8 @@ def start(output: Path, checkpoint: Path) -> subprocess.Popen[str]:
     )
     arguments = [sys.executable, "-c", code, "--output", str(output), "--from", str(checkpoint)]
     pipe = subprocess.PIPE
-    environment = os.environ | {"PYTHONPATH": str(EXPORT)}
+    paths = [str(EXPORT), *filter(None, [os.environ.get("PYTHONPATH")])]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
     process = subprocess.Popen(arguments, stdout=pipe, stderr=pipe, text=True, env=environment)
     assert process.stdout is not None
     deadline = time.monotonic() + 60
