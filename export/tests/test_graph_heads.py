@@ -52,6 +52,16 @@ def test_heads_equal_the_formula(tmp_path: Path, precision: str, tolerance: floa
     assert (np.diff(probabilities, axis=1) <= 0).all()
 
 
+@pytest.mark.parametrize("precision", ["fp32", "int8", "fp16"])
+def test_one_output_matrix_for_all_heads(tmp_path: Path, precision: str) -> None:
+    heads = tiny_heads(TinySource())
+    heads = replace(heads, outputs=heads.outputs[:1] * heads.count)
+    _, probabilities = run(heads, precision, tmp_path, row=2, m=8)
+    np.testing.assert_allclose(probabilities, expected(heads, HIDDEN[2], 8)[1], atol=0.02)
+    size = sum(path.stat().st_size for path in tmp_path.iterdir())
+    assert size < 64 * 256 * {"fp32": 4, "fp16": 2, "int8": 1}[precision] + 100_000
+
+
 def test_without_a_token_map_ids_are_the_backbones(tmp_path: Path) -> None:
     heads = replace(tiny_heads(TinySource()), token_map=None)
     ids, _ = run(heads, "fp32", tmp_path, row=0, m=4)

@@ -14,10 +14,11 @@ from pathlib import Path
 import numpy as np
 from onnx import TensorProto
 
-from ..weights.heads_checkpoint import HeadsCheckpoint
+from ..weights.heads_checkpoint import HeadsCheckpoint, OutputMatrix
 from ..weights.source import Array
 from .builder import GraphBuilder
 from .linear import Int8RowLinear, quantise_rows
+from .linear_nbits import emit_nbits, quantise_blocks
 
 MAX_TOP_M = 64
 
@@ -50,7 +51,11 @@ def build_heads(heads: HeadsCheckpoint, precision: str, path: Path) -> GraphBuil
 
 
 class _HeadProducts:
-    """The products of the heads in one precision."""
+    """The products of the heads in one precision.
+
+    int8 goes through MatMulNBits (codes of the checkpoint are kept): its activations have a scale for each block, which
+    the outlying channels of `hidden` need, and it is one node where a scale a row takes seven.
+    """
 
     def __init__(self, b: GraphBuilder, heads: HeadsCheckpoint, precision: str, dtype: str) -> None:
         self._b, self._heads = b, heads
@@ -68,34 +73,52 @@ class _HeadProducts:
                 flat = self._product(name, h, weights.reshape(count * size, size))
                 y = b.node("Reshape", [flat, b.ints(count, 1, size)])
             else:
-                stacked = b.weight(name + ".weight", weights.transpose(0, 2, 1).astype(self._numpy))
-                y = b.node("MatMul", [x, stacked])
+                y = self._each(name, x, weights)
             bias = np.stack([head[j][1] for head in self._heads.blocks])[:, None, :].astype(self._numpy)
             y = b.node("Add", [y, b.weight(name + ".bias", bias)])
-            x = b.node("Add", [x, b.node("Mul", [y, b.node("Sigmoid", [y])])])
+            x = b.node("Add", [x, b.contrib("QuickGelu", [y], alpha=1.0)])
         return x
 
     def outputs(self, x: str) -> str:
         """x [K, 1, H] -> [K, V']."""
-        b, heads = self._b, self._heads
+        b, outputs = self._b, self._heads.outputs
+        if all(output is outputs[0] for output in outputs):  # one matrix for all heads: read once
+            b.row_set = "heads"
+            return self._codes("output", b.node("Squeeze", [x, b.ints(1)]), outputs[0])
         if self._int8 is None:
-            weights = np.stack([o.float32().T for o in heads.outputs]).astype(self._numpy)
+            weights = np.stack([o.float32().T for o in outputs]).astype(self._numpy)
             return b.node("Squeeze", [b.node("MatMul", [x, b.weight("output.weight", weights)]), b.ints(1)])
-        rows = []
-        for k, output in enumerate(heads.outputs):
-            codes, scale = (output.codes, output.scale) if output.scale is not None else (None, None)
-            if codes is None or scale is None:
-                codes, scale = quantise_rows(output.float32())
-            row = b.node("Gather", [x, b.constant(f"head.{k}", np.int64(k))], axis=0)  # [1, H]
-            weight = b.weight(f"output.{k}.weight", codes.T)
-            name = f"output.{k}"
-            rows.append(self._int8.apply_codes(b, name, row, weight, b.weight(f"{name}.scale", scale)))
+        rows = [self._codes(f"output.{k}", self._row(x, k), output) for k, output in enumerate(outputs)]
         return b.node("Concat", rows, axis=0)
+
+    def _each(self, name: str, x: str, weights: Array) -> str:
+        """x [K, 1, H], head k times weights[k]^T -> [K, 1, H]."""
+        b, count, size = self._b, *weights.shape[:2]
+        if self._int8 is None:
+            return b.node("MatMul", [x, b.weight(name + ".weight", weights.transpose(0, 2, 1).astype(self._numpy))])
+        rows = [self._product(f"{name}.{k}", self._row(x, k), weights[k]) for k in range(count)]
+        return b.node("Reshape", [b.node("Concat", rows, axis=0), b.ints(count, 1, size)])
+
+    def _row(self, x: str, k: int) -> str:
+        """x [K, 1, H] -> [1, H] of head k."""
+        return self._b.node("Gather", [x, self._b.constant(f"head.{k}", np.int64(k))], axis=0)
 
     def _product(self, name: str, x: str, weight: Array) -> str:
         """x [1, H] times weight [N, H]^T."""
+        return self._codes(name, x, OutputMatrix(weight, None))
+
+    def _codes(self, name: str, x: str, matrix: OutputMatrix) -> str:
+        """x [r, H] times `matrix` [N, H]^T, whose int8 codes are kept."""
         b = self._b
         if self._int8 is None:
-            return b.node("MatMul", [x, b.weight(name + ".weight", weight.T.astype(self._numpy))])
-        codes, scale = quantise_rows(weight)
-        return self._int8.apply_codes(b, name, x, b.weight(name + ".weight", codes.T), b.weight(name + ".scale", scale))
+            return b.node("MatMul", [x, b.weight(name + ".weight", matrix.float32().T.astype(self._numpy))])
+        block = next((n for n in (64, 32) if matrix.codes.shape[1] % n == 0), None)
+        if block is None:
+            codes, scale = (matrix.codes, matrix.scale) if matrix.scale is not None else quantise_rows(matrix.codes)
+            weight = b.weight(name + ".weight", codes.T)
+            return self._int8.apply_codes(b, name, x, weight, b.weight(name + ".scale", scale))
+        if matrix.scale is None:
+            return emit_nbits(b, name, x, *quantise_blocks(matrix.float32(), 8, block), 8, block)
+        scales = np.repeat(matrix.scale[:, None], matrix.codes.shape[1] // block, axis=1)
+        codes, zero = matrix.codes.astype(np.int16) + 128, np.full(scales.shape, 128, np.uint8)
+        return emit_nbits(b, name, x, codes.astype(np.uint8), scales, zero, 8, block)

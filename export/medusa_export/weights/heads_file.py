@@ -48,7 +48,7 @@ class _Reader:
         self.count = self._whole("heads", 1)
         self._hidden, self._layers = self._whole("hidden_size", 1), self._whole("layers", 0)
         self._draft = self._whole("draft_vocab_size", 1)
-        self._shared = facts.get("output", "own") == "shared"
+        self._shared: OutputMatrix | None = self._matrix("output") if facts.get("output") == "shared" else None
 
     def _whole(self, key: str, least: int) -> int:
         value = self._facts.get(key)
@@ -86,7 +86,9 @@ class _Reader:
         ]
 
     def output(self, k: int) -> OutputMatrix:
-        prefix = "output" if self._shared else f"{k}.output"
+        return self._shared or self._matrix(f"{k}.output")
+
+    def _matrix(self, prefix: str) -> OutputMatrix:
         weight = self._tensor(prefix + ".weight", (self._draft, self._hidden))
         if weight.dtype != np.int8:
             return OutputMatrix(weight.astype(np.float32), None)
