@@ -1,22 +1,16 @@
 import { readFile, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { ModelError } from '../errors.js';
+import type { ModelShape } from '../runtime/spec.js';
 import { JsonReader } from './jsonReader.js';
 
 /** The version of manifest.json this program reads (docs/architecture.md). */
 export const manifestFormat = 1;
 export const manifestName = 'manifest.json';
 
-export interface ModelFacts {
+export interface ModelFacts extends ModelShape {
   readonly id: string;
   readonly family: string;
-  readonly layers: number;
-  readonly hiddenSize: number;
-  readonly queryHeads: number;
-  readonly kvHeads: number;
-  readonly headDim: number;
-  readonly vocabSize: number;
-  readonly contextLength: number;
 }
 
 export interface TokenizerFacts {
