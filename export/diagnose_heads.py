@@ -28,10 +28,10 @@ from medusa_export.heads.backbone_torch import load_backbone
 from medusa_export.heads.calibration import propose, rank_accuracies
 from medusa_export.heads.checkpoint import load_heads
 from medusa_export.heads.model import MedusaHeads
-from medusa_export.heads.shards import Rollouts, load_all, load_rollouts
+from medusa_export.heads.near_duplicates import shared_shares
+from medusa_export.heads.shards import Rollouts, TokenRows, load_all, load_rollouts
 from medusa_export.heads.tree_simulation import Tally, dynamic_tree, simulate, static_tree
 
-OVERLAP_GRAM = 8  # tokens; shared with training answers
 REPETITION_GRAM = 4  # tokens; repeated within one answer
 BUCKETS = ((-1.0, 0.02), (0.02, 0.1), (0.1, 0.3), (0.3, 1.0))  # of the shared 8-grams' share, (low, high]
 
@@ -83,9 +83,9 @@ def diagnose(a: argparse.Namespace) -> None:
     validation = load_rollouts(a.data, ("validation",))
     validation = first_tokens(validation.select(validation.temperature == 0), a.max_new_tokens)
     questions = first_tokens(load_all(Path(a.answers)), a.max_new_tokens)
-    seen, trained = read_training(a.data, a.trained_every, a.max_new_tokens)
-    print_overlap("validation", subject, validation, seen)
-    print_overlap("questions", subject, questions, seen)
+    training, trained = read_training(a.data, a.trained_every, a.max_new_tokens)
+    print_overlap("validation", subject, validation, training)
+    print_overlap("questions", subject, questions, training)
     print_measured(f"trained on ({len(trained.sources)} answers)", measure(subject, trained, trained.hidden))
     if a.recompute:
         # Distillation used bf16 products, the questions were answered in fp32: each is read in the other precision.
@@ -93,13 +93,12 @@ def diagnose(a: argparse.Namespace) -> None:
         print_recomputed("questions, bf16 states", subject, questions, a.backbone, torch.bfloat16)
 
 
-def read_training(folder: str, every: int, limit: int) -> tuple[set[bytes], Rollouts]:
-    """The training answers' 8-grams, and a sample: the greedy ones among every `every`-th answer, first `limit`
+def read_training(folder: str, every: int, limit: int) -> tuple[TokenRows, Rollouts]:
+    """The training answers' tokens, and a sample: the greedy ones among every `every`-th answer, first `limit`
     tokens."""
     train = load_rollouts(folder, ("train",))
-    seen = {gram for tokens in answers_of(train) for gram in grams(tokens, OVERLAP_GRAM)}
     picked = (train.temperature == 0) & (np.arange(len(train.sources)) % every == 0)
-    return seen, first_tokens(train.select(picked), limit)
+    return train.token_rows, first_tokens(train.select(picked), limit)
 
 
 def answers_of(rollouts: Rollouts) -> Iterator[np.ndarray]:
@@ -111,12 +110,6 @@ def answers_of(rollouts: Rollouts) -> Iterator[np.ndarray]:
 def grams(tokens: np.ndarray, size: int) -> list[bytes]:
     """Every run of `size` tokens of an answer, int32 [T], as bytes; none if it is shorter."""
     return [tokens[i : i + size].tobytes() for i in range(len(tokens) - size + 1)]
-
-
-def shared_shares(rollouts: Rollouts, seen: set[bytes]) -> np.ndarray:
-    """[A]: share, 0 to 1, of each answer's 8-grams that are in `seen`."""
-    lists = [grams(tokens, OVERLAP_GRAM) for tokens in answers_of(rollouts)]
-    return np.array([sum(g in seen for g in own) / max(1, len(own)) for own in lists])
 
 
 def repeated_shares(rollouts: Rollouts) -> np.ndarray:
@@ -179,10 +172,10 @@ def print_measured(name: str, measured: Measured) -> None:
     )
 
 
-def print_overlap(name: str, subject: Subject, rollouts: Rollouts, seen: set[bytes]) -> None:
-    """Tokens per step of the answers, their overlap with training answers `seen`, and one by the other."""
+def print_overlap(name: str, subject: Subject, rollouts: Rollouts, training: TokenRows) -> None:
+    """Tokens per step of the answers, their overlap with the training answers, and one by the other."""
     measured = measure(subject, rollouts, rollouts.hidden)
-    shared, repeated = shared_shares(rollouts, seen), repeated_shares(rollouts)
+    shared, repeated = shared_shares(rollouts.token_rows, training), repeated_shares(rollouts)
     print_measured(f"{name} ({len(rollouts.sources)} answers)", measured)
     gain = 100 * (measured.dynamic.tokens_per_step / measured.static.tokens_per_step - 1)
     low, middle, high = paired_gain(measured.static, measured.dynamic)

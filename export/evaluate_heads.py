@@ -27,7 +27,8 @@ from medusa_export.heads.checkpoint import load_heads, write_sidecar
 from medusa_export.heads.conversations import Answer, Conversation, Mix
 from medusa_export.heads.generation import Generator
 from medusa_export.heads.model import MedusaHeads
-from medusa_export.heads.shards import Rollouts, load_all, load_rollouts, write_shard
+from medusa_export.heads.near_duplicates import MAX_OVERLAP, load_held_out
+from medusa_export.heads.shards import Rollouts, load_all, write_shard
 from medusa_export.heads.tree_simulation import (
     Proposals,
     Tally,
@@ -45,6 +46,13 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     p.add_argument("--questions", help="JSONL with {question_id, category, turns}: first turns, answered greedily")
     p.add_argument("--backbone", help="with --questions: .gguf file or HF folder")
     p.add_argument("--cache", help="with --questions: folder for the answers, made once")
+    p.add_argument(
+        "--max-overlap",
+        type=float,
+        default=MAX_OVERLAP,
+        help="with --data: answers that share more of their 8-grams with one training answer are left out, 0..1 "
+        "(default %(default)s; 1: none)",
+    )
     p.add_argument("--max-new-tokens", type=int, default=128)
     p.add_argument("--nodes", type=int, nargs="+", default=[64], help="tree sizes, root included")
     p.add_argument("--top-m", type=int, default=32)
@@ -66,13 +74,16 @@ def evaluate(a: argparse.Namespace) -> dict:
         torch.set_num_threads(a.threads)
     heads, sidecar = load_heads(a.heads)
     heads.to(a.device)
+    overlap = None
     if a.questions:
         answer_questions(a)
         rollouts = load_all(Path(a.cache))
     else:
-        rollouts = load_rollouts(a.data, ("validation",))
-        rollouts = rollouts.select(rollouts.temperature == 0)
+        rollouts, overlap = load_held_out(a.data, "validation", a.max_overlap)
+        print(overlap, flush=True)
     report = report_on(heads, sidecar, rollouts, a.max_new_tokens, a.nodes, a.top_m, a.device)
+    if overlap:
+        report["overlap"] = overlap.facts()
     print_report(report)
     if a.out:
         Path(a.out).parent.mkdir(parents=True, exist_ok=True)

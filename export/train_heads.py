@@ -26,6 +26,7 @@ from medusa_export.heads.calibration import fit_temperatures, propose, rank_accu
 from medusa_export.heads.chat_tokens import TEMPLATES, load_chat_tokens
 from medusa_export.heads.checkpoint import save_heads
 from medusa_export.heads.model import HeadsConfig, MedusaHeads
+from medusa_export.heads.near_duplicates import MAX_OVERLAP, load_held_out
 from medusa_export.heads.shards import Rollouts, load_rollouts
 from medusa_export.heads.trainer import Recipe, Trainer
 from medusa_export.heads.training_data import Batches, coverage, frequent_tokens
@@ -65,6 +66,13 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     p.add_argument("--sampled", type=int, default=d.sampled, help="with --common: how many of the others are scored")
     p.add_argument("--full-last", type=float, default=d.full_last, help="last share of the steps that scores all")
     p.add_argument("--limit-shards", type=int)
+    p.add_argument(
+        "--max-overlap",
+        type=float,
+        default=MAX_OVERLAP,
+        help="held-out answers that share more of their 8-grams with one training answer are left out, 0..1 "
+        "(default %(default)s; 1: none)",
+    )
     p.add_argument("--template", choices=TEMPLATES, default="chatml")
     p.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     p.add_argument("--dtype", choices=["float32", "bfloat16"], default=d.dtype)
@@ -79,7 +87,8 @@ def train(a: argparse.Namespace) -> None:
         torch.set_num_threads(a.threads)
     torch.manual_seed(a.seed)
     training = load_rollouts(a.data, ("train",), a.limit_shards)
-    calibration = greedy_only(load_rollouts(a.data, ("calibration",), a.limit_shards))
+    calibration, overlap = load_held_out(a.data, "calibration", a.max_overlap, a.limit_shards)
+    print(f"calibration split: {overlap}", flush=True)
     lm_head = load_lm_head(a.backbone)
     end = load_chat_tokens(a.backbone, template=a.template).end
     token_map = _draft_vocabulary(a, training, len(lm_head), end)
@@ -121,13 +130,10 @@ def train(a: argparse.Namespace) -> None:
     trainer.run()
     if a.out:
         facts = _facts(a, recipe, trainer, training, covered)
+        facts["training"]["calibration"] = overlap.facts()
         facts |= calibrate(heads, calibration, a.device)
         save_heads(heads, a.out, facts, quantise=not a.float_output)
         print(f"wrote {a.out} ({os.path.getsize(a.out) / 1e6:.1f} MB)", flush=True)
-
-
-def greedy_only(rollouts: Rollouts) -> Rollouts:
-    return rollouts.select(rollouts.temperature == 0)
 
 
 def calibrate(heads: MedusaHeads, greedy: Rollouts, device: str) -> dict:

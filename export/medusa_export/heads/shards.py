@@ -69,6 +69,14 @@ def finished_conversations(folder: Path) -> set[int]:
     return done
 
 
+@dataclass(frozen=True)
+class TokenRows:
+    """Only the tokens, int32 [N], of pooled answers; answer a is offsets[a]..offsets[a + 1], int64 [A + 1]."""
+
+    tokens: np.ndarray
+    offsets: np.ndarray
+
+
 @dataclass
 class Rollouts:
     """Answers of one split, pooled. `offsets` bounds answers; see the shard format for the rest."""
@@ -81,6 +89,10 @@ class Rollouts:
     temperature: np.ndarray  # float32 [A]
     sources: list[str]
     contexts: list[bytes]
+
+    @property
+    def token_rows(self) -> TokenRows:
+        return TokenRows(self.tokens, self.offsets)
 
     def select(self, keep: np.ndarray) -> Rollouts:
         """The answers whose mask [A] is true."""
@@ -123,6 +135,18 @@ def load_rollouts(folder: str | Path, splits: tuple[str, ...], limit_shards: int
         seen.add(key)
         keep[a] = fresh and split in splits
     return pooled.select(keep)
+
+
+def load_tokens(folder: str | Path, splits: tuple[str, ...], limit_shards: int | None = None) -> TokenRows:
+    """The tokens of some splits' answers, repeated contexts included; a hundredth of what `load_rollouts` reads."""
+    tokens, lengths = [np.zeros(0, np.int32)], [np.zeros(0, np.int64)]
+    for path in sorted(Path(folder).glob("shard-*.safetensors"))[:limit_shards]:
+        with safe_open(str(path), "numpy") as f:
+            wanted = np.array([split_of(int(c)) in splits for c in f.get_tensor("conversation")], bool)
+            own = np.diff(f.get_tensor("offsets"))
+            tokens.append(f.get_tensor("tokens")[np.repeat(wanted, own)])
+            lengths.append(own[wanted])
+    return TokenRows(np.concatenate(tokens), np.concatenate(([0], np.cumsum(np.concatenate(lengths)))))
 
 
 def _read(path: Path) -> tuple[Rollouts, np.ndarray]:
