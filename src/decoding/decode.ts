@@ -10,6 +10,8 @@ import type {
   DraftingModel,
   Stopping,
   TreePolicy,
+  VerifiedRows,
+  VerifyOptions,
 } from './types.js';
 
 export interface DecodeOptions {
@@ -27,7 +29,7 @@ export interface DecodeOptions {
   readonly cachedTokens?: readonly number[];
   /** Milliseconds from any origin. */
   readonly clock: () => number;
-  /** Ends the generation after the step that is running, with finish reason `aborted`. */
+  /** Ends the generation after the step, or the part of a long prompt, that is running; finish reason `aborted`. */
   readonly signal?: AbortSignal;
 }
 
@@ -60,8 +62,8 @@ export async function* decode(
   const steps: DecodeStep[] = [];
   const cachedPromptTokens = reuseCache(model, promptIds, options.cachedTokens ?? []);
 
-  if (!signal?.aborted) {
-    const result = await model.prefill(promptIds.slice(cachedPromptTokens), wanted);
+  const result = await prefill(model, promptIds.slice(cachedPromptTokens), wanted, signal);
+  if (result) {
     const ended = cutAtStop([acceptance.firstToken(result)], stopping);
     steps.push({ index: 0, times: stopwatch.prefilled(), ...ended, ...ifContextEnds(model, ended) });
     yield steps[0];
@@ -90,7 +92,7 @@ export async function* decode(
     steps.push({ index: steps.length, ...drafted, ...ended, ...ifContextEnds(model, ended) });
     yield steps[steps.length - 1];
   }
-  return result(model, promptIds, steps, {
+  return resultOf(model, promptIds, steps, {
     promptTokens: promptIds.length,
     cachedPromptTokens,
     finishReason: steps.at(-1)?.finishReason ?? 'aborted',
@@ -118,6 +120,25 @@ function reuseCache(model: DraftingModel, prompt: readonly number[], cached: rea
   return common;
 }
 
+/** Most prompt tokens between two looks at the signal: a long prompt takes seconds, and an abort should not. */
+const PROMPT_PART = 512;
+
+/** Runs the prompt part by part. Undefined when aborted; what has been run stays cached. */
+async function prefill(
+  model: DraftingModel,
+  prompt: readonly number[],
+  wanted: VerifyOptions,
+  signal: AbortSignal | undefined,
+): Promise<VerifiedRows | undefined> {
+  for (let start = 0; !signal?.aborted; start += PROMPT_PART) {
+    const isLast = start + PROMPT_PART >= prompt.length;
+    const options = { logits: isLast && wanted.logits };
+    const result = await model.prefill(prompt.slice(start, start + PROMPT_PART), options);
+    if (isLast) return result;
+  }
+  return undefined;
+}
+
 /** The tokens of the accepted nodes after the root, and the bonus. */
 function emittedTokens(tree: CandidateTree, accepted: AcceptedPath): number[] {
   const tokens = accepted.rows.slice(1).map((row) => tree.tokens[row]);
@@ -142,7 +163,7 @@ function ifContextEnds(model: DraftingModel, ended: Ending): Pick<DecodeStep, 'f
   return { finishReason: ended.finishReason ?? (full ? 'context' : undefined) };
 }
 
-function result(
+function resultOf(
   model: DraftingModel,
   promptIds: readonly number[],
   steps: readonly DecodeStep[],

@@ -250,6 +250,29 @@ describe('decode', () => {
     });
   });
 
+  describe('aborted in a long prompt', () => {
+    it('ends after the part that is running, and goes on from there', async () => {
+      const prompt = Array.from({ length: 1300 }, (_, i) => i % 7);
+      const model = oracle({ contextLength: 2000 });
+      const controller = new AbortController();
+      const whole = model.prefill.bind(model);
+      model.prefill = (ids, options) => {
+        if (model.cachedLength > 0) controller.abort();
+        return whole(ids, options);
+      };
+      const { result, steps } = await decodeAll(model, prompt, { signal: controller.signal });
+      expect(steps).to.deep.equal([]);
+      expect(result).to.include({ finishReason: 'aborted', newTokens: 0 });
+      expect(result.cachedTokens).to.deep.equal(prompt.slice(0, 1024));
+
+      model.prefill = whole;
+      const resumed = await decodeAll(model, prompt, { cachedTokens: result.cachedTokens, maxNewTokens: 9 });
+      const fresh = await decodeAll(oracle({ contextLength: 2000 }), prompt, { maxNewTokens: 9 });
+      expect(resumed.result.cachedPromptTokens).to.equal(1024);
+      expect(resumed.result.tokens).to.deep.equal(fresh.result.tokens);
+    });
+  });
+
   describe('reuses the cache', () => {
     it('for the longest common prefix with the prompt, and gives the same tokens', async () => {
       await fc.assert(
