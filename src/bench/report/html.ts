@@ -8,11 +8,11 @@ import { escapeText } from './page/text.js';
 import type { PageData } from './page/types.js';
 import { pageData } from './pageData.js';
 import { PUBLISHED_NOTE, publishedTable } from './published.js';
+import { differences } from './sections.js';
 import { number, type Table } from './table.js';
 import {
   depthTable,
   describeDecoding,
-  describeParting,
   headTable,
   identityTable,
   oracleTable,
@@ -126,10 +126,8 @@ function identityCard({ identity }: Report): string {
 }
 
 function identity(report: Report): string {
-  const differences = report.identity.flatMap(({ run, partings }) =>
-    partings.slice(0, 3).map((parting) => describeParting(run, report.base, parting)),
-  );
-  const shown = differences.length > 0 ? `<pre>${escapeText(differences.join('\n\n'))}</pre>` : '';
+  const differing = differences(report);
+  const shown = differing.length > 0 ? `<pre>${escapeText(differing.join('\n\n'))}</pre>` : '';
   return section(
     'Are the outputs the same?',
     `Each conversation decoded at temperature 0 is held against that of ${report.base}, token id by token id.`,
