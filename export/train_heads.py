@@ -30,8 +30,10 @@ from medusa_export.heads.near_duplicates import MAX_OVERLAP, load_held_out
 from medusa_export.heads.shards import Rollouts, load_rollouts
 from medusa_export.heads.trainer import Recipe, Trainer
 from medusa_export.heads.training_data import Batches, coverage, frequent_tokens
+from medusa_export.heads.tree_simulation import nested_tree
 
 RANKS = 64  # accuracies kept per head, for the static tree
+TREE_NODES = 64  # of the largest static tree that is stored
 
 
 def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
@@ -137,15 +139,17 @@ def train(a: argparse.Namespace) -> None:
 
 
 def calibrate(heads: MedusaHeads, greedy: Rollouts, device: str) -> dict:
-    """Accuracies by rank and temperatures, on held-out greedy answers."""
+    """Accuracies by rank, temperatures and static trees, on held-out greedy answers."""
     if not len(greedy.tokens):
         raise ValueError("no held-out greedy answers in the data: distil more conversations")
     width = min(RANKS, heads.config.draft_vocab_size)
     accuracies = rank_accuracies(propose(heads, greedy.hidden, width, device=device), greedy)
     temperatures = fit_temperatures(heads, greedy, device)
+    rounded = [[round(float(x), 6) for x in row] for row in accuracies]
     return {
-        "accuracies": [[round(float(x), 6) for x in row] for row in accuracies],
+        "accuracies": rounded,
         "temperatures": [round(t, 4) for t in temperatures],
+        "static_tree": [list(path) for path in nested_tree(rounded, TREE_NODES)],
     }
 
 

@@ -1,5 +1,6 @@
 import { join } from 'node:path';
 import type { CostPoint } from './decoding/costCurve.js';
+import type { NestedTrees } from './decoding/nestedTrees.js';
 import type { DraftingModel } from './decoding/types.js';
 import type { EngineFacts, EngineOptions } from './engine.js';
 import { MedusaError } from './errors.js';
@@ -30,6 +31,7 @@ export interface EngineParts {
   readonly bosTokenId: number | undefined;
   readonly addBos: boolean;
   readonly accuracies: readonly (readonly number[])[];
+  readonly staticTrees: NestedTrees | undefined;
   readonly costs: readonly CostPoint[];
 }
 
@@ -76,7 +78,7 @@ async function hasNewerHeads({ folder, name }: ModelPlace): Promise<boolean> {
   return (await newerHeads(folder, await readManifest(folder), name)).length > 0;
 }
 
-type OpenedModel = Pick<EngineParts, 'facts' | 'model' | 'accuracies' | 'costs'>;
+type OpenedModel = Pick<EngineParts, 'facts' | 'model' | 'accuracies' | 'staticTrees' | 'costs'>;
 
 /** `auto` takes CUDA when it works, and says why when it does not; `cuda` never falls back. */
 async function openOnProvider(
@@ -125,7 +127,7 @@ async function openGraphs(
     threads,
     contextLength: model.contextLength,
   };
-  return { facts, model, costs, accuracies: heads?.accuracies ?? [] };
+  return { facts, model, costs, accuracies: heads?.accuracies ?? [], staticTrees: heads?.staticTrees };
 }
 
 /** The runtime's view of the chosen graphs; threads are filled in later. */

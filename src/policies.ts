@@ -1,5 +1,6 @@
 import type { CostPoint } from './decoding/costCurve.js';
 import { CostCurve } from './decoding/costCurve.js';
+import type { NestedTrees } from './decoding/nestedTrees.js';
 import { autoTree, dynamicTree, noTree, staticTree } from './decoding/treePolicy.js';
 import {
   searchTemplate,
@@ -18,6 +19,8 @@ export const mostAutoNodes = 64;
 export interface PolicyFacts {
   /** [heads][rank] how often the candidate was right on calibration data. */
   readonly accuracies: readonly (readonly number[])[];
+  /** The static trees searched from them, where the heads bring them. */
+  readonly staticTrees?: NestedTrees;
   /** Measured cost of verifying n nodes here. */
   readonly costs: readonly CostPoint[];
 }
@@ -45,15 +48,17 @@ export class PolicyMaker {
   private template(options: ResolvedDecodingOptions): TreeTemplate {
     const { treePaths, headsUsed, topM, nodes } = options;
     if (treePaths !== undefined) return fromPaths(treePaths, headsUsed, topM);
-    const { accuracies, costs } = this.facts;
+    const { accuracies, staticTrees, costs } = this.facts;
     if (accuracies.length === 0) {
       throw new ModelError(
         'These heads carry no measured accuracies, from which the static tree is searched. ' +
           'Give the tree yourself with --tree-file, or use --tree dynamic.',
       );
     }
-    const search = (size: number): TreeTemplate =>
-      searchTemplate(accuracies, { nodes: size, depth: headsUsed }, topM);
+    const search = (size: number): TreeTemplate => {
+      const limits = { nodes: size, depth: headsUsed };
+      return staticTrees?.template(limits, topM) ?? searchTemplate(accuracies, limits, topM);
+    };
     return nodes === 'auto' ? bestTemplate(search, accuracies, new CostCurve(costs)) : search(nodes);
   }
 }

@@ -46,6 +46,7 @@ def export_keep(config: ModelConfig, folder: Path, name: str, capacity: int) -> 
 def export_heads(heads: HeadsCheckpoint, folder: Path, name: str) -> Entry:
     """Write a heads graph; returns its manifest entry."""
     b = build_heads(heads, name, folder / f"heads.{heads.name}.{name}.onnx")
+    trees = {"static_tree": heads.static_tree} if heads.static_tree else {}
     return {
         "name": heads.name,
         "precision": name,
@@ -55,6 +56,7 @@ def export_heads(heads: HeadsCheckpoint, folder: Path, name: str) -> Entry:
         "draft_vocab_size": heads.draft_vocab_size,
         "accuracies": heads.accuracies,
         "temperatures": heads.temperatures,
+        **trees,
         "source_sha256": heads.source_sha256,
     }
 

@@ -27,6 +27,7 @@ from medusa_export.heads.tree_simulation import (  # noqa: E402
     Proposals,
     best_first_tree,
     dynamic_tree,
+    nested_tree,
     oracle,
     simulate,
     static_tree,
@@ -126,6 +127,22 @@ def test_saturated_probabilities_orphan_no_child() -> None:
     for nodes in range(1, 12):
         tree = set(best_first_tree(marginals, nodes))
         assert all(path[:-1] in tree for path in tree if len(path) > 1)
+
+
+def test_nested_tree_holds_the_static_tree_of_every_size() -> None:
+    rng = np.random.default_rng(1)
+    for _ in range(10):
+        shares = np.sort(rng.random((4, 12)), axis=1)[:, ::-1].astype(np.float32)
+        shares[:, [4, 5]] = shares[:, [5, 4]]  # ranks whose shares are out of order
+        paths = nested_tree(shares, 64)
+        assert len(set(paths)) == 63
+        value = {path: np.prod([shares[k, r] for k, r in enumerate(path)]) for path in paths}
+        every = [p for d in range(1, 5) for p in itertools.product(range(12), repeat=d)]
+        best = sorted((np.prod([shares[k, r] for k, r in enumerate(p)]) for p in every), reverse=True)
+        for n in range(2, 65):
+            # No other tree of n nodes holds more: the sum of its paths' shares is that of the best n - 1 of all.
+            assert sum(value[p] for p in paths[: n - 1]) == pytest.approx(sum(best[: n - 1]), rel=1e-5)
+            assert all(p[:-1] in paths[: n - 1] for p in paths[: n - 1] if len(p) > 1)
 
 
 def test_simulation_counts_bonus_tokens_and_steps() -> None:

@@ -87,6 +87,7 @@ def test_losses_fall_and_the_checkpoint_returns(distilled: tuple[Path, Path], tm
         assert (tmp_path / "run" / "losses.png").stat().st_size > 1000
     heads, sidecar = load_heads(out)
     assert sidecar["format"] == 1 and len(sidecar["accuracies"]) == 4 and len(sidecar["accuracies"][0]) == 64
+    assert len(sidecar["static_tree"]) == 63 and sidecar["static_tree"][0] == [0]
     assert 257 in heads.token_map.tolist()  # the end token is always in the draft vocabulary
     report = evaluate_heads.evaluate(
         evaluate_heads.parse_arguments(

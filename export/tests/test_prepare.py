@@ -91,7 +91,7 @@ def test_heads(tmp_path: Path, llama: TorchTwin, capsys: pytest.CaptureFixture[s
     llama.model.save_pretrained(tmp_path / "hf")
     write_tokenizer_files(tiny_tokenizer(), tmp_path / "hf")
     out = tmp_path / "out"
-    write_heads(tmp_path / "h", backbone={"id": "out"})
+    write_heads(tmp_path / "h", backbone={"id": "out"}, static_tree=[[0], [0, 0]])
     assert run("--output", out, "--from", tmp_path / "hf", "--heads", tmp_path / "h.safetensors") == 1
     assert "error: heads 'h': token_map goes" in capsys.readouterr().err
     assert not out.exists()
@@ -100,7 +100,7 @@ def test_heads(tmp_path: Path, llama: TorchTwin, capsys: pytest.CaptureFixture[s
     assert run("--output", out, "--from", tmp_path / "hf", "--heads", tmp_path / "h.safetensors") == 0
     (entry,) = manifest_of(out)["heads"]
     assert (entry["name"], entry["count"], entry["draft_vocab_size"], entry["max_top_m"]) == ("h", 4, 256, 64)
-    assert len(entry["accuracies"]) == 4
+    assert len(entry["accuracies"]) == 4 and entry["static_tree"] == [[0], [0, 0]]
     assert_whole(out)
     assert run("--output", tmp_path / "other", "--from", tmp_path / "hf", "--heads", tmp_path / "h") == 1
     assert "heads 'h' belong to out, not to other" in capsys.readouterr().err

@@ -228,6 +228,9 @@ def test_heads(tmp_path: Path) -> None:
     assert (heads.count, heads.hidden_size, heads.draft_vocab_size, heads.name) == (4, 64, 256, "h")
     assert heads.outputs[3].codes.dtype == np.int8
     assert heads.temperatures == [1.0, 1.1, 1.2, 1.3]
+    assert heads.static_tree == []
+    write_heads(tmp_path / "h", static_tree=[[0], [1], [0, 0]])
+    assert read_heads(tmp_path / "h.safetensors").static_tree == [[0], [1], [0, 0]]
     heads.check_fits(TinySource().config, "tiny", "other hash")
     heads.check_fits(TinySource().config, "other name", "ab")
     with pytest.raises(ExportError, match=r"belong to tiny, not to other"):
@@ -243,6 +246,11 @@ def test_heads(tmp_path: Path) -> None:
         ({"draft_vocab_size": 128}, r"0.output.weight has shape \[256, 64\], expected \[128, 64\]"),
         ({"hidden_size": "64"}, "hidden_size"),
         ({"temperatures": [1]}, "temperatures"),
+        ({"static_tree": {}}, "static_tree must be a list of paths of ranks"),
+        ({"static_tree": [[0], [-1]]}, r"static_tree holds \[-1\]; a path is a list of ranks from 0"),
+        ({"static_tree": [[0], [0, 0, 0, 0, 0]]}, r"a path is 1 to 4 ranks long"),
+        ({"static_tree": [[0], [1, 0]]}, r"\[1, 0\] comes before its parent \[1\]"),
+        ({"static_tree": [[0], [0]]}, r"\[0\] occurs twice"),
     ],
 )
 def test_refused_heads(tmp_path: Path, changes: dict[str, Any], message: str) -> None:

@@ -6,6 +6,7 @@ export { CostCurve, type CostPoint } from './costCurve.js';
 export { decode, type DecodeOptions, type DecodeResult } from './decode.js';
 export { drawTree, type DrawTreeOptions } from './drawTree.js';
 export { argmax } from './distribution.js';
+export { NestedTrees } from './nestedTrees.js';
 export { bestTemplateInHindsight, oracleTokensPerStep, rankPath } from './oracle.js';
 export { createRandom, type Random } from './random.js';
 export { pool, type PooledStatistics } from './statistics.js';

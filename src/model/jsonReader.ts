@@ -73,6 +73,11 @@ export class JsonReader {
     return this.isAbsent ? undefined : read(this);
   }
 
+  /** The error for a field that is of the right kind but wrong for the reason given. */
+  refuse(reason: string): ModelError {
+    return new ModelError(`${this.file}: ${this.path}: ${reason} ${this.mend}`);
+  }
+
   private error(expected: string): ModelError {
     const found = this.value === undefined ? 'nothing' : JSON.stringify(this.value)?.slice(0, 60);
     const where = this.path === '' ? 'its content' : this.path;

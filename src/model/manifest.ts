@@ -1,5 +1,7 @@
 import { readFile, stat } from 'node:fs/promises';
 import { join } from 'node:path';
+import { NestedTrees } from '../decoding/nestedTrees.js';
+import { TreeFormatError, type TemplateBounds } from '../decoding/treeTemplate.js';
 import { ModelError } from '../errors.js';
 import type { ModelShape } from '../runtime/spec.js';
 import { JsonReader } from './jsonReader.js';
@@ -48,6 +50,10 @@ export interface HeadsEntry extends GraphEntry {
   readonly hiddenSize: number | undefined;
   /** [count][rank] how often the candidate of that rank was right, on calibration data. */
   readonly accuracies: readonly (readonly number[])[];
+  /** [count] divided out of the logits by the graph. */
+  readonly temperatures: readonly number[];
+  /** The static trees searched from `accuracies`. */
+  readonly staticTrees: NestedTrees | undefined;
   readonly sourceSha256: string | undefined;
 }
 
@@ -184,17 +190,34 @@ function readBackbone(backbone: JsonReader): BackboneEntry {
 }
 
 function readHeads(heads: JsonReader): HeadsEntry {
+  const count = heads.field('count').count();
+  const maxTopM = heads.field('max_top_m').count();
   return {
     ...readGraph(heads),
     name: heads.field('name').string(),
-    count: heads.field('count').count(),
-    maxTopM: heads.field('max_top_m').count(),
+    count,
+    maxTopM,
     hiddenSize: readHiddenSize(heads.field('inputs')),
     accuracies:
       heads.field('accuracies').optional((each) => each.list((row) => row.list((rate) => rate.number()))) ??
       [],
+    temperatures:
+      heads.field('temperatures').optional((each) => each.list((temperature) => temperature.number())) ?? [],
+    staticTrees: heads
+      .field('static_tree')
+      .optional((tree) => readStaticTrees(tree, { heads: count, topM: maxTopM })),
     sourceSha256: heads.field('source_sha256').optional((each) => each.string()),
   };
+}
+
+function readStaticTrees(tree: JsonReader, bounds: TemplateBounds): NestedTrees {
+  const paths = tree.list((path) => path.list((rank) => rank.count(0)));
+  try {
+    return NestedTrees.fromPaths(paths, bounds);
+  } catch (error) {
+    if (error instanceof TreeFormatError) throw tree.refuse(error.message);
+    throw error;
+  }
 }
 
 /** The last dimension of the input `hidden`; shapes hold numbers and symbols. */

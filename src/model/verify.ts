@@ -1,8 +1,16 @@
-import { stat } from 'node:fs/promises';
+import { readFile, stat } from 'node:fs/promises';
 import { basename, join } from 'node:path';
+import { isDeepStrictEqual } from 'node:util';
 import { ModelError } from '../errors.js';
 import { sha256Of } from './defaultWeights.js';
-import { checkFiles, manifestName, prepareAgain, type GraphEntry, type Manifest } from './manifest.js';
+import {
+  checkFiles,
+  manifestName,
+  prepareAgain,
+  type GraphEntry,
+  type HeadsEntry,
+  type Manifest,
+} from './manifest.js';
 import { headsFor } from './prepare.js';
 
 /** Checks every file of a model against the manifest, bytes and all. Takes as long as reading them does. */
@@ -25,19 +33,42 @@ async function checkHash(path: string, expected: string, folder: string): Promis
 }
 
 /**
- * Heads files committed for this model that the prepared model does not hold: trained, or pulled, after it was
- * prepared. Files older than the manifest are taken as known, which saves hashing them at each start.
+ * Heads files committed for this model that the prepared model does not hold: trained, calibrated, or pulled, after it
+ * was prepared. Files older than the manifest are taken as known, which saves hashing them at each start.
  */
 export async function newerHeads(folder: string, manifest: Manifest, name: string): Promise<string[]> {
-  const known = new Set(manifest.heads.map((heads) => heads.sourceSha256));
   const names = new Set(manifest.heads.map((heads) => heads.name));
   const prepared = (await stat(join(folder, manifestName))).mtimeMs;
   const newer: string[] = [];
   for (const file of await headsFor(name, undefined)) {
     // Heads of other names were chosen by the user, and these left out.
     if (names.size > 0 && !names.has(basename(file, '.safetensors'))) continue;
-    const isKnown = names.size > 0 && (await stat(file)).mtimeMs <= prepared;
-    if (!isKnown && !known.has(await sha256Of(file))) newer.push(basename(file));
+    const isOlder = names.size > 0 && (await lastChange(file)) <= prepared;
+    if (!isOlder && !(await isHeld(file, manifest.heads))) newer.push(basename(file));
   }
   return newer;
+}
+
+/** The sidecar beside the tensors: temperatures and accuracies, which go into the graph and the manifest. */
+const sidecarOf = (file: string): string => file.replace(/\.safetensors$/, '.json');
+
+/** When the tensors or their sidecar were last written, in ms. */
+async function lastChange(file: string): Promise<number> {
+  const beside = await stat(sidecarOf(file)).catch(() => undefined);
+  return Math.max((await stat(file)).mtimeMs, beside?.mtimeMs ?? 0);
+}
+
+/** Whether the model holds these tensors with this calibration. */
+async function isHeld(file: string, heads: readonly HeadsEntry[]): Promise<boolean> {
+  const sha256 = await sha256Of(file);
+  const held = heads.filter((entry) => entry.sourceSha256 === sha256);
+  const sidecar = await readFile(sidecarOf(file), 'utf8').catch(() => undefined);
+  if (held.length === 0 || sidecar === undefined) return held.length > 0;
+  const calibration = JSON.parse(sidecar) as Record<string, unknown>;
+  return held.every(
+    ({ temperatures, accuracies, staticTrees }) =>
+      isDeepStrictEqual(calibration.temperatures, temperatures) &&
+      isDeepStrictEqual(calibration.accuracies, accuracies) &&
+      isDeepStrictEqual(calibration.static_tree, staticTrees?.paths),
+  );
 }

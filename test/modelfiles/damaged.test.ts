@@ -66,6 +66,25 @@ const cases: Damage[] = [
     ),
     ['heads tiny', '96', '64', 'another model'],
   ],
+  [
+    'a static tree that is none',
+    inManifest((m) => m.heads.forEach((heads) => (heads.static_tree = [[0], ['x']]))),
+    ['heads[0].static_tree[1][0]', 'whole number', '"x"'],
+  ],
+  [
+    'a static tree with a child before its parent',
+    inManifest((m) => m.heads.forEach((heads) => (heads.static_tree = [[0], [1, 0], [1]]))),
+    ['heads[0].static_tree', '[1,0]', 'place 1', 'before its parent [1]', 'prepare'],
+  ],
+  [
+    'a static tree deeper than the heads',
+    inManifest((m) =>
+      m.heads.forEach(
+        (heads) => (heads.static_tree = [[0], [0, 0], [0, 0, 0], [0, 0, 0, 0], [0, 0, 0, 0, 0]]),
+      ),
+    ),
+    ['heads[0].static_tree', '5 deep', '4 heads'],
+  ],
   ['a missing graph', at('backbone.int8.onnx', (file) => rm(file)), ['backbone.int8.onnx', 'missing']],
   [
     'missing weights',

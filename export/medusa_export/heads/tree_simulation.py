@@ -21,12 +21,12 @@ def best_first_tree(marginals: np.ndarray, nodes: int) -> list[Path]:
     """The nodes - 1 most probable rank paths under independent marginals [K, m], each row descending.
 
     Prefix-closed by construction: a child is only reached from its parent, a sibling only from the one before it.
-    Equal products: shallower first, then lower ranks.
+    Equal products: shallower first, then lower ranks. Products are rounded to float32, as in the runtime.
     """
     heads, width = marginals.shape
-    rows = marginals.tolist()
+    rows = [list(row) for row in marginals.astype(np.float32)]  # float32 scalars: their products are float32
     chosen: list[Path] = []
-    heap: list[tuple[float, int, Path, float]] = [(-rows[0][0], 1, (0,), 1.0)]
+    heap: list[tuple[np.float32, int, Path, np.float32]] = [(-rows[0][0], 1, (0,), np.float32(1))]
     while heap and len(chosen) < nodes - 1:
         negative, depth, path, parent = heapq.heappop(heap)
         chosen.append(path)
@@ -36,6 +36,19 @@ def best_first_tree(marginals: np.ndarray, nodes: int) -> list[Path]:
         if depth < heads:
             heapq.heappush(heap, (negative * rows[depth][0], depth + 1, (*path, 0), -negative))
     return chosen
+
+
+def nested_tree(accuracies: np.ndarray | list[list[float]], nodes: int = 64) -> list[Path]:
+    """Medusa's static trees of every size up to `nodes`: the tree of n nodes is the root and the first n - 1 paths.
+
+    The best-first search takes one path after the other, so a larger tree only continues a smaller one. accuracies
+    [K, m]: share of positions at which each rank of each head was right. Measured shares are not quite monotonic in the
+    far ranks, so ranks are searched by share. Products are rounded to float32, as where the trees are used.
+    """
+    shares = np.asarray(accuracies, np.float32)
+    ranks = np.argsort(-shares, axis=1, kind="stable")
+    places = best_first_tree(np.take_along_axis(shares, ranks, axis=1), nodes)
+    return [tuple(int(ranks[level, place]) for level, place in enumerate(path)) for path in places]
 
 
 @dataclass
@@ -113,8 +126,7 @@ def dynamic_tree(proposals: Proposals, nodes: int) -> Callable[[int, list[int]],
 
 def static_tree(accuracies: np.ndarray, nodes: int) -> Callable[[int, list[int]], int]:
     """One tree for all rows, from the share of positions [K, m] at which each rank of each head was right."""
-    # Measured shares are not quite monotonic in the far ranks; best-first needs descending rows.
-    tree = set(best_first_tree(-np.sort(-accuracies, axis=1), nodes))
+    tree = set(nested_tree(accuracies, nodes))
     return lambda row, ranks: _depth_within(tree, ranks)
 
 

@@ -6,7 +6,7 @@ probabilities = softmax(logits / temperature_k) over the draft vocabulary; its t
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -40,6 +40,8 @@ class HeadsCheckpoint:
     source_sha256: str
     backbone_id: str | None = None
     backbone_sha256: str | None = None
+    # Static trees of every size: the first n - 1 paths of ranks are the tree of n nodes; none: searched when needed.
+    static_tree: list[list[int]] = field(default_factory=list)
 
     @property
     def count(self) -> int:

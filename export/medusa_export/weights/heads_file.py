@@ -37,6 +37,7 @@ def read_own_heads(path: Path) -> HeadsCheckpoint:
         source_sha256=sha256_of(weights),
         backbone_id=backbone.get("id"),
         backbone_sha256=backbone.get("gguf_sha256"),
+        static_tree=reader.static_tree(),
     )
 
 
@@ -62,6 +63,25 @@ class _Reader:
             return [default] * self.count
         if not isinstance(value, list) or len(value) != self.count:
             raise ExportError(f"{self._sidecar}: {key} must be a list of {self.count} values, one a head")
+        return value
+
+    def static_tree(self) -> list[list[int]]:
+        """Paths of ranks, each after its parent, so that any first few of them are a tree; [] when absent."""
+        value = self._facts.get("static_tree")
+        if value is None:
+            return []
+        if not isinstance(value, list):
+            raise ExportError(f"{self._sidecar}: static_tree must be a list of paths of ranks, not {value!r}")
+        known: set[tuple[int, ...]] = {()}
+        for path in value:
+            if not isinstance(path, list) or not all(type(rank) is int and rank >= 0 for rank in path):
+                raise ExportError(f"{self._sidecar}: static_tree holds {path!r}; a path is a list of ranks from 0")
+            if not 1 <= len(path) <= self.count:
+                raise ExportError(f"{self._sidecar}: static_tree holds {path}; a path is 1 to {self.count} ranks long")
+            if tuple(path[:-1]) not in known or tuple(path) in known:
+                why = "occurs twice" if tuple(path) in known else f"comes before its parent {path[:-1]}"
+                raise ExportError(f"{self._sidecar}: static_tree: {path} {why}")
+            known.add(tuple(path))
         return value
 
     def optional(self, name: str) -> Array | None:

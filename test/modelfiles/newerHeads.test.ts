@@ -1,0 +1,58 @@
+import { expect } from 'chai';
+import { copyFile, readFile, utimes } from 'node:fs/promises';
+import { join } from 'node:path';
+import { NestedTrees } from '../../src/decoding/nestedTrees.js';
+import { sha256Of } from '../../src/model/defaultWeights.js';
+import { defaultModelName } from '../../src/model/locate.js';
+import { readManifest, type HeadsEntry, type Manifest } from '../../src/model/manifest.js';
+import { packageRoot } from '../../src/model/packageRoot.js';
+import { newerHeads } from '../../src/model/verify.js';
+import { temporaryFolder, tinyFolder } from '../support/tinyModel.js';
+
+const committed = join(packageRoot, 'heads', defaultModelName, 'medusa1');
+
+/** The manifest of a model that holds the committed heads, with some facts of theirs changed. */
+async function manifestWith(changes: Partial<HeadsEntry>): Promise<Manifest> {
+  const tiny = await readManifest(tinyFolder);
+  const sidecar = JSON.parse(await readFile(`${committed}.json`, 'utf8')) as Record<string, unknown>;
+  const heads: HeadsEntry = {
+    ...tiny.heads[0],
+    name: 'medusa1',
+    sourceSha256: await sha256Of(`${committed}.safetensors`),
+    temperatures: sidecar.temperatures as number[],
+    accuracies: sidecar.accuracies as number[][],
+    staticTrees: NestedTrees.fromPaths(sidecar.static_tree, { heads: 4, topM: 64 }),
+    ...changes,
+  };
+  return { ...tiny, heads: [heads] };
+}
+
+describe('Newer heads', () => {
+  const cases: [name: string, changes: Partial<HeadsEntry>, isNewer: boolean][] = [
+    ['held as they are', {}, false],
+    ['other tensors', { sourceSha256: 'other' }, true],
+    ['other temperatures', { temperatures: [1, 1, 1, 1] }, true],
+    ['other accuracies', { accuracies: [[0.5]] }, true],
+    ['no static trees yet', { staticTrees: undefined }, true],
+    ['heads of another name', { name: 'other', sourceSha256: 'other' }, false],
+  ];
+  for (const [name, changes, isNewer] of cases) {
+    it(name, async () => {
+      const temporary = await temporaryFolder();
+      try {
+        const file = join(temporary.path, 'manifest.json');
+        await copyFile(join(tinyFolder, 'manifest.json'), file);
+        const manifest = await manifestWith(changes);
+        const expected = isNewer ? ['medusa1.safetensors'] : [];
+        // Prepared before the heads were written: they are looked into.
+        await utimes(file, 0, 0);
+        expect(await newerHeads(temporary.path, manifest, defaultModelName)).to.deep.equal(expected);
+        // Prepared after: nothing is read.
+        await utimes(file, 4e9, 4e9);
+        expect(await newerHeads(temporary.path, manifest, defaultModelName)).to.deep.equal([]);
+      } finally {
+        await temporary.remove();
+      }
+    });
+  }
+});
