@@ -13,6 +13,7 @@ from .graph.heads import MAX_TOP_M, build_heads
 from .graph.keep import build_keep
 from .precisions import precision
 from .weights import ModelConfig, WeightSource
+from .weights.conditional_file import ConditionalTables
 from .weights.hashing import sha256_of
 from .weights.heads_checkpoint import HeadsCheckpoint
 
@@ -44,10 +45,10 @@ def export_keep(config: ModelConfig, folder: Path, name: str, capacity: int) -> 
 
 
 def export_heads(heads: HeadsCheckpoint, folder: Path, name: str) -> Entry:
-    """Write a heads graph; returns its manifest entry."""
+    """Write a heads graph, and the tables of its conditional joint if it has one; returns its manifest entry."""
     b = build_heads(heads, name, folder / f"heads.{heads.name}.{name}.onnx")
     trees = {"static_tree": heads.static_tree} if heads.static_tree else {}
-    return {
+    entry = {
         "name": heads.name,
         "precision": name,
         **_graph_entry(b),
@@ -59,6 +60,17 @@ def export_heads(heads: HeadsCheckpoint, folder: Path, name: str) -> Entry:
         **trees,
         "source_sha256": heads.source_sha256,
     }
+    if heads.conditional is not None:
+        entry["conditional"] = _export_conditional(heads.conditional, folder / f"heads.{heads.name}.conditional.bin")
+    return entry
+
+
+def _export_conditional(tables: ConditionalTables, path: Path) -> Entry:
+    """Write the tables, the same for every precision of the heads; returns the manifest's `conditional`."""
+    if not path.exists():
+        tables.write(path)
+        flush_file(path)
+    return {"file": path.name, "bytes": path.stat().st_size, "sha256": sha256_of(path), **tables.facts()}
 
 
 def _graph_entry(b: GraphBuilder) -> Entry:

@@ -7,7 +7,7 @@ import errno
 import json
 import signal
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FrameType
 from typing import NoReturn
@@ -20,6 +20,7 @@ from .precisions import PRECISIONS, precision
 from .staging import check_target, publish, staging_folder
 from .tokenizer_files import write_tokenizer
 from .weights import WeightSource, open_source
+from .weights.conditional_file import conditional_beside, read_conditional
 from .weights.hashing import sha256_of
 from .weights.heads_checkpoint import HeadsCheckpoint
 from .weights.medusa_files import read_heads
@@ -99,6 +100,7 @@ def prepare(request: Request) -> Manifest:
     heads = [read_heads(path, source) for path in request.heads]
     for each in heads:
         each.check_fits(source.config, request.model_id, digest)
+    heads = [_with_conditional(each, path, source) for each, path in zip(heads, request.heads, strict=True)]
     with staging_folder(request.output, manifest is None) as staged:
         result = manifest or _begin(request, source, staged, digest)
         _export_backbones(request, source, staged, result)
@@ -136,6 +138,15 @@ def _export_backbones(request: Request, source: WeightSource, staged: Path, mani
 def _layouts(asked: str, there: tuple[str, ...]) -> tuple[str, ...]:
     """auto: the first, which is "split" wherever a precision has it."""
     return {"both": there, "auto": there[:1]}.get(asked, (asked,))
+
+
+def _with_conditional(heads: HeadsCheckpoint, path: Path, source: WeightSource) -> HeadsCheckpoint:
+    """The heads with the conditional joint that lies beside their file, if one does."""
+    beside = conditional_beside(path)
+    if beside is None:
+        return heads
+    tables = read_conditional(beside, source, heads.name, heads.source_sha256, heads.count, heads.token_map)
+    return replace(heads, conditional=tables)
 
 
 def _export_head(heads: HeadsCheckpoint, staged: Path, manifest: Manifest) -> None:

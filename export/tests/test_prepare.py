@@ -50,6 +50,11 @@ def assert_whole(folder: Path) -> None:
             assert len(content) == file["bytes"]
             assert hashlib.sha256(content).hexdigest() == file["sha256"]
             named.add(file["file"])
+    for entry in manifest["heads"]:
+        if "conditional" in entry:
+            facts = entry["conditional"]
+            assert hashlib.sha256((folder / facts["file"]).read_bytes()).hexdigest() == facts["sha256"]
+            named.add(facts["file"])
     assert {p.name for p in folder.iterdir()} == named
     assert not list(folder.parent.glob(".*partial*"))
 

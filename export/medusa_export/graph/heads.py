@@ -5,6 +5,8 @@ hidden F [r, H] --Gather(row [1])--> h [1, H]
   further blocks: [K, 1, H] x [K, H, H], the same
   outputs: K products [1, H] x [H, V'] --Concat--> [K, V'] --x 1/temperature--Softmax--TopK(top_m)-->
   top_probs [K, m], token_map --> top_ids [K, m]
+With a conditional joint that depends on the hidden state, also, in float32:
+  h x [H, K r] --> [K, r], + bias --> context [K, r]
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ from pathlib import Path
 import numpy as np
 from onnx import TensorProto
 
+from ..weights.conditional_file import ConditionalTables
 from ..weights.heads_checkpoint import HeadsCheckpoint, OutputMatrix
 from ..weights.source import Array
 from .builder import GraphBuilder
@@ -32,7 +35,8 @@ def build_heads(heads: HeadsCheckpoint, precision: str, path: Path) -> GraphBuil
     row = b.input("row", "int64", [1])
     top_m = b.input("top_m", "int64", [1])
     emit = _HeadProducts(b, heads, precision, dtype)
-    x = emit.outputs(emit.blocks(b.node("Gather", [hidden, row], axis=0)))  # [K, V']
+    h = b.node("Gather", [hidden, row], axis=0)  # [1, H]
+    x = emit.outputs(emit.blocks(h))  # [K, V']
     if dtype == "float16":
         x = b.node("Cast", [x], to=TensorProto.FLOAT)
     if any(t != 1 for t in heads.temperatures):
@@ -47,7 +51,19 @@ def build_heads(heads: HeadsCheckpoint, precision: str, path: Path) -> GraphBuil
     assert draft == heads.outputs[0].codes.shape[0]
     b.output("top_ids", "int64", [count, "m"])
     b.output("top_probs", "float32", [count, "m"])
+    if heads.conditional is not None and heads.conditional.context_weight is not None:
+        b.output(_context(b, h, dtype, heads.conditional), "float32", [count, heads.conditional.rank])
     return b
+
+
+def _context(b: GraphBuilder, h: str, dtype: str, tables: ConditionalTables) -> str:
+    """h [1, H] -> z [K, r]; float32 in every precision, since it is small and goes through an exponential."""
+    count, rank, size = tables.context_weight.shape
+    if dtype == "float16":
+        h = b.node("Cast", [h], to=TensorProto.FLOAT)
+    flat = b.node("MatMul", [h, b.weight("context.weight", tables.context_weight.reshape(count * rank, size).T)])
+    rows = b.node("Reshape", [flat, b.ints(count, rank)])
+    return b.node("Add", [rows, b.weight("context.bias", tables.context_bias)], "context")
 
 
 class _HeadProducts:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from ..errors import ExportError
+from .conditional_file import ConditionalTables
 from .config import ModelConfig
 from .source import Array
 
@@ -42,6 +43,7 @@ class HeadsCheckpoint:
     backbone_sha256: str | None = None
     # Static trees of every size: the first n - 1 paths of ranks are the tree of n nodes; none: searched when needed.
     static_tree: list[list[int]] = field(default_factory=list)
+    conditional: ConditionalTables | None = None
 
     @property
     def count(self) -> int:

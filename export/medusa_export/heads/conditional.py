@@ -1,0 +1,200 @@
+"""A learnt correction of the heads' joint: q(y | path) instead of the independent marginals p_k(y).
+
+Node x_j at depth j (head k = j - 1) with ancestors x_{j-1}, ..., x_0, where x_0 is the backbone's own next token:
+
+    c = sum_{d=1..min(D, j)} A_d[x_{j-d}]  (+ Z_k h + b_k)      c = silu(c) if asked for       [r]
+    q(y | path) = p_k(y) e^{c . B[y]} / (sum_v p_k(v) e^{c . B[v]} + rest)                     v: the head's top m
+
+`rest` is the marginal's mass outside the top m. Without activation and context this is a low-rank n-gram term; with
+both it is what a one-layer sequential head of width r computes, its products with tokens' embeddings kept as tables.
+Shapes: V vocabulary, V' draft vocabulary, H hidden, K heads, r rank, D distances, m candidates, P positions.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from safetensors.numpy import save_file
+from torch import nn
+
+from ..weights.conditional_file import ACTIVATIONS
+from ..weights.hashing import sha256_of
+from .checkpoint import quantise_rows, write_sidecar
+
+TABLES = ("projected", "free", "both")
+
+
+@dataclass(frozen=True)
+class ConditionalConfig:
+    """Sizes and kind. `tables`: projections of the backbone's embeddings and the heads' output rows (few parameters,
+    rare tokens share what common ones learn), free rows for each token, or the sum of both."""
+
+    rank: int
+    distances: int
+    activation: str
+    context: bool
+    tables: str
+    heads: int
+    hidden_size: int
+    vocab_size: int
+    draft_vocab_size: int
+
+    def __post_init__(self) -> None:
+        if self.activation not in ACTIVATIONS:
+            raise ValueError(f"conditional: activation must be one of {ACTIVATIONS}, not {self.activation!r}")
+        if self.tables not in TABLES:
+            raise ValueError(f"conditional: tables must be one of {TABLES}, not {self.tables!r}")
+        if not 1 <= self.distances <= self.heads or self.rank < 1:
+            raise ValueError(f"conditional: needs rank >= 1 and 1 <= distances <= heads, got {self}")
+
+
+class ConditionalJoint(nn.Module):
+    """The trainable correction. B starts at zero, so that training begins at the product of the marginals."""
+
+    def __init__(self, config: ConditionalConfig, embeddings: torch.Tensor, outputs: torch.Tensor) -> None:
+        """embeddings fp32 [V, H]: the backbone's; outputs fp32 [V', H]: the rows that stand for the draft tokens."""
+        super().__init__()
+        c = self.config = config
+        for name, given, expected in (
+            ("embeddings", embeddings, (c.vocab_size, c.hidden_size)),
+            ("outputs", outputs, (c.draft_vocab_size, c.hidden_size)),
+        ):
+            if tuple(given.shape) != expected:
+                raise ValueError(f"conditional: {name} have shape {tuple(given.shape)}, the config says {expected}")
+        # Scaled to unit rms so that one learning rate suits every backbone; folded back when saved.
+        self.embedding_scale = 1 / float(embeddings.square().mean().sqrt())
+        self.output_scale = 1 / float(outputs.square().mean().sqrt())
+        self.register_buffer("embeddings", embeddings * self.embedding_scale, persistent=False)
+        self.register_buffer("outputs", outputs * self.output_scale, persistent=False)
+        projected, free = c.tables != "free", c.tables != "projected"
+        self.a_bias = nn.Parameter(torch.zeros(c.rank))
+        if projected:
+            std = c.hidden_size**-0.5
+            self.a_projection = nn.Parameter(torch.randn(c.distances, c.rank, c.hidden_size) * std)
+            self.b_projection = nn.Parameter(torch.zeros(c.rank, c.hidden_size))
+        if free:
+            # Next to a projection the rows are its residual and start at zero.
+            start = torch.zeros if projected else torch.randn
+            self.a_table = nn.Parameter(start(c.distances, c.vocab_size, c.rank) * 0.5)
+            self.b_table = nn.Parameter(torch.zeros(c.draft_vocab_size, c.rank))
+        if c.context:
+            self.context_weight = nn.Parameter(torch.randn(c.heads, c.rank, c.hidden_size) * 0.1 * c.hidden_size**-0.5)
+            self.context_bias = nn.Parameter(torch.zeros(c.heads, c.rank))
+
+    def ancestors(self, tokens: torch.Tensor) -> torch.Tensor:
+        """tokens int64 [..., D], distance d in column d - 1, -1 where there is none -> sum of A_d [..., r]."""
+        total = self.a_bias.expand(*tokens.shape[:-1], self.config.rank)
+        for d in range(self.config.distances):
+            at = tokens[..., d]
+            row = torch.zeros_like(total)
+            if hasattr(self, "a_projection"):
+                row = row + F.linear(self.embeddings[at.clamp(min=0)], self.a_projection[d])
+            if hasattr(self, "a_table"):
+                row = row + F.embedding(at.clamp(min=0), self.a_table[d])
+            total = total + row * (at >= 0)[..., None]
+        return total
+
+    def b_rows(self) -> torch.Tensor:
+        """B [V', r]."""
+        rows = torch.zeros(())
+        if hasattr(self, "b_projection"):
+            rows = rows + F.linear(self.outputs, self.b_projection)
+        if hasattr(self, "b_table"):
+            rows = rows + self.b_table
+        return rows
+
+    def context(self, hidden: torch.Tensor) -> torch.Tensor:
+        """z of every head: hidden fp32 [P, H] -> [P, K, r]."""
+        return torch.einsum("ph,krh->pkr", hidden, self.context_weight) + self.context_bias
+
+    def scores(self, rows: dict[str, torch.Tensor]) -> torch.Tensor:
+        """s [R, m] of R (position, head) pairs: rows holds hidden fp32 [P, H], position int64 [R] into it, head int64
+        [R], tokens int64 [R, D], candidates int64 [R, m] (draft indices)."""
+        c = self.ancestors(rows["tokens"])
+        if self.config.context:
+            c = c + self.context(rows["hidden"])[rows["position"], rows["head"]]
+        if self.config.activation == "silu":
+            c = F.silu(c)
+        return torch.einsum("nmr,nr->nm", F.embedding(rows["candidates"], self.b_rows()), c)
+
+
+def conditional_logits(log_marginals: torch.Tensor, rest: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+    """Unnormalised log q of the m candidates and, last, of the rest: [..., m], [...], [..., m] -> [..., m + 1]."""
+    return torch.cat((log_marginals + scores, rest.clamp(min=1e-6).log()[..., None]), -1)
+
+
+@torch.no_grad()
+def stored_tensors(model: ConditionalJoint) -> dict[str, np.ndarray]:
+    """The tensors of the file (FORMAT.md): projections float16, free rows int8 with a scale each, biases float32."""
+    tensors: dict[str, np.ndarray] = {"a.bias": _numpy(model.a_bias)}
+
+    def put_rows(name: str, rows: torch.Tensor) -> None:
+        tensors[f"{name}.table"], tensors[f"{name}.scale"] = quantise_rows(_numpy(rows))
+
+    if hasattr(model, "a_projection"):
+        for d, projection in enumerate(model.a_projection, start=1):
+            tensors[f"a.{d}.projection"] = _numpy(projection * model.embedding_scale).astype(np.float16)
+        tensors["b.projection"] = _numpy(model.b_projection * model.output_scale).astype(np.float16)
+    if hasattr(model, "a_table"):
+        for d, rows in enumerate(model.a_table, start=1):
+            put_rows(f"a.{d}", rows)
+        put_rows("b", model.b_table)
+    if model.config.context:
+        tensors["context.weight"] = _numpy(model.context_weight).astype(np.float16)
+        tensors["context.bias"] = _numpy(model.context_bias)
+    return tensors
+
+
+@torch.no_grad()
+def round_to_stored(model: ConditionalJoint) -> None:
+    """Give the parameters the values that the file will hold, so that what is measured is what is shipped."""
+    stored = {name: torch.from_numpy(np.asarray(t, np.float32)) for name, t in stored_tensors(model).items()}
+    for d in range(model.config.distances):
+        if hasattr(model, "a_projection"):
+            model.a_projection[d] = stored[f"a.{d + 1}.projection"] / model.embedding_scale
+        if hasattr(model, "a_table"):
+            model.a_table[d] = stored[f"a.{d + 1}.table"] * stored[f"a.{d + 1}.scale"][:, None]
+    if hasattr(model, "b_projection"):
+        model.b_projection.copy_(stored["b.projection"] / model.output_scale)
+    if hasattr(model, "b_table"):
+        model.b_table.copy_(stored["b.table"] * stored["b.scale"][:, None])
+    if model.config.context:
+        model.context_weight.copy_(stored["context.weight"])
+
+
+def save_conditional(model: ConditionalJoint, heads: Path, facts: dict[str, Any]) -> Path:
+    """Write <heads>.conditional.safetensors and its sidecar beside the heads file; each appears whole or not at all."""
+    path = heads.with_name(heads.stem + ".conditional.safetensors")
+    c = model.config
+    sidecar = {
+        "format": 1,
+        "name": heads.stem,
+        "kind": "conditional",
+        "rank": c.rank,
+        "distances": c.distances,
+        "activation": c.activation,
+        "context": c.context,
+        "heads": c.heads,
+        "hidden_size": c.hidden_size,
+        "vocab_size": c.vocab_size,
+        "draft_vocab_size": c.draft_vocab_size,
+        "heads_sha256": sha256_of(heads),
+        **facts,
+    }
+    temporary = path.with_suffix(".tmp")
+    tensors = {name: np.ascontiguousarray(t) for name, t in stored_tensors(model).items()}
+    save_file(tensors, str(temporary), {"format": "1"})
+    os.chmod(temporary, 0o644)  # safetensors creates files for the owner only
+    os.replace(temporary, path)
+    write_sidecar(path, sidecar)
+    return path
+
+
+def _numpy(tensor: torch.Tensor) -> np.ndarray:
+    return tensor.detach().cpu().float().numpy()

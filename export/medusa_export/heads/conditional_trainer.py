@@ -1,0 +1,147 @@
+"""Training of the conditional joint: AdamW with a cosine, a loss table; minutes on one core, so not resumable."""
+
+from __future__ import annotations
+
+import csv
+import math
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from .conditional import ConditionalJoint, conditional_logits
+from .conditional_data import ExampleBatches, Examples, tensors_of
+
+
+@dataclass(frozen=True)
+class ConditionalRecipe:
+    """What decides the trained weights besides data and sizes. `lr` is that of projections; free rows, each of which
+    sees few gradients, take table_lr_scale times as much."""
+
+    steps: int = 800
+    batch: int = 768
+    lr: float = 2e-3
+    table_lr_scale: float = 3.0
+    weight_decay: float = 0.01
+    warmup: int = 20
+    soft: float = 0.5
+    head_decay: float = 0.8
+    seed: int = 0
+
+    def lr_at(self, step: int) -> float:
+        """Linear warm-up, then a cosine down to 2%."""
+        if step < self.warmup:
+            return self.lr * (step + 1) / self.warmup
+        return self.lr * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * step / self.steps)))
+
+
+def losses_of(model: ConditionalJoint, batch: dict[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Weighted mean cross entropy of q and, for comparison, of the plain marginals; both scalars."""
+    scores = model.scores(batch)
+
+    def loss(s: torch.Tensor) -> torch.Tensor:
+        log_q = torch.log_softmax(conditional_logits(batch["log_marginals"], batch["rest"], s), -1)
+        return -(log_q * batch["target"]).sum(-1).mul(batch["weight"]).sum() / batch["weight"].sum().clamp(min=1e-6)
+
+    with torch.no_grad():
+        product = loss(torch.zeros_like(scores))
+    return loss(scores), product
+
+
+@torch.inference_mode()
+def evaluate(model: ConditionalJoint, examples: Examples, size: int = 1024) -> tuple[float, float]:
+    """Cross entropy of q and of the marginals on all examples."""
+    sums, total = np.zeros(2), 0.0
+    for start in range(0, len(examples), size):
+        batch = tensors_of(examples, np.arange(start, min(start + size, len(examples))))
+        weight = float(batch["weight"].sum())
+        sums += weight * np.array([float(x) for x in losses_of(model, batch)])
+        total += weight
+    return float(sums[0] / max(total, 1e-6)), float(sums[1] / max(total, 1e-6))
+
+
+def fit(
+    model: ConditionalJoint,
+    training: Examples,
+    held_out: Examples,
+    recipe: ConditionalRecipe,
+    folder: Path | None = None,
+    log_every: int = 20,
+    evaluate_every: int = 200,
+) -> list[dict[str, float | str]]:
+    """Train in place; returns the rows of losses.csv, which with losses.png goes to `folder`."""
+    batches = ExampleBatches(training, recipe.seed)
+    tables = [p for n, p in model.named_parameters() if n.endswith("_table")]
+    others = [p for n, p in model.named_parameters() if not n.endswith("_table")]
+    groups = [{"params": others, "scale": 1.0}, {"params": tables, "scale": recipe.table_lr_scale}]
+    optimiser = torch.optim.AdamW(
+        [g for g in groups if g["params"]],
+        lr=recipe.lr,
+        betas=(0.9, 0.98),
+        weight_decay=recipe.weight_decay,
+        fused=True,
+    )
+    started, rows, sums, count = time.time(), [], np.zeros(2), 0
+    for step in range(recipe.steps):
+        for group in optimiser.param_groups:
+            group["lr"] = recipe.lr_at(step) * group["scale"]
+        loss, product = losses_of(model, batches.batch(step, recipe.batch))
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimiser.step()
+        optimiser.zero_grad(set_to_none=True)
+        sums += [loss.item(), product.item()]
+        count += 1
+        done = step + 1
+        if done % log_every == 0 or done == recipe.steps:
+            row: dict[str, float | str] = {
+                "step": done,
+                "seconds": round(time.time() - started, 1),
+                "positions": done * recipe.batch,
+                "lr": f"{recipe.lr_at(step):.2e}",
+                "loss": round(float(sums[0] / count), 5),
+                "loss_product": round(float(sums[1] / count), 5),
+                "held_out_loss": "",
+                "held_out_loss_product": "",
+            }
+            if done % evaluate_every == 0 or done == recipe.steps:
+                held = evaluate(model, held_out)
+                row |= {"held_out_loss": round(held[0], 5), "held_out_loss_product": round(held[1], 5)}
+                print("  ".join(f"{k} {v}" for k, v in row.items()), flush=True)
+            rows.append(row)
+            sums, count = np.zeros(2), 0
+    if folder is not None:
+        folder.mkdir(parents=True, exist_ok=True)
+        _write(rows, folder)
+    return rows
+
+
+def _write(rows: list[dict[str, float | str]], folder: Path) -> None:
+    with (folder / "losses.csv").open("w", newline="") as f:
+        writer = csv.DictWriter(f, rows[0])
+        writer.writeheader()
+        writer.writerows(rows)
+    try:
+        import matplotlib
+    except ImportError:
+        print(f"matplotlib is not installed: losses.csv in {folder} holds the numbers, no curve was drawn", flush=True)
+        return
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(figsize=(6, 4))
+    x = [r["positions"] for r in rows]
+    axes.plot(x, [r["loss"] for r in rows], label="conditional, training", linewidth=1)
+    axes.plot(x, [r["loss_product"] for r in rows], label="product, training", linewidth=1)
+    held = [r for r in rows if r["held_out_loss"] != ""]
+    axes.plot([r["positions"] for r in held], [r["held_out_loss"] for r in held], "o-", label="conditional, held out")
+    axes.plot(
+        [r["positions"] for r in held], [r["held_out_loss_product"] for r in held], "--", label="product, held out"
+    )
+    axes.set(xlabel="positions", ylabel="cross entropy")
+    axes.legend()
+    figure.tight_layout()
+    figure.savefig(folder / "losses.png", dpi=110)
+    plt.close(figure)

@@ -1,0 +1,165 @@
+"""The conditional joint beside a heads file: `<name>.conditional.safetensors` and `.json` (heads/FORMAT.md).
+
+The file keeps projections and, for free rows, int8 codes; `read_conditional` multiplies them out into the final tables:
+
+    A_d [V, r] = E P_d^T (+ rows_d) (+ bias, in A_1)      E [V, H]: the backbone's embeddings
+    B [V', r]  = O Q^T (+ rows)                           O [V', H]: the backbone's output rows of the draft tokens
+    z_k [r]    = Z_k h + b_k                              left to the heads graph
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..errors import ExportError
+from .hf_folder import read_json
+from .safetensors_file import SafetensorsFile
+from .source import Array, WeightSource
+
+ACTIVATIONS = ("none", "silu")
+
+
+@dataclass(frozen=True)
+class ConditionalTables:
+    """What decoding looks up; V vocabulary, V' draft vocabulary, r rank, D distances, K heads, H hidden size."""
+
+    token_map: Array  # [V'] int32, ascending
+    a: Array  # [D, V, r] float32
+    b: Array  # [V', r] float32
+    activation: str
+    context_weight: Array | None  # [K, r, H] float32
+    context_bias: Array | None  # [K, r] float32
+
+    @property
+    def rank(self) -> int:
+        return int(self.b.shape[1])
+
+    def context(self, hidden: Array) -> Array | None:
+        """z of every head: hidden [N, H] -> float32 [N, K, r]; None without context."""
+        if self.context_weight is None or self.context_bias is None:
+            return None
+        k, r, h = self.context_weight.shape
+        flat = hidden.astype(np.float32) @ self.context_weight.reshape(k * r, h).T
+        return flat.reshape(-1, k, r) + self.context_bias
+
+    def facts(self) -> dict[str, Any]:
+        """The sizes as the manifest names them."""
+        return {
+            "rank": self.rank,
+            "distances": len(self.a),
+            "activation": self.activation,
+            "context": self.context_weight is not None,
+            "vocab_size": int(self.a.shape[1]),
+            "draft_vocab_size": len(self.b),
+        }
+
+    def write(self, path: Path) -> None:
+        """token_map int32 [V'], A float32 [D][V][r], B float32 [V'][r]: little-endian, nothing else."""
+        with path.open("wb") as file:
+            file.write(np.ascontiguousarray(self.token_map, "<i4").tobytes())
+            for table in (*self.a, self.b):
+                file.write(np.ascontiguousarray(table, "<f4").tobytes())
+
+
+def conditional_beside(heads: Path) -> Path | None:
+    """The conditional file of a heads file `<name>.safetensors` (or its .json, or its stem), where there is one."""
+    path = heads.with_name(f"{heads.with_suffix('').name}.conditional.safetensors")
+    return path if path.is_file() else None
+
+
+def read_conditional(
+    path: Path, source: WeightSource, heads_name: str, heads_sha256: str, heads: int, token_map: Array | None
+) -> ConditionalTables:
+    """Read, check against the heads and the backbone, and multiply out.
+
+    `heads` is K; `token_map` [V'] is the heads', None where their draft vocabulary is the backbone's.
+    """
+    facts_path = path.with_suffix(".json")
+    if not facts_path.is_file():
+        raise ExportError(f"{path}: {facts_path.name} is missing beside it")
+    facts = read_json(facts_path)
+    if facts.get("format") != 1:
+        raise ExportError(f"{facts_path.name}: format {facts.get('format')} is not supported (supported: 1)")
+    config = source.config
+    draft = token_map if token_map is not None else np.arange(config.vocab_size, dtype=np.int32)
+    # Sizes first: they say more than two hashes.
+    _same(path, facts, "heads", heads, f"heads '{heads_name}' are")
+    _same(path, facts, "draft_vocab_size", len(draft), f"heads '{heads_name}' have")
+    _same(path, facts, "vocab_size", config.vocab_size, f"{source.path.name} has")
+    _same(path, facts, "hidden_size", config.hidden_size, f"{source.path.name} has")
+    if facts.get("heads_sha256") != heads_sha256:
+        raise ExportError(
+            f"{path.name} was trained for heads with sha256 {str(facts.get('heads_sha256'))[:12]}..., but heads"
+            f" '{heads_name}' have {heads_sha256[:12]}...; train it again (export/train_conditional.py) or remove it"
+        )
+    if facts.get("activation") not in ACTIVATIONS:
+        raise ExportError(f"{facts_path.name}: activation {facts.get('activation')!r} (known: {ACTIVATIONS})")
+    return _Reader(SafetensorsFile(path), facts_path.name, facts).tables(source, draft)
+
+
+def _same(path: Path, facts: dict[str, Any], key: str, expected: int, whose: str) -> None:
+    if facts.get(key) != expected:
+        raise ExportError(f"{path.name} is for {key} {facts.get(key)!r}, but {whose} {expected}")
+
+
+def embedding_rows(source: WeightSource) -> Array:
+    """E [V, H] float32."""
+    return source.tensor("embed.weight").float32()
+
+
+def output_rows(source: WeightSource, token_map: Array) -> Array:
+    """O [V', H] float32: the backbone's output layer, the embeddings where it is tied."""
+    name = "embed.weight" if source.config.tied_embeddings else "lm_head.weight"
+    return source.tensor(name).float32()[token_map]
+
+
+class _Reader:
+    """Looks tensors up; a missing or misshapen one is refused with file, name and shapes."""
+
+    def __init__(self, file: SafetensorsFile, sidecar: str, facts: dict[str, Any]) -> None:
+        self._file, self._facts = file, facts
+        self._rank, self._distances = facts.get("rank"), facts.get("distances")
+        for key, value in (("rank", self._rank), ("distances", self._distances)):
+            if not isinstance(value, int) or value < 1:
+                raise ExportError(f"{sidecar}: {key} is {value!r}; expected a whole number >= 1")
+
+    def tables(self, source: WeightSource, token_map: Array) -> ConditionalTables:
+        f, r = self._facts, self._rank
+        v, h, k = f["vocab_size"], f["hidden_size"], f["heads"]
+        embeddings = embedding_rows(source)
+        a = np.stack([self._table(f"a.{d}", embeddings, (v, r)) for d in range(1, self._distances + 1)])
+        a[0] += self._tensor("a.bias", (r,))
+        b = self._table("b", output_rows(source, token_map), (len(token_map), r))
+        context = bool(f.get("context"))
+        return ConditionalTables(
+            np.asarray(token_map, np.int32),
+            a,
+            b,
+            f["activation"],
+            self._tensor("context.weight", (k, r, h)) if context else None,
+            self._tensor("context.bias", (k, r)) if context else None,
+        )
+
+    def _table(self, name: str, rows: Array, shape: tuple[int, int]) -> Array:
+        """rows [N, H] times the projection, plus the stored rows; at least one of the two is there."""
+        there = [part for part in ("projection", "table") if f"{name}.{part}" in self._file.entries]
+        if not there:
+            raise ExportError(f"{self._file.path.name}: {name} has neither {name}.projection nor {name}.table")
+        total = np.zeros(shape, np.float32)
+        if "projection" in there:
+            total += rows @ self._tensor(f"{name}.projection", (shape[1], rows.shape[1])).T
+        if "table" in there:
+            total += self._tensor(f"{name}.table", shape) * self._tensor(f"{name}.scale", shape[:1])[:, None]
+        return total
+
+    def _tensor(self, name: str, shape: tuple[int, ...]) -> Array:
+        if name not in self._file.entries:
+            raise ExportError(f"{self._file.path.name}: tensor {name} is missing")
+        if self._file.shape(name) != shape:
+            found = list(self._file.shape(name))
+            raise ExportError(f"{self._file.path.name}: tensor {name} has shape {found}, expected {list(shape)}")
+        return self._file.array(name).astype(np.float32)

@@ -1,0 +1,211 @@
+"""The conditional joint: formula, tables through file, bin and graph, its tree against brute force, refusals."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import onnxruntime as ort
+import pytest
+import torch
+from conftest import TorchTwin
+from test_prepare import assert_whole, manifest_of, run
+from test_weights import write_heads
+
+from medusa_export.errors import ExportError
+from medusa_export.graph.heads import build_heads
+from medusa_export.heads.conditional import (
+    ConditionalConfig,
+    ConditionalJoint,
+    conditional_logits,
+    round_to_stored,
+    save_conditional,
+)
+from medusa_export.heads.tree_simulation import PathJoint, best_first_tree, conditional_best_first_tree
+from medusa_export.tiny import TinySource, tiny_heads, tiny_tokenizer
+from medusa_export.tokenizer_files.write import write_tokenizer_files
+from medusa_export.weights import open_source
+from medusa_export.weights.conditional_file import embedding_rows, output_rows, read_conditional
+from medusa_export.weights.heads_file import read_own_heads
+from medusa_export.weights.source import WeightSource
+
+KINDS = [("none", False, "projected"), ("silu", True, "projected"), ("silu", True, "both"), ("none", True, "free")]
+
+
+def random_joint(source: WeightSource, token_map: np.ndarray, kind: tuple[str, bool, str]) -> ConditionalJoint:
+    """A correction of rank 6 and distance 2 with every parameter drawn at random, rounded as its file will be."""
+    torch.manual_seed(3)
+    c = source.config
+    sizes = {"heads": 4, "hidden_size": c.hidden_size, "vocab_size": c.vocab_size, "draft_vocab_size": len(token_map)}
+    config = ConditionalConfig(rank=6, distances=2, activation=kind[0], context=kind[1], tables=kind[2], **sizes)
+    embeddings, outputs = embedding_rows(source), output_rows(source, token_map)
+    model = ConditionalJoint(config, torch.tensor(embeddings), torch.tensor(outputs))
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.normal_(0, 0.15)
+    round_to_stored(model)
+    return model
+
+
+def torch_q(model: ConditionalJoint, hidden: np.ndarray, rows: dict[str, np.ndarray]) -> np.ndarray:
+    """q [R, m] by the trained module; rows: position, head [R], tokens [R, D], candidates, probabilities [R, m]."""
+    given = {name: torch.from_numpy(rows[name]).long() for name in ("position", "head", "tokens", "candidates")}
+    p = torch.from_numpy(rows["probabilities"])
+    with torch.no_grad():
+        scores = model.scores({"hidden": torch.from_numpy(hidden), **given})
+        return torch.softmax(conditional_logits(p.log(), 1 - p.sum(-1), scores), -1)[:, :-1].numpy()
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda k: "-".join(map(str, k)))
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+def test_bin_and_graph_give_the_modules_q(tmp_path: Path, kind: tuple[str, bool, str], precision: str) -> None:
+    """As decoding does it: token ids looked up in the .bin, z from the graph's `context`."""
+    source, heads = TinySource(), tiny_heads(TinySource())
+    model = random_joint(source, heads.token_map, kind)
+    path = tmp_path / "tiny.safetensors"
+    path.write_bytes(b"heads")
+    written = save_conditional(model, path, {})
+    sha = json.loads(written.with_suffix(".json").read_text())["heads_sha256"]
+    tables = read_conditional(written, source, "tiny", sha, heads.count, heads.token_map)
+    tables.write(tmp_path / "tables.bin")
+    v, draft, rank = source.config.vocab_size, len(heads.token_map), 6
+    raw = (tmp_path / "tables.bin").read_bytes()
+    assert len(raw) == 4 * (draft + 2 * v * rank + draft * rank)
+    token_map = np.frombuffer(raw, "<i4", draft)
+    assert (token_map == heads.token_map).all()
+    values = np.frombuffer(raw, "<f4", offset=4 * draft)
+    a, b = values[: 2 * v * rank].reshape(2, v, rank), values[2 * v * rank :].reshape(draft, rank)
+
+    hidden = np.random.default_rng(3).standard_normal((3, 64)).astype(np.float32)
+    graph = build_heads(replace(heads, conditional=tables), precision, tmp_path / "h.onnx").finish()[0]
+    session = ort.InferenceSession(str(graph))
+    assert ("context" in [o.name for o in session.get_outputs()]) == kind[1]
+    out = dict(
+        zip(
+            [o.name for o in session.get_outputs()],
+            session.run(None, {"hidden": hidden, "row": np.array([2]), "top_m": np.array([8])}),
+            strict=True,
+        )
+    )
+    paths = {0: [7], 1: [7, 300], 2: [7, 300, 11], 3: [7, 300, 11, 500]}  # the root first
+    index = {int(t): i for i, t in enumerate(token_map)}
+    candidates = np.array([[index[int(t)] for t in ids] for ids in out["top_ids"]])
+    rows = {
+        "position": np.full(4, 2),
+        "head": np.arange(4),
+        "tokens": np.array([[path[-1], path[-2] if len(path) > 1 else -1] for path in paths.values()]),
+        "candidates": candidates,
+        "probabilities": out["top_probs"],
+    }
+    expected = torch_q(model, hidden, rows)
+    for k, path in paths.items():
+        c = sum(a[d - 1, path[-d]] for d in range(1, min(2, len(path)) + 1))
+        c = c + out["context"][k] if kind[1] else c
+        c = c / (1 + np.exp(-c)) if kind[0] == "silu" else c
+        weights = out["top_probs"][k] * np.exp(b[candidates[k]] @ c)
+        q = weights / (weights.sum() + 1 - out["top_probs"][k].sum())
+        np.testing.assert_allclose(q, expected[k], atol=1e-5)
+        assert np.abs(q - out["top_probs"][k]).max() > 1e-3  # the correction does something
+
+
+def test_tree_is_the_best_set_of_conditional_products() -> None:
+    rng = np.random.default_rng(1)
+    for _ in range(25):
+        heads, width, nodes, v = int(rng.integers(1, 4)), int(rng.integers(1, 5)), int(rng.integers(2, 25)), 9
+        p = -np.sort(-rng.dirichlet(np.ones(width + 1), heads)[:, :width], axis=1)
+        tokens = np.stack([rng.permutation(v)[:width] for _ in range(heads)])
+        joint = PathJoint(rng.normal(size=(2, v, 3)), rng.normal(size=(v, 3)), rng.normal(size=(heads, 3)), "silu")
+
+        def q(path: tuple[int, ...], p=p, tokens=tokens, joint=joint) -> float:
+            """Written out by the definition."""
+            total, before = 1.0, [4]
+            for k, rank in enumerate(path):
+                c = joint.z[k] + joint.a[0, before[-1]] + (joint.a[1, before[-2]] if k else 0)
+                c = c / (1 + np.exp(-c))
+                w = [p[k, r] * np.exp(c @ joint.b[tokens[k, r]]) for r in range(len(p[k]))]
+                total *= w[rank] / (sum(w) + 1 - p[k].sum())
+                before.append(int(tokens[k, rank]))
+            return total
+
+        every = [path for d in range(1, heads + 1) for path in itertools.product(range(width), repeat=d)]
+        every.sort(key=lambda path: -q(path))
+        tree = conditional_best_first_tree(p, tokens, 4, tokens, joint, nodes)
+        assert set(tree) == set(every[: nodes - 1])
+        assert all(path[:-1] in tree for path in tree if len(path) > 1)
+
+
+def test_without_a_correction_the_tree_is_that_of_the_marginals() -> None:
+    rng = np.random.default_rng(2)
+    p = -np.sort(-rng.dirichlet(np.ones(9), 4)[:, :8], axis=1)
+    tokens = np.stack([rng.permutation(20)[:8] for _ in range(4)])
+    joint = PathJoint(np.zeros((1, 20, 2)), np.zeros((20, 2)), None, "none")
+    assert set(conditional_best_first_tree(p, tokens, 0, tokens, joint, 30)) == set(best_first_tree(p, 30))
+
+
+def heads_with_conditional(folder: Path, llama: TorchTwin) -> tuple[Path, Path]:
+    """(model folder, heads file) of a tiny Llama, a conditional joint beside the heads."""
+    from safetensors.numpy import load_file, save_file
+
+    llama.model.save_pretrained(folder / "hf")
+    write_tokenizer_files(tiny_tokenizer(), folder / "hf")
+    write_heads(folder / "h", backbone={"id": "out"})
+    path = folder / "h.safetensors"
+    tensors = load_file(path)
+    tensors["token_map"] = tensors["token_map"] % 320
+    save_file(tensors, path)
+    heads, source = read_own_heads(path), open_source(folder / "hf")
+    save_conditional(random_joint(source, heads.token_map, ("silu", True, "projected")), path, {})
+    return folder / "hf", path
+
+
+def test_prepare_finds_the_file_beside_the_heads(tmp_path: Path, llama: TorchTwin) -> None:
+    model, heads = heads_with_conditional(tmp_path, llama)
+    out = tmp_path / "out"
+    assert run("--output", out, "--from", model, "--precision", "fp32,fp16", "--layout", "both", "--heads", heads) == 0
+    entries = manifest_of(out)["heads"]
+    assert [e["precision"] for e in entries] == ["int8", "fp16"]
+    for entry in entries:
+        facts = entry["conditional"]
+        assert facts["file"] == "heads.h.conditional.bin" and facts["bytes"] == 4 * (256 + 2 * 320 * 6 + 256 * 6)
+        assert (facts["rank"], facts["distances"], facts["activation"], facts["context"]) == (6, 2, "silu", True)
+        assert (facts["vocab_size"], facts["draft_vocab_size"]) == (320, 256)
+        assert {"name": "context", "dtype": "float32", "shape": [4, 6]} in entry["outputs"]
+    assert_whole(out)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("heads_sha256", "0" * 64, r"sha256 000000000000\.\.\., but heads 'h' have"),
+        ("draft_vocab_size", 255, r"draft_vocab_size 255, but heads 'h' have 256"),
+        ("vocab_size", 77, r"vocab_size 77, but hf has 320"),
+        ("hidden_size", 32, r"hidden_size 32, but hf has 64"),
+        ("heads", 3, r"heads 3, but heads 'h' are 4"),
+        (
+            "rank",
+            5,
+            r"a\.1\.projection has shape \[6, 64\], expected \[5, 64\]|a\.bias has shape \[6\], expected \[5\]",
+        ),
+        ("activation", "relu", r"activation 'relu'"),
+        ("format", 9, r"format 9"),
+    ],
+)
+def test_a_conditional_that_does_not_fit_is_refused(
+    tmp_path: Path, llama: TorchTwin, key: str, value: object, message: str
+) -> None:
+    model, path = heads_with_conditional(tmp_path, llama)
+    side = path.with_name("h.conditional.json")
+    side.write_text(json.dumps(json.loads(side.read_text()) | {key: value}))
+    heads = read_own_heads(path)
+    with pytest.raises(ExportError, match=message):
+        read_conditional(
+            path.with_name("h.conditional.safetensors"),
+            open_source(model),
+            heads.name,
+            heads.source_sha256,
+            heads.count,
+            heads.token_map,
+        )
