@@ -23,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 import numpy as np
 import torch
 
-from evaluate_heads import first_tokens
+from evaluate_heads import first_tokens, paired_gain
 from medusa_export.heads.backbone_torch import load_backbone
 from medusa_export.heads.calibration import propose, rank_accuracies
 from medusa_export.heads.checkpoint import load_heads
@@ -133,16 +133,6 @@ def measure(subject: Subject, rollouts: Rollouts, hidden: np.ndarray) -> Measure
     )
 
 
-def paired_gain(base: Tally, other: Tally, draws: int = 2000) -> tuple[float, float, float]:
-    """Gain of `other` over `base` in tokens per step, percent: 2.5%, 50% and 97.5% of a bootstrap over answers in
-    which both use the same draw."""
-    before, after = np.array(base.per_answer), np.array(other.per_answer)  # [A, 2]: added, steps
-    picks = np.random.default_rng(0).integers(len(before), size=(draws, len(before)))
-    b, o = before[picks].sum(1), after[picks].sum(1)
-    low, middle, high = np.percentile(100 * ((o[:, 0] / o[:, 1]) / (b[:, 0] / b[:, 1]) - 1), [2.5, 50, 97.5])
-    return float(low), float(middle), float(high)
-
-
 def recomputed_states(rollouts: Rollouts, backbone_path: str, precision: torch.dtype) -> np.ndarray:
     """The backbone's states of the stored texts, float16 [N, H], in `precision`; all answers as slots of one batch."""
     backbone = load_backbone(backbone_path, precision)
@@ -177,9 +167,9 @@ def print_overlap(name: str, subject: Subject, rollouts: Rollouts, training: Tok
     measured = measure(subject, rollouts, rollouts.hidden)
     shared, repeated = shared_shares(rollouts.token_rows, training), repeated_shares(rollouts)
     print_measured(f"{name} ({len(rollouts.sources)} answers)", measured)
-    gain = 100 * (measured.dynamic.tokens_per_step / measured.static.tokens_per_step - 1)
-    low, middle, high = paired_gain(measured.static, measured.dynamic)
-    print(f"  dynamic over static: {gain:+.2f}%; paired bootstrap [{low:.2f}, {high:.2f}], median {middle:.2f}")
+    gain = paired_gain(measured.static, measured.dynamic, rollouts.sources)
+    low, high = gain["interval95"]
+    print(f"  dynamic over static: {gain['percent']:+.2f}%; paired bootstrap [{low:.2f}, {high:.2f}]")
     quantiles = " ".join(f"{x:.3f}" for x in np.percentile(shared, [25, 50, 75, 90]))
     print(f"  share of 8-grams in training answers: mean {shared.mean():.4f}; 25, 50, 75, 90%: {quantiles}")
     print(f"  share of 4-grams repeated within the answer: mean {repeated.mean():.4f}")

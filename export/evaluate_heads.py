@@ -5,6 +5,7 @@
 
 Prints and writes (--out) head accuracies and tokens per step of the static and the dynamic tree, simulated
 exactly from greedy answers (see tree_simulation.py for the counting). --write puts the numbers into the sidecar.
+--conditional adds the dynamic tree under the conditional joint that lies beside the heads, and paired gains.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import argparse
 import json
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
@@ -24,6 +26,7 @@ from medusa_export.heads.backbone_torch import load_backbone
 from medusa_export.heads.calibration import propose, rank_accuracies, reliability
 from medusa_export.heads.chat_tokens import TEMPLATES, load_chat_tokens
 from medusa_export.heads.checkpoint import load_heads, write_sidecar
+from medusa_export.heads.conditional_tree import conditional_tree
 from medusa_export.heads.conversations import Answer, Conversation, Mix
 from medusa_export.heads.generation import Generator
 from medusa_export.heads.model import MedusaHeads
@@ -37,6 +40,9 @@ from medusa_export.heads.tree_simulation import (
     simulate,
     static_tree,
 )
+from medusa_export.weights import open_source
+from medusa_export.weights.conditional_file import ConditionalTables, conditional_beside, read_conditional
+from medusa_export.weights.heads_file import read_own_heads
 
 
 def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
@@ -44,7 +50,7 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     p.add_argument("--heads", required=True, help="checkpoint (.safetensors)")
     p.add_argument("--data", help="folder of shards: the validation split's greedy answers are used")
     p.add_argument("--questions", help="JSONL with {question_id, category, turns}: first turns, answered greedily")
-    p.add_argument("--backbone", help="with --questions: .gguf file or HF folder")
+    p.add_argument("--backbone", help="with --questions or --conditional: .gguf file or HF folder")
     p.add_argument("--cache", help="with --questions: folder for the answers, made once")
     p.add_argument(
         "--max-overlap",
@@ -56,6 +62,7 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     p.add_argument("--max-new-tokens", type=int, default=128)
     p.add_argument("--nodes", type=int, nargs="+", default=[64], help="tree sizes, root included")
     p.add_argument("--top-m", type=int, default=32)
+    p.add_argument("--conditional", action="store_true", help="also the conditional joint beside --heads")
     p.add_argument("--out", help="JSON report to write")
     p.add_argument("--write", metavar="NAME", help="store the report in the heads' sidecar as evaluation.NAME")
     p.add_argument("--template", choices=TEMPLATES, default="chatml")
@@ -66,6 +73,8 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
         p.error("give either --data or --questions")
     if a.questions and not (a.backbone and a.cache):
         p.error("--questions needs --backbone and --cache")
+    if a.conditional and not a.backbone:
+        p.error("--conditional needs --backbone")
     return a
 
 
@@ -81,7 +90,8 @@ def evaluate(a: argparse.Namespace) -> dict:
     else:
         rollouts, overlap = load_held_out(a.data, "validation", a.max_overlap)
         print(overlap, flush=True)
-    report = report_on(heads, sidecar, rollouts, a.max_new_tokens, a.nodes, a.top_m, a.device)
+    tables = conditional_of(a) if a.conditional else None
+    report = report_on(heads, sidecar, rollouts, a.max_new_tokens, a.nodes, a.top_m, a.device, tables)
     if overlap:
         report["overlap"] = overlap.facts()
     print_report(report)
@@ -94,6 +104,16 @@ def evaluate(a: argparse.Namespace) -> dict:
     return report
 
 
+def conditional_of(a: argparse.Namespace) -> ConditionalTables:
+    """The tables of the conditional joint beside --heads, as preparation makes them."""
+    path = conditional_beside(Path(a.heads))
+    if path is None:
+        raise SystemExit(f"error: --conditional: no {Path(a.heads).stem}.conditional.safetensors beside {a.heads}")
+    heads = read_own_heads(Path(a.heads))
+    source = open_source(Path(a.backbone))
+    return read_conditional(path, source, heads.name, heads.source_sha256, heads.count, heads.token_map)
+
+
 def report_on(
     heads: MedusaHeads,
     sidecar: dict,
@@ -102,22 +122,35 @@ def report_on(
     sizes: list[int],
     width: int,
     device: str,
+    conditional: ConditionalTables | None = None,
 ) -> dict:
     """Everything measured on one set of greedy answers."""
     rollouts = first_tokens(rollouts, limit)
     plain = propose(heads, rollouts.hidden, width, device=device)
     tempered = propose(heads, rollouts.hidden, width, sidecar["temperatures"], device)
     accuracy = rank_accuracies(plain, rollouts)
-    trees = {}
+    calibrated = np.array(sidecar["accuracies"])[:, :width]
+
+    def tally(proposals: Proposals, tree: Callable[[int, list[int]], int]) -> Tally:
+        return simulate(proposals, rollouts.tokens, rollouts.offsets, tree, limit)
+
+    trees, gains = {}, {}
     for n in sizes:
-        calibrated = np.array(sidecar["accuracies"])[:, :width]
-        trees[str(n)] = {
-            "static": _summary(rollouts, plain, static_tree(calibrated, n), limit),
-            "dynamic": _summary(rollouts, plain, dynamic_tree(plain, n), limit),
-            "dynamic_temperature": _summary(rollouts, plain, dynamic_tree(tempered, n), limit),
-            "dynamic_renormalised": _summary(rollouts, plain, dynamic_tree(plain.renormalised(), n), limit),
+        tallies = {
+            "static": tally(plain, static_tree(calibrated, n)),
+            "dynamic": tally(plain, dynamic_tree(plain, n)),
+            "dynamic_temperature": tally(tempered, dynamic_tree(tempered, n)),
+            "dynamic_renormalised": tally(plain, dynamic_tree(plain.renormalised(), n)),
         }
-    return {
+        if conditional is not None:
+            tree = conditional_tree(tempered, rollouts.tokens, rollouts.hidden, conditional, n)
+            best = tallies["dynamic_conditional"] = tally(tempered, tree)
+            gains[str(n)] = {
+                f"over_{base}": paired_gain(tallies[base], best, rollouts.sources)
+                for base in ("static", "dynamic_temperature")
+            }
+        trees[str(n)] = {name: _summary(each, rollouts.sources) for name, each in tallies.items()}
+    report = {
         "answers": len(rollouts.sources),
         "tokens": len(rollouts.tokens),
         "max_new_tokens": limit,
@@ -127,10 +160,11 @@ def report_on(
         "top5": [round(float(r[:5].sum()), 4) for r in accuracy],
         "top10": [round(float(r[:10].sum()), 4) for r in accuracy],
         "top32": [round(float(r.sum()), 4) for r in accuracy],
-        "oracle_top_m": _summary(rollouts, plain, oracle, limit),
+        "oracle_top_m": _summary(tally(plain, oracle), rollouts.sources),
         "trees": trees,
         "reliability": reliability(tempered, rollouts),
     }
+    return report | ({"gains": gains} if gains else {})
 
 
 def first_tokens(rollouts: Rollouts, limit: int) -> Rollouts:
@@ -150,13 +184,12 @@ def first_tokens(rollouts: Rollouts, limit: int) -> Rollouts:
     )
 
 
-def _summary(rollouts: Rollouts, proposals: Proposals, tree, limit: int) -> dict:
-    tally = simulate(proposals, rollouts.tokens, rollouts.offsets, tree, limit)
+def _summary(tally: Tally, sources: list[str]) -> dict:
     return {
         "tokens_per_step": round(tally.tokens_per_step, 4),
         "interval95": [round(x, 4) for x in bootstrap(tally)],
         "accepted_by_depth": [round(float(x), 4) for x in tally.accepted_by_depth / max(1, tally.steps)],
-        "by_source": _by_source(tally, rollouts.sources),
+        "by_source": _by_source(tally, sources),
     }
 
 
@@ -174,6 +207,25 @@ def bootstrap(tally: Tally, draws: int = 1000) -> tuple[float, float]:
     sums = pairs[picks].sum(1)
     low, high = np.percentile(sums[:, 0] / np.maximum(1, sums[:, 1]), [2.5, 97.5])
     return float(low), float(high)
+
+
+def paired_gain(base: Tally, other: Tally, sources: list[str], draws: int = 2000) -> dict:
+    """Gain of `other` over `base` in tokens per step, percent, with a 95% interval of a bootstrap over answers in which
+    both use the same draw; also by source, where no interval would mean much."""
+    before, after = np.array(base.per_answer), np.array(other.per_answer)  # [A, 2]: added, steps
+
+    def gain(b: np.ndarray, o: np.ndarray) -> np.ndarray:
+        return 100 * ((o[..., 0] / o[..., 1]) / (b[..., 0] / b[..., 1]) - 1)
+
+    picks = np.random.default_rng(0).integers(len(before), size=(draws, len(before)))
+    low, high = np.percentile(gain(before[picks].sum(1), after[picks].sum(1)), [2.5, 97.5])
+    names = np.array(sources)
+    each = {s: gain(before[names == s].sum(0), after[names == s].sum(0)) for s in sorted(set(sources))}
+    return {
+        "percent": round(float(gain(before.sum(0), after.sum(0))), 2),
+        "interval95": [round(float(low), 2), round(float(high), 2)],
+        "by_source": {s: round(float(g), 2) for s, g in each.items()},
+    }
 
 
 def answer_questions(a: argparse.Namespace) -> None:
@@ -213,6 +265,9 @@ def print_report(report: dict) -> None:
                 f"  n={nodes:>3} {name:22s}{row['tokens_per_step']:.3f} [{low:.3f}, {high:.3f}]",
                 row["accepted_by_depth"],
             )
+        for base, gain in report.get("gains", {}).get(nodes, {}).items():
+            low, high = gain["interval95"]
+            print(f"  n={nodes:>3} dynamic_conditional {base}: {gain['percent']:+.2f}% [{low:+.2f}, {high:+.2f}]")
 
 
 if __name__ == "__main__":

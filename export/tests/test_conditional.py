@@ -24,7 +24,8 @@ from medusa_export.heads.conditional import (
     round_to_stored,
     save_conditional,
 )
-from medusa_export.heads.tree_simulation import PathJoint, best_first_tree, conditional_best_first_tree
+from medusa_export.heads.conditional_tree import PathJoint, conditional_best_first_tree
+from medusa_export.heads.tree_simulation import best_first_tree
 from medusa_export.tiny import TinySource, tiny_heads, tiny_tokenizer
 from medusa_export.tokenizer_files.write import write_tokenizer_files
 from medusa_export.weights import open_source

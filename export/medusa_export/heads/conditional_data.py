@@ -11,8 +11,6 @@ from .shards import Rollouts
 from .training_data import head_targets
 from .tree_simulation import Proposals
 
-OVERLAP_GRAM = 8  # tokens; an answer that shares many such runs with another is a near-duplicate of it
-
 
 @dataclass(frozen=True)
 class Examples:
@@ -123,25 +121,3 @@ def tensors_of(e: Examples, rows: np.ndarray) -> dict[str, torch.Tensor]:
         "target": torch.from_numpy(e.target[at, head]).float(),
         "weight": torch.from_numpy(weight[position, head]),
     }
-
-
-def grams_of(rollouts: Rollouts, answer: int) -> list[bytes]:
-    """Every run of OVERLAP_GRAM tokens of an answer."""
-    tokens = rollouts.tokens[rollouts.offsets[answer] : rollouts.offsets[answer + 1]].astype(np.int32)
-    return [tokens[i : i + OVERLAP_GRAM].tobytes() for i in range(len(tokens) - OVERLAP_GRAM + 1)]
-
-
-def overlap_shares(rollouts: Rollouts, seen: set[bytes]) -> np.ndarray:
-    """[A]: share of each answer's 8-grams that are in `seen`; 0 for an answer too short to have one."""
-    lists = [grams_of(rollouts, a) for a in range(len(rollouts.sources))]
-    return np.array([sum(g in seen for g in own) / max(1, len(own)) for own in lists])
-
-
-def all_grams(rollouts: Rollouts) -> set[bytes]:
-    return {g for a in range(len(rollouts.sources)) for g in grams_of(rollouts, a)}
-
-
-def without_near_duplicates(training: Rollouts, held_out: list[Rollouts], most: float) -> Rollouts:
-    """The training answers of whose 8-grams at most the share `most` occurs in a held-out answer."""
-    seen = set().union(*(all_grams(h) for h in held_out))
-    return training.select(overlap_shares(training, seen) <= most)

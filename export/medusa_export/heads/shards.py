@@ -110,17 +110,23 @@ class Rollouts:
         )
 
 
-def load_rollouts(folder: str | Path, splits: tuple[str, ...], limit_shards: int | None = None) -> Rollouts:
+def load_rollouts(
+    folder: str | Path,
+    splits: tuple[str, ...],
+    limit_shards: int | None = None,
+    without: frozenset[str] = frozenset(),
+) -> Rollouts:
     """Pool the answers of some splits; an answer whose context appeared before is dropped, held-out ones first.
 
-    So a question that the model happened to write twice never sits in both training and held-out data.
+    So a question that the model happened to write twice never sits in both training and held-out data. Training answers
+    of the shards with the file names `without` are left out.
     """
     parts: list[Rollouts] = []
     splits_of: list[str] = []
     for path in sorted(Path(folder).glob("shard-*.safetensors"))[:limit_shards]:
         part, conversations = _read(path)
         names = [split_of(int(x)) for x in conversations]
-        wanted = np.array([n in splits or n != "train" for n in names], bool)
+        wanted = np.array([n != "train" or (n in splits and path.name not in without) for n in names], bool)
         parts.append(part.select(wanted))
         splits_of += [n for n, w in zip(names, wanted, strict=True) if w]
     if not parts:

@@ -9,7 +9,6 @@ included; plain decoding is exactly 1).
 from __future__ import annotations
 
 import heapq
-import itertools
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -120,7 +119,7 @@ def dynamic_tree(proposals: Proposals, nodes: int) -> Callable[[int, list[int]],
     """A fresh tree at every row, from that row's probabilities."""
 
     def depth(row: int, ranks: list[int]) -> int:
-        return _depth_within(set(best_first_tree(proposals.probabilities[row], nodes)), ranks) if ranks else 0
+        return depth_within(set(best_first_tree(proposals.probabilities[row], nodes)), ranks) if ranks else 0
 
     return depth
 
@@ -128,7 +127,7 @@ def dynamic_tree(proposals: Proposals, nodes: int) -> Callable[[int, list[int]],
 def static_tree(accuracies: np.ndarray, nodes: int) -> Callable[[int, list[int]], int]:
     """One tree for all rows, from the share of positions [K, m] at which each rank of each head was right."""
     tree = set(nested_tree(accuracies, nodes))
-    return lambda row, ranks: _depth_within(tree, ranks)
+    return lambda row, ranks: depth_within(tree, ranks)
 
 
 def oracle(row: int, ranks: list[int]) -> int:
@@ -136,91 +135,9 @@ def oracle(row: int, ranks: list[int]) -> int:
     return len(ranks)
 
 
-def _depth_within(tree: set[Path], ranks: list[int]) -> int:
+def depth_within(tree: set[Path], ranks: list[int]) -> int:
+    """How many leading ranks of a path the tree holds."""
     depth = 0
     while depth < len(ranks) and tuple(ranks[: depth + 1]) in tree:
         depth += 1
-    return depth
-
-
-def conditional_best_first_tree(
-    marginals: np.ndarray, candidates: np.ndarray, root: int, tokens: np.ndarray, joint: PathJoint, nodes: int
-) -> list[Path]:
-    """The nodes - 1 most probable rank paths where a node's children are weighed by q(y | path).
-
-    marginals, candidates, tokens [K, m]: probabilities, draft indices and token ids of the heads' best m. root is the
-    backbone's own next token. Prefix-closed like `best_first_tree`: a node is only reached from its parent, a sibling
-    only from the more probable one before it.
-    """
-    heads, width = marginals.shape
-    rest = np.maximum(0, 1 - marginals.sum(1))
-    weights = [(marginals[k], joint.b[candidates[k]], rest[k]) for k in range(heads)]
-
-    def children(path: Path) -> tuple[np.ndarray, np.ndarray]:
-        """Ranks of head len(path) by falling q, and these q."""
-        k = len(path)
-        p, b, outside = weights[k]
-        before = [root, *(int(tokens[i, r]) for i, r in enumerate(path))]
-        w = p * np.exp(b @ joint.state(before, k))
-        q = w / (w.sum() + outside)
-        order = np.argsort(-q, kind="stable")
-        return order, q[order]
-
-    chosen: list[Path] = []
-    tie = itertools.count()
-    order, q = children(())
-    # Entries: (-probability, depth, tie break, parent's path, place among siblings, their order and q, parent's).
-    heap = [(-float(q[0]), 1, next(tie), (), 0, order, q, 1.0)]
-    while heap and len(chosen) < nodes - 1:
-        negative, depth, _, parent, place, order, q, above = heapq.heappop(heap)
-        path = (*parent, int(order[place]))
-        chosen.append(path)
-        if place + 1 < width:
-            sibling = above * float(q[place + 1])
-            heapq.heappush(heap, (-sibling, depth, next(tie), parent, place + 1, order, q, above))
-        if depth < heads and len(chosen) < nodes - 1:
-            order, q = children(path)
-            heapq.heappush(heap, (negative * float(q[0]), depth + 1, next(tie), path, 0, order, q, -negative))
-    return chosen
-
-
-@dataclass
-class PathJoint:
-    """The lookups of the conditional joint at one row: c of a path, and the rows of B.
-
-    a float32 [D, V, r], b float32 [V', r], z float32 [K, r] or None, activation "none" or "silu".
-    """
-
-    a: np.ndarray
-    b: np.ndarray
-    z: np.ndarray | None
-    activation: str
-
-    def state(self, before: list[int], head: int) -> np.ndarray:
-        """c [r] for the candidates of `head`, whose ancestors are `before`, the root first."""
-        c = self.a[0, before[-1]].copy() if self.z is None else self.a[0, before[-1]] + self.z[head]
-        for d in range(2, min(len(self.a), len(before)) + 1):
-            c = c + self.a[d - 1, before[-d]]
-        return c / (1 + np.exp(-c)) if self.activation == "silu" else c
-
-
-def conditional_tree(
-    proposals: Proposals,
-    roots: np.ndarray,
-    draft_index: np.ndarray,
-    joint_at: Callable[[int], PathJoint],
-    nodes: int,
-) -> Callable[[int, list[int]], int]:
-    """A fresh tree at every row under the conditional joint. roots [N]: the backbone's next token at each row;
-    draft_index [V]: token id -> draft index."""
-
-    def depth(row: int, ranks: list[int]) -> int:
-        if not ranks:
-            return 0
-        ids = proposals.ids[row]
-        tree = conditional_best_first_tree(
-            proposals.probabilities[row], draft_index[ids], int(roots[row]), ids, joint_at(row), nodes
-        )
-        return _depth_within(set(tree), ranks)
-
     return depth

@@ -1,0 +1,174 @@
+"""Train the conditional correction of finished heads' joint (heads/conditional.py) on distilled shards.
+
+    python export/train_conditional.py --heads heads/NAME/medusa1.safetensors --data DIR --backbone model.gguf \\
+        --run RUN --trained-shards SHARDS.txt
+
+Heads are surer of answers they were trained on than of new ones, so the correction must learn from answers that the
+heads never saw: --trained-shards names the shards of DIR that the heads were trained on, one path or file name a line.
+Writes <heads>.conditional.safetensors and .json beside the heads. Seeded. Takes minutes on one core, so it does not
+resume: start it again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+import numpy as np
+import torch
+
+from medusa_export.heads.calibration import propose
+from medusa_export.heads.checkpoint import load_heads
+from medusa_export.heads.conditional import (
+    TABLES,
+    ConditionalConfig,
+    ConditionalJoint,
+    round_to_stored,
+    save_conditional,
+)
+from medusa_export.heads.conditional_data import make_examples
+from medusa_export.heads.conditional_trainer import ConditionalRecipe, evaluate, fit
+from medusa_export.heads.near_duplicates import MAX_OVERLAP, OverlapReport, load_held_out
+from medusa_export.heads.shards import Rollouts, load_rollouts
+from medusa_export.heads.tree_simulation import Proposals
+from medusa_export.weights import open_source
+from medusa_export.weights.conditional_file import ACTIVATIONS, embedding_rows, output_rows
+
+
+def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    d = ConditionalRecipe()
+    p.add_argument("--heads", required=True, help="heads checkpoint (.safetensors); the result goes beside it")
+    p.add_argument("--data", required=True, help="folder of shards")
+    p.add_argument("--backbone", required=True, help=".gguf file or HF folder, as given to distil.py")
+    p.add_argument("--run", required=True, help="folder for losses.csv and losses.png")
+    p.add_argument("--trained-shards", help="text file: the shards that the heads were trained on, left out here")
+    p.add_argument("--rank", type=int, default=64)
+    p.add_argument("--distances", type=int, default=2, help="how many tokens back (default %(default)s)")
+    p.add_argument("--activation", choices=ACTIVATIONS, default="silu")
+    p.add_argument("--no-context", action="store_true", help="leave the hidden state out: a plain low-rank n-gram term")
+    p.add_argument("--tables", choices=TABLES, default="projected")
+    p.add_argument("--top-m", type=int, default=32, help="candidates of each head (default %(default)s)")
+    p.add_argument("--steps", type=int, default=d.steps)
+    p.add_argument("--batch", type=int, default=d.batch, help="positions per step, of all heads (default %(default)s)")
+    p.add_argument("--lr", type=float, default=d.lr)
+    p.add_argument("--weight-decay", type=float, default=d.weight_decay)
+    p.add_argument("--soft", type=float, default=d.soft, help="share of soft targets, 0..1 (default %(default)s)")
+    p.add_argument("--max-overlap", type=float, default=MAX_OVERLAP, help="as in train_heads.py (default %(default)s)")
+    p.add_argument("--threads", type=int, default=0, help="CPU threads (0: torch's default)")
+    p.add_argument("--seed", type=int, default=d.seed)
+    return p.parse_args(argv)
+
+
+@dataclass
+class Material:
+    """What a training needs of the heads, the backbone and the data."""
+
+    heads_sidecar: dict
+    token_map: np.ndarray  # int64 [V']
+    embeddings: np.ndarray  # float32 [V, H]
+    outputs: np.ndarray  # float32 [V', H]
+    training: tuple[Rollouts, Proposals]  # answers that the heads never saw
+    calibration: tuple[Rollouts, Proposals]  # held out, greedy
+
+
+def load_material(a: argparse.Namespace) -> tuple[Material, OverlapReport]:
+    """Read all of it; proposals are the heads' with their temperatures, as decoding gets them."""
+    heads, sidecar = load_heads(a.heads)
+    source, token_map = open_source(Path(a.backbone)), heads.token_map.numpy()
+    if heads.config.hidden_size != source.config.hidden_size:
+        raise ValueError(
+            f"--heads {a.heads} have hidden size {heads.config.hidden_size}, --backbone {a.backbone} has "
+            f"{source.config.hidden_size}"
+        )
+    seen = shard_names(Path(a.trained_shards)) if a.trained_shards else frozenset()
+    training = load_rollouts(a.data, ("train",), without=seen)
+    calibration, overlap = load_held_out(a.data, "calibration", a.max_overlap)
+
+    def proposed(rollouts: Rollouts) -> tuple[Rollouts, Proposals]:
+        return rollouts, propose(heads, rollouts.hidden, a.top_m, sidecar["temperatures"])
+
+    embeddings, outputs = embedding_rows(source), output_rows(source, token_map)
+    return Material(sidecar, token_map, embeddings, outputs, proposed(training), proposed(calibration)), overlap
+
+
+def shard_names(path: Path) -> frozenset[str]:
+    """The file names in a list of shards, one a line."""
+    return frozenset(Path(line.strip()).name for line in path.read_text().splitlines() if line.strip())
+
+
+def recipe_of(a: argparse.Namespace) -> ConditionalRecipe:
+    return ConditionalRecipe(
+        steps=a.steps, batch=a.batch, lr=a.lr, weight_decay=a.weight_decay, soft=a.soft, seed=a.seed
+    )
+
+
+def train_model(a: argparse.Namespace, m: Material) -> tuple[ConditionalJoint, tuple[float, float]]:
+    """A trained correction, rounded as its file will be, and the held-out cross entropies of q and of the product."""
+    heads = m.training[1].ids.shape[1]
+    config = ConditionalConfig(
+        rank=a.rank,
+        distances=a.distances,
+        activation=a.activation,
+        context=not a.no_context,
+        tables=a.tables,
+        heads=heads,
+        hidden_size=m.embeddings.shape[1],
+        vocab_size=len(m.embeddings),
+        draft_vocab_size=len(m.token_map),
+    )
+    torch.manual_seed(a.seed)
+    model = ConditionalJoint(config, torch.tensor(m.embeddings), torch.tensor(m.outputs))
+    recipe, vocab = recipe_of(a), len(m.embeddings)
+
+    def examples(of: tuple[Rollouts, Proposals], soft: float):
+        top = Proposals(of[1].ids[..., : a.top_m], of[1].probabilities[..., : a.top_m])
+        return make_examples(of[0], top, m.token_map, vocab, a.distances, soft, recipe.head_decay)
+
+    # Held out, the share of soft targets is fixed, so that runs with different ones can be compared.
+    held_out = examples(m.calibration, ConditionalRecipe.soft)
+    fit(model, examples(m.training, recipe.soft), held_out, recipe, Path(a.run))
+    round_to_stored(model)
+    return model, evaluate(model, held_out)
+
+
+def train(a: argparse.Namespace) -> Path:
+    if a.threads:
+        torch.set_num_threads(a.threads)
+    material, overlap = load_material(a)
+    rollouts = material.training[0]
+    print(f"{len(rollouts.tokens)} training positions in {len(rollouts.sources)} answers", flush=True)
+    print(overlap, flush=True)
+    started = time.time()
+    model, (loss, product) = train_model(a, material)
+    facts = {
+        "top_m": a.top_m,
+        "temperatures": material.heads_sidecar["temperatures"],
+        "training": {
+            "answers": len(rollouts.sources),
+            "tokens": len(rollouts.tokens),
+            "recipe": asdict(recipe_of(a)),
+            "tables": a.tables,
+            "seconds": round(time.time() - started, 1),
+            "threads": torch.get_num_threads(),
+            "torch": torch.__version__,
+            "held_out_loss": round(loss, 5),
+            "held_out_loss_product": round(product, 5),
+            "overlap": overlap.facts(),
+            "command": "python export/train_conditional.py " + " ".join(sys.argv[1:]),
+        },
+    }
+    path = save_conditional(model, Path(a.heads), facts)
+    print(
+        f"wrote {path} ({path.stat().st_size / 1e6:.2f} MB); held-out cross entropy {loss:.4f}, product {product:.4f}"
+    )
+    return path
+
+
+if __name__ == "__main__":
+    train(parse_arguments())
