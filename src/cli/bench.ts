@@ -40,7 +40,14 @@ const mergeCommand: CommandModule<object, Arguments> = {
   builder: (yargs) =>
     yargs
       .positional('folders', { describe: 'Folders made with --shard', type: 'string', array: true })
-      .options({ output: { describe: 'New folder', requiresArg: true, demandOption: true } })
+      .options({
+        output: { describe: 'New folder', requiresArg: true, demandOption: true },
+        unfinished: {
+          describe: 'Take the finished questions of runs that were stopped',
+          type: 'boolean',
+          default: false,
+        },
+      })
       .strict(),
   handler: async (args) => (await import('./runBench.js')).runMerge(args),
 };

@@ -74,6 +74,8 @@ function variantName(args: Arguments): string {
 
 export async function runMerge(args: Arguments): Promise<void> {
   const output = requireText(args, 'output', 'name a new folder');
-  const info = await mergeRuns(readTexts(args, 'folders') ?? [], output);
+  const info = await mergeRuns(readTexts(args, 'folders') ?? [], output, {
+    unfinished: readFlag(args, 'unfinished'),
+  });
   console.log(`${output}: ${info.questions.ids.length} questions`);
 }

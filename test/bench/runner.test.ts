@@ -203,6 +203,33 @@ describe('runs', () => {
     expect((await loadRun(merged)).info.questions.ids).to.deep.equal([1, 2, 3]);
   });
 
+  it('merges the finished questions of a stopped run with a run of the rest, when told to', async () => {
+    const controller = new AbortController();
+    const stopped = new ScriptedEngine((messages) => {
+      if (messages[0].content === 'math?' && messages.length === 3) controller.abort();
+      return [5, 6];
+    });
+    await runSession(request(stopped, { signal: controller.signal }));
+    const rest: Partial<SessionRequest> = {
+      questions: set.questions.slice(2),
+      folderOf: (variant) => join(parent, `${variant.name}-rest`),
+    };
+    await runSession(request(new ScriptedEngine(() => [5, 6]), rest));
+    const folders = [join(parent, 'dynamic'), join(parent, 'dynamic-rest')];
+    const refused = await mergeRuns(folders, join(parent, 'no')).catch((error: unknown) => error as Error);
+    expect((refused as Error).message).to.match(
+      /dynamic is interrupted, not complete: finish it first .*--unfinished/,
+    );
+
+    const merged = join(parent, 'merged');
+    await mergeRuns(folders, merged, { unfinished: true });
+    const run = await loadRun(merged);
+    expect(run.info).to.include({ status: 'complete' });
+    expect(run.info.questions.ids).to.deep.equal([1, 2, 3]);
+    expect([...run.records.keys()]).to.deep.equal(['1', '2', '3']);
+    expect([...run.answers.keys()]).to.deep.equal(['1', '2', '3']);
+  });
+
   it('refuses to merge what does not belong together', async () => {
     await runSession(request(new ScriptedEngine()));
     const [none, dynamic] = [join(parent, 'none'), join(parent, 'dynamic')];

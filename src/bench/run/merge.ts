@@ -14,12 +14,21 @@ import {
 } from './folder.js';
 import { readJsonl } from './jsonl.js';
 
-/** Merges finished shards into `output`, in the order of the question file's ids. Sources stay as they are. */
-export async function mergeRuns(folders: readonly string[], output: string): Promise<RunInfo> {
+export interface MergeOptions {
+  /** Take the finished questions of a folder whose run did not end, instead of refusing it. */
+  readonly unfinished?: boolean;
+}
+
+/** Merges shards into `output`, in the order of the question file's ids. Sources stay as they are. */
+export async function mergeRuns(
+  folders: readonly string[],
+  output: string,
+  { unfinished = false }: MergeOptions = {},
+): Promise<RunInfo> {
   if (folders.length < 2) throw new UsageError('bench merge needs at least two folders');
   const infos: RunInfo[] = [];
   // One after the other, so that of several bad folders it is always the first that is named.
-  for (const folder of folders) infos.push(await readFinished(folder));
+  for (const folder of folders) infos.push(await readPart(folder, unfinished));
   infos.slice(1).forEach((info, index) => refuseDifferent(folders[0], infos[0], folders[index + 1], info));
   await refuseUsed(output);
   const order = mergedOrder(folders, infos);
@@ -33,15 +42,21 @@ export async function mergeRuns(folders: readonly string[], output: string): Pro
   return info;
 }
 
-async function readFinished(folder: string): Promise<RunInfo> {
+/** What a folder contributes; of an unfinished one the questions that have their answer on disk. */
+async function readPart(folder: string, unfinished: boolean): Promise<RunInfo> {
   const info = await readRunInfo(folder);
   if (!info) throw new UsageError(`${folder} is not a bench folder (no ${RUN_FILE})`);
-  if (info.status !== 'complete') {
+  if (info.status === 'complete') return info;
+  if (!unfinished) {
     throw new UsageError(
-      `${folder} is ${info.status}, not complete: finish it first (the same command continues it)`,
+      `${folder} is ${info.status}, not complete: finish it first (the same command continues it), ` +
+        'or take its finished questions with --unfinished',
     );
   }
-  return info;
+  const { values } = await readJsonl<AnswerLine>(join(folder, ANSWERS_FILE));
+  const answered = new Set(values.map(({ question_id }) => String(question_id)));
+  const ids = info.questions.ids.filter((id) => answered.has(String(id)));
+  return { ...info, questions: { ...info.questions, ids } };
 }
 
 /** Shards may come from several machines; all else must agree. */
