@@ -45,7 +45,6 @@ class SharedRunner:
             "seqlens_k": np.array([past + n - 1], np.int32),
             "total_sequence_length": np.array(total, np.int32),
             "output_rows": np.arange(n),
-            "want_logits": np.array(True),
         }
         binding = self.session.io_binding()
         for name, value in feed.items():

@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { NestedTrees } from '../decoding/nestedTrees.js';
 import { TreeFormatError, type TemplateBounds } from '../decoding/treeTemplate.js';
 import { ModelError } from '../errors.js';
-import type { ModelShape } from '../runtime/spec.js';
+import type { ModelShape, SharedAttention } from '../runtime/spec.js';
 import { JsonReader } from './jsonReader.js';
 
 /** The version of manifest.json this program reads (docs/architecture.md). */
@@ -40,6 +40,8 @@ export interface GraphEntry {
 export interface BackboneEntry extends GraphEntry {
   readonly layout: 'split' | 'shared';
   readonly capacity: number | undefined;
+  /** Set only by export/attention_variants.py. */
+  readonly attention: SharedAttention | undefined;
 }
 
 export interface HeadsEntry extends GraphEntry {
@@ -186,6 +188,9 @@ function readBackbone(backbone: JsonReader): BackboneEntry {
     ...readGraph(backbone),
     layout: backbone.field('layout').choice(['split', 'shared']),
     capacity: backbone.field('capacity').optional((each) => each.count()),
+    attention: backbone
+      .field('attention')
+      .optional((each) => each.choice<SharedAttention>(['group-query', 'attention-24'])),
   };
 }
 

@@ -19,12 +19,12 @@ export const KEEP_INTERFACE: GraphInterface = {
 };
 
 export function backboneInterface(layout: CacheLayout, { layers }: ModelShape): GraphInterface {
-  const inputs = ['input_ids', 'position_ids', 'attention_bias', 'output_rows', 'want_logits'];
+  const inputs = ['input_ids', 'position_ids', 'attention_bias', 'output_rows'];
   const outputs = ['next_tokens', 'logits', 'hidden'];
   const each = (name: string): string[] => Array.from({ length: layers }, (_, layer) => `${name}.${layer}`);
   if (layout === 'split') {
     return {
-      inputs: [...inputs, ...each('past_key'), ...each('past_value')],
+      inputs: [...inputs, 'want_logits', ...each('past_key'), ...each('past_value')],
       outputs: [...outputs, 'new_kv'],
     };
   }

@@ -4,6 +4,8 @@ import {
   biasColumns,
   cacheBytes,
   cacheOffset,
+  packInputs,
+  rowBucket,
   rowMove,
   type SharedPlan,
   stepTraffic,
@@ -39,13 +41,33 @@ describe('runtime: the binding plan', () => {
   });
 
   it('spans a bucket of columns that exceeds past and rows, but never the capacity', () => {
-    expect(biasColumns(0, 1, 4096)).to.equal(256);
-    expect(biasColumns(191, 64, 4096)).to.equal(256);
-    expect(biasColumns(192, 64, 4096)).to.equal(512);
-    expect(biasColumns(0, 256, 4096)).to.equal(512);
-    expect(biasColumns(1024, 64, 4096)).to.equal(1280);
-    expect(biasColumns(4090, 6, 4096)).to.equal(4096);
-    expect(biasColumns(99, 1, 100)).to.equal(100);
+    expect(biasColumns(llama, 0, 1)).to.equal(256);
+    expect(biasColumns(llama, 191, 64)).to.equal(256);
+    expect(biasColumns(llama, 192, 64)).to.equal(512);
+    expect(biasColumns(llama, 0, 256)).to.equal(512);
+    expect(biasColumns(llama, 1024, 64)).to.equal(1280);
+    expect(biasColumns(llama, 4090, 6)).to.equal(4096);
+    expect(biasColumns({ capacity: 100 }, 99, 1)).to.equal(100);
+    expect(biasColumns({ capacity: 4096, wholeBias: true }, 0, 1)).to.equal(4096);
+  });
+
+  it('pads rows to few sizes', () => {
+    const sizes = new Set(Array.from({ length: 64 }, (_, i) => rowBucket(i + 1)));
+    expect([...sizes]).to.deep.equal([1, 2, 4, 8, 16, 32, 64]);
+    expect([65, 128, 200, 256].map(rowBucket)).to.deep.equal([128, 128, 256, 256]);
+    for (let rows = 1; rows < 300; rows++) expect(rowBucket(rows)).to.be.at.least(rows);
+  });
+
+  it('packs inputs apart from each other, each where any type may lie', () => {
+    const packed = packInputs({ rows: 3, outputs: 1, columns: 256 }, 2);
+    expect(packed).to.deep.equal({
+      bias: 0,
+      ids: 1536,
+      positions: 1792,
+      outputRows: 2048,
+      lastKey: 2304,
+      bytes: 2560,
+    });
   });
 
   it('moves only the rows behind the first gap', () => {
@@ -58,9 +80,12 @@ describe('runtime: the binding plan', () => {
   it('sends kilobytes over PCIe, not the cache', () => {
     const step = { nodes: 64, past: 1024, moved: 3, heads: 4, topM: 32 };
     const { toDevice, fromDevice } = stepTraffic(llama, step);
-    expect(toDevice).to.equal(3 * 64 * 8 + 64 * 1280 * 2 + 9 + (3 + 2048) * 8 + 16);
+    expect(toDevice).to.equal(3 * 64 * 8 + 64 * 1280 * 2 + 8 + (3 + 2048) * 8 + 16);
     expect(fromDevice).to.equal(64 * 8 + 4 * 32 * 12);
     expect(toDevice + fromDevice).to.be.below(2 ** 20);
+    const packed = stepTraffic(llama, step, true);
+    expect(packed.toDevice - toDevice).to.be.within(0, 1024);
+    expect(stepTraffic(llama, { ...step, nodes: 33 }, true)).to.deep.equal(packed);
     const plain = stepTraffic(llama, { nodes: 1, past: 1024, moved: 0, heads: 0, topM: 0 });
     expect(plain.toDevice + plain.fromDevice).to.be.below(4096);
   });

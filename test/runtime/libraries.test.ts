@@ -101,6 +101,19 @@ describe('runtime: libraries', () => {
     expect(stdout).to.match(/^RuntimeFailure .*koffi.*npm install koffi/);
   });
 
+  it('keeps a library loaded while its functions are in use, whatever is collected', async () => {
+    const url = new URL('../../src/runtime/cuda/', import.meta.url).href;
+    const script = `
+      const { OrtApi } = await import(${JSON.stringify(`${url}ortApi.ts`)});
+      const { shippedLibrary } = await import(${JSON.stringify(`${url}ortLibrary.ts`)});
+      const api = await OrtApi.load(shippedLibrary());
+      for (let i = 0; i < 3; i++) { gc(); await new Promise(setImmediate); }
+      console.log(api.availableProviders().join());`;
+    const node = ['--expose-gc', '--import', 'tsx/esm', '--input-type=module', '--eval', script];
+    const { stdout } = await promisify(execFile)(process.execPath, node);
+    expect(stdout).to.include('CPUExecutionProvider');
+  });
+
   it('names the library that the CUDA provider lacks', () => {
     const loader =
       'Failed to load library /x/libonnxruntime_providers_cuda.so with error: libcudnn.so.9: cannot open shared object file: No such file or directory';

@@ -31,6 +31,12 @@ const paths = [
     options: sharedOptions,
     boundary: BIAS_BUCKET,
   },
+  {
+    name: 'shared layout, packed steps on CPU memory',
+    open: (options: Partial<OpenOptions> = {}) => openShared({ deviceSteps: 'packed', ...options }),
+    options: sharedOptions,
+    boundary: BIAS_BUCKET,
+  },
 ] as const;
 
 /** What a row of float32 logits may differ by when the shapes of the run differ. */

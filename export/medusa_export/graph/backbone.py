@@ -69,7 +69,6 @@ def build_shared(source: WeightSource, linear: Linear, path: Path, capacity: int
     b = GraphBuilder("backbone", path)
     shared = declare_shared_inputs(b, c, linear.dtype, capacity)
     rows = b.input("output_rows", "int64", ["r"])
-    want = b.input("want_logits", "bool", [])
     cache_shape = [1, c.kv_heads, capacity, c.head_dim]
     for i in range(c.layers):
         b.input(f"cache_key.{i}", linear.dtype, cache_shape)
@@ -81,7 +80,7 @@ def build_shared(source: WeightSource, linear: Linear, path: Path, capacity: int
     ids = b.node("Reshape", ["input_ids", b.ints(-1)])
     x = embed(b, source.tensor("embed.weight"), ids, linear.dtype, keep_codes=False)
     x, skip = _layers(b, source, linear, x, attend, progress)
-    emit_tail(b, source, linear, x, skip, rows, want)
+    emit_tail(b, source, linear, x, skip, rows, None)
     for i in range(c.layers):
         b.output(f"cache_key_out.{i}", linear.dtype, cache_shape)
         b.output(f"cache_value_out.{i}", linear.dtype, cache_shape)

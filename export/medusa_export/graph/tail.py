@@ -2,6 +2,9 @@
 
 x [n, H] --Gather(output_rows [r])--> [r, H] --norm--> hidden [r, H] --LM head--> [r, V] --TopK(1)--> next_tokens [r]
                                                                                     '--If(want_logits)--> logits
+
+Without a `want_logits` (layout "shared") the logits always come out; the runtime leaves them on the device when nobody
+asks. CUDA graphs cannot hold an If.
 """
 
 from __future__ import annotations
@@ -19,7 +22,9 @@ def head_tensor_name(source: WeightSource) -> str:
     return "embed.weight" if source.config.tied_embeddings else "lm_head.weight"
 
 
-def emit_tail(b: GraphBuilder, source: WeightSource, linear: Linear, x: str, skip: str, rows: str, want: str) -> None:
+def emit_tail(
+    b: GraphBuilder, source: WeightSource, linear: Linear, x: str, skip: str, rows: str, want: str | None
+) -> None:
     """x and skip: [n, H], whose sum is the last layer's result. Declares next_tokens, logits and hidden."""
     config = source.config
     b.row_set = "wanted"
@@ -37,9 +42,12 @@ def emit_tail(b: GraphBuilder, source: WeightSource, linear: Linear, x: str, ski
     # TopK(1) takes two thirds of ArgMax's time over 49152 columns; both prefer the lower id among equals.
     best = b.nodes("TopK", [wide, b.ints(1)], ["best_scores", "best_tokens"], axis=-1)[1]
     b.node("Reshape", [best, b.ints(-1)], "next_tokens")
-    emit_logits(b, wide, want, config.vocab_size)
+    if want is None:
+        b.node("Identity", [wide], "logits")
+    else:
+        emit_logits(b, wide, want, config.vocab_size)
     b.output("next_tokens", "int64", ["r"])
-    b.output("logits", "float32", ["rows_of_logits", config.vocab_size])
+    b.output("logits", "float32", ["r" if want is None else "rows_of_logits", config.vocab_size])
     b.output("hidden", linear.dtype, ["r", config.hidden_size])
     b.row_set = "all"
 

@@ -11,6 +11,8 @@ export interface SharedPlan {
   readonly capacity: number;
   /** Bytes of one element of cache, hidden states and bias: 2 (float16) or 4 (float32). */
   readonly elementBytes: number;
+  /** The bias always spans the capacity: the Attention of opset 24 wants a mask over the whole cache. */
+  readonly wholeBias?: boolean;
 }
 
 /** Blocks [capacity, D] of the cache: keys then values of each layer, each with its heads. */
@@ -35,7 +37,12 @@ export function cacheOffset(
  * T, the columns of the bias: a bucket with room for the past and this run's rows. It exceeds them by one where it
  * can, because GroupQueryAttention on the CPU takes a run of exactly T rows for a first prompt.
  */
-export function biasColumns(past: number, rows: number, capacity: number): number {
+export function biasColumns(
+  { capacity, wholeBias }: Pick<SharedPlan, 'capacity' | 'wholeBias'>,
+  past: number,
+  rows: number,
+): number {
+  if (wholeBias) return capacity;
   return Math.min(Math.ceil((past + rows + 1) / BIAS_BUCKET) * BIAS_BUCKET, capacity);
 }
 
@@ -55,6 +62,53 @@ export function rowMove(rows: readonly number[], past: number): RowMove | undefi
   return { from: rows.slice(inPlace).map((row) => past + row), to: past + inPlace };
 }
 
+/** Trees up to here are padded to a power of two, larger ones and prompts to a multiple of it. */
+const LARGEST_POWER = 64;
+
+/** The number of rows that a run of `rows` is padded to where shapes must repeat. */
+export function rowBucket(rows: number): number {
+  if (rows > LARGEST_POWER) return Math.ceil(rows / LARGEST_POWER) * LARGEST_POWER;
+  return 2 ** Math.ceil(Math.log2(rows));
+}
+
+/** Shapes of one run: n rows, r of which give a result, T columns of the bias. */
+export interface RunShape {
+  readonly rows: number;
+  readonly outputs: number;
+  readonly columns: number;
+}
+
+/** Byte offsets of a run's inputs in one buffer, and its length. */
+export interface PackedInputs {
+  readonly bias: number;
+  readonly ids: number;
+  readonly positions: number;
+  readonly outputRows: number;
+  readonly lastKey: number;
+  readonly bytes: number;
+}
+
+/** What cudaMalloc aligns to. */
+const PACKING = 256;
+
+/** Places the inputs that change with each run one after the other, so that one copy sends them all. */
+export function packInputs({ rows, outputs, columns }: RunShape, elementBytes: number): PackedInputs {
+  let end = 0;
+  const place = (bytes: number): number => {
+    const offset = end;
+    end = Math.ceil((offset + bytes) / PACKING) * PACKING;
+    return offset;
+  };
+  return {
+    bias: place(rows * columns * elementBytes),
+    ids: place(rows * 8),
+    positions: place(rows * 8),
+    outputRows: place(outputs * 8),
+    lastKey: place(4),
+    bytes: end,
+  };
+}
+
 export interface StepTraffic {
   readonly toDevice: number;
   readonly fromDevice: number;
@@ -70,16 +124,20 @@ export function stepTraffic(
     readonly heads: number;
     readonly topM: number;
   },
+  packed = false,
 ): StepTraffic {
   const { nodes, past, moved, heads, topM } = step;
   const int64 = 8;
-  const ids = 3 * nodes * int64; // input_ids, position_ids, output_rows
-  const bias = nodes * biasColumns(past, nodes, plan.capacity) * plan.elementBytes;
-  const flags = 4 + 4 + 1; // seqlens_k, total_sequence_length, want_logits
+  const rows = packed ? Math.min(rowBucket(nodes), plan.capacity - past) : nodes;
+  const columns = biasColumns(plan, past, rows);
+  const inputs = packed
+    ? packInputs({ rows, outputs: rows, columns }, plan.elementBytes).bytes
+    : // input_ids, position_ids, output_rows; the bias; seqlens_k, total_sequence_length
+      3 * rows * int64 + rows * columns * plan.elementBytes + 4 + 4;
   const keep = moved > 0 ? (moved + cacheBlocks(plan.shape)) * int64 : 0;
   const propose = heads > 0 ? 2 * int64 : 0;
   return {
-    toDevice: ids + bias + flags + keep + propose,
-    fromDevice: nodes * int64 + heads * topM * (int64 + 4),
+    toDevice: inputs + keep + propose,
+    fromDevice: rows * int64 + heads * topM * (int64 + 4),
   };
 }

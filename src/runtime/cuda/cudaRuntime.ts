@@ -10,6 +10,8 @@ const NAMES =
     : ['libcudart.so.13', 'libcudart.so.12', 'libcudart.so'];
 
 const HOST_ALLOC_DEFAULT = 0;
+/** cudaMemcpyKind. */
+const COPY_KINDS = { 'to device': 1, 'to host': 2 } as const;
 
 type Call = (...args: (Pointer | number | BigUint64Array | Int32Array)[]) => number;
 
@@ -17,6 +19,8 @@ type Call = (...args: (Pointer | number | BigUint64Array | Int32Array)[]) => num
 export class CudaRuntime {
   private constructor(
     readonly libraryName: string,
+    /** Kept, as in `OrtApi`. */
+    readonly library: object,
     private readonly functions: Record<FunctionName, Call>,
     private readonly errorString: (code: number) => string,
   ) {}
@@ -35,7 +39,7 @@ export class CudaRuntime {
       for (const [name, types] of Object.entries(SIGNATURES)) {
         functions[name as FunctionName] = library.func(name, 'int', [...types]);
       }
-      return new CudaRuntime(name, functions, library.func('cudaGetErrorString', 'str', ['int']));
+      return new CudaRuntime(name, library, functions, library.func('cudaGetErrorString', 'str', ['int']));
     }
     throw new RuntimeFailure(
       `The CUDA runtime library (${NAMES.join(' or ')}) cannot be loaded. Install CUDA, or put the folder that holds it on LD_LIBRARY_PATH.`,
@@ -90,6 +94,11 @@ export class CudaRuntime {
     this.call('cudaFree', pointer);
   }
 
+  /** Copies between the host and the present device, and waits for it. */
+  copy(target: Pointer, source: Pointer, bytes: number, direction: keyof typeof COPY_KINDS): void {
+    this.call('cudaMemcpy', target, source, bytes, COPY_KINDS[direction]);
+  }
+
   /** Page-locked host memory. */
   allocatePinned(bytes: number): Pointer {
     const out = new BigUint64Array(1);
@@ -113,6 +122,7 @@ const SIGNATURES = {
   cudaMemGetInfo: ['void *', 'void *'],
   cudaMalloc: ['void *', 'size_t'],
   cudaMemset: ['void *', 'int', 'size_t'],
+  cudaMemcpy: ['void *', 'void *', 'size_t', 'int'],
   cudaDeviceSynchronize: [],
   cudaFree: ['void *'],
   cudaHostAlloc: ['void *', 'size_t', 'uint'],

@@ -19,12 +19,20 @@ export interface Device {
   readonly memoryInfo: Pointer;
   /** OrtMemoryInfo of `allocateHost`. */
   readonly hostMemoryInfo: Pointer;
-  /** New session options for this device; the caller releases them. */
-  sessionOptions(): Pointer;
+  /**
+   * New session options for this device; the caller releases them.
+   *
+   * @param graphs whether runs may be captured as CUDA graphs; nothing to the CPU
+   */
+  sessionOptions(graphs?: boolean): Pointer;
   /** Zeroed memory of the device; freed by `dispose`. */
   allocate(bytes: number): Pointer;
   /** Memory that JavaScript can write; freed by `dispose`. */
   allocateHost(bytes: number): HostBuffer;
+  /** Copies from memory of `allocateHost` to memory of `allocate`; done on return. */
+  copyToDevice(target: Pointer, source: Pointer, bytes: number): void;
+  /** The reverse. */
+  copyToHost(target: Pointer, source: Pointer, bytes: number): void;
   /** Bytes free on the device; undefined when unknown. */
   freeMemory(): number | undefined;
   dispose(): void;
@@ -77,6 +85,14 @@ export class CpuDevice implements Device {
     return { pointer: aligned, memory: this.api.view(aligned, bytes) };
   }
 
+  copyToDevice(target: Pointer, source: Pointer, bytes: number): void {
+    new Uint8Array(this.api.view(target, bytes)).set(new Uint8Array(this.api.view(source, bytes)));
+  }
+
+  copyToHost(target: Pointer, source: Pointer, bytes: number): void {
+    this.copyToDevice(target, source, bytes);
+  }
+
   freeMemory(): undefined {
     return undefined;
   }
@@ -105,7 +121,7 @@ export class CudaDevice implements Device {
     this.hostMemoryInfo = api.create('CreateCpuMemoryInfo', DEVICE_ALLOCATOR, MEMORY_DEFAULT);
   }
 
-  sessionOptions(): Pointer {
+  sessionOptions(graphs = false): Pointer {
     const { api } = this;
     const options = newSessionOptions(api, 1);
     const cuda = api.create('CreateCudaOptions');
@@ -114,6 +130,7 @@ export class CudaDevice implements Device {
         device_id: String(this.deviceId),
         // The default doubles its memory at each growth.
         arena_extend_strategy: 'kSameAsRequested',
+        enable_cuda_graph: graphs ? '1' : '0',
       };
       api.call(
         'UpdateCudaOptions',
@@ -142,6 +159,14 @@ export class CudaDevice implements Device {
     const pointer = this.cuda.allocatePinned(bytes);
     this.freeing.push(() => this.cuda.freePinned(pointer));
     return { pointer, memory: this.api.view(pointer, bytes) };
+  }
+
+  copyToDevice(target: Pointer, source: Pointer, bytes: number): void {
+    this.cuda.copy(target, source, bytes, 'to device');
+  }
+
+  copyToHost(target: Pointer, source: Pointer, bytes: number): void {
+    this.cuda.copy(target, source, bytes, 'to host');
   }
 
   freeMemory(): number {

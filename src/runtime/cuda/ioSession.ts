@@ -2,7 +2,6 @@ import { existsSync } from 'node:fs';
 import { ModelError, RuntimeFailure } from '../../errors.js';
 import { type GraphInterface, requireInterface } from '../graphInterface.js';
 import { messageOf, summary, unloadable } from '../messages.js';
-import type { Device } from './device.js';
 import { type ElementType, type OrtApi, type Pointer } from './ortApi.js';
 
 /** A place in memory that a tensor lies over. */
@@ -12,36 +11,40 @@ export interface Place {
   readonly memoryInfo: Pointer;
 }
 
-/** One graph through the C API, its inputs and outputs bound to memory by address. */
+/** One graph through the C API. What it reads and writes is bound to memory by address: see `newBinding`. */
 export class IoSession {
-  /** Shapes bound, for error messages. */
-  private readonly bound = new Map<string, readonly number[]>();
+  private readonly bindings: IoBinding[] = [];
+  /** Milliseconds spent in runs so far, all bindings together. */
+  runTime = 0;
 
   private constructor(
     private readonly api: OrtApi,
     readonly path: string,
     private readonly session: Pointer,
-    private readonly binding: Pointer,
   ) {}
 
-  /** @throws ModelError when the file is missing, damaged, or another graph than expected */
+  /**
+   * @param sessionOptions of the device; released here
+   * @throws ModelError when the file is missing, damaged, or another graph than expected
+   */
   static async open(
     api: OrtApi,
     environment: Pointer,
-    device: Device,
+    sessionOptions: Pointer,
     path: string,
     expected: GraphInterface,
   ): Promise<IoSession> {
-    if (!existsSync(path)) throw new ModelError(`${path} does not exist. Run \`medusa-plus prepare\` again.`);
-    const options = device.sessionOptions();
     // An own buffer: a worker thread writes to it, so it must not lie on the heap that the collector moves.
     const out = new BigUint64Array(new ArrayBuffer(8));
     try {
-      await api.callAsync('CreateSession', environment, path, options, out);
+      if (!existsSync(path))
+        throw new ModelError(`${path} does not exist. Run \`medusa-plus prepare\` again.`);
+      await api.callAsync('CreateSession', environment, path, sessionOptions, out);
     } catch (cause) {
+      if (cause instanceof ModelError) throw cause;
       throw new ModelError(unloadable(path, cause), undefined, { cause });
     } finally {
-      api.release('ReleaseSessionOptions', options);
+      api.release('ReleaseSessionOptions', sessionOptions);
     }
     const session = out[0];
     try {
@@ -50,11 +53,38 @@ export class IoSession {
         outputNames: api.sessionNames(session, 'Output'),
       };
       requireInterface(path, graph, expected);
-      return new IoSession(api, path, session, api.create('CreateIoBinding', session));
+      return new IoSession(api, path, session);
     } catch (error) {
       api.release('ReleaseSession', session);
       throw error;
     }
+  }
+
+  /** A set of bound inputs and outputs; released with the session. */
+  newBinding(): IoBinding {
+    const binding = new IoBinding(this.api, this, this.session);
+    this.bindings.push(binding);
+    return binding;
+  }
+
+  release(): void {
+    for (const binding of this.bindings) binding.release();
+    this.api.release('ReleaseSession', this.session);
+  }
+}
+
+/** The inputs and outputs of a session's runs. A session may have several bindings, one for each set of shapes, say. */
+export class IoBinding {
+  private readonly binding: Pointer;
+  /** Shapes bound, for error messages. */
+  private readonly bound = new Map<string, readonly number[]>();
+
+  constructor(
+    private readonly api: OrtApi,
+    private readonly owner: IoSession,
+    private readonly session: Pointer,
+  ) {
+    this.binding = api.create('CreateIoBinding', session);
   }
 
   /**
@@ -72,23 +102,42 @@ export class IoSession {
 
   /** Runs on a worker thread. @throws RuntimeFailure naming the graph and the shapes it was given, never the data */
   async run(): Promise<void> {
+    const begin = performance.now();
     try {
       await this.api.callAsync('RunWithBinding', this.session, null, this.binding);
     } catch (cause) {
-      const shapes = [...this.bound].map(([name, shape]) => `${name} [${shape.join(', ')}]`);
-      throw new RuntimeFailure(
-        `${this.path} failed: ${messageOf(cause)}\nBound: ${summary(shapes)}`,
-        undefined,
-        {
-          cause,
-        },
-      );
+      throw this.failure(cause);
+    } finally {
+      this.owner.runTime += performance.now() - begin;
+    }
+  }
+
+  /**
+   * Runs on this thread. The CUDA provider keeps captured graphs for each thread that runs, so replaying them takes
+   * one and the same thread.
+   *
+   * @param runOptions OrtRunOptions, null for none
+   * @throws RuntimeFailure as `run`
+   */
+  runHere(runOptions: Pointer | null): void {
+    const begin = performance.now();
+    try {
+      this.api.call('RunWithBinding', this.session, runOptions, this.binding);
+    } catch (cause) {
+      throw this.failure(cause);
+    } finally {
+      this.owner.runTime += performance.now() - begin;
     }
   }
 
   release(): void {
     this.api.release('ReleaseIoBinding', this.binding);
-    this.api.release('ReleaseSession', this.session);
+  }
+
+  private failure(cause: unknown): RuntimeFailure {
+    const shapes = [...this.bound].map(([name, shape]) => `${name} [${shape.join(', ')}]`);
+    const message = `${this.owner.path} failed: ${messageOf(cause)}\nBound: ${summary(shapes)}`;
+    return new RuntimeFailure(message, undefined, { cause });
   }
 
   private bind(

@@ -1,10 +1,26 @@
 import type { DraftingModel } from '../../decoding/types.js';
-import type { OpenOptions } from '../spec.js';
+import { RuntimeFailure } from '../../errors.js';
+import type { DeviceSteps, OpenOptions } from '../spec.js';
 import { CudaRuntime } from './cudaRuntime.js';
 import { CudaDevice } from './device.js';
 import { IoBoundModel, planFor, rowLimits } from './ioBoundModel.js';
 import { graphBytes, requireMemory } from './memoryEstimate.js';
 import { loadCudaLibrary, locateCudaLibrary } from './ortLibrary.js';
+
+/** How steps reach the device, for experiments: `bound`, `packed` or `graphs`. */
+export const STEPS_VARIABLE = 'MEDUSA_CUDA_STEPS';
+const STEPS: readonly DeviceSteps[] = ['bound', 'packed', 'graphs'];
+
+/** @throws RuntimeFailure when the environment asks for something unknown */
+export function deviceSteps(environment = process.env): DeviceSteps | undefined {
+  const wanted = environment[STEPS_VARIABLE];
+  if (!wanted) return undefined;
+  const found = STEPS.find((each) => each === wanted);
+  if (found === undefined) {
+    throw new RuntimeFailure(`${STEPS_VARIABLE}=${wanted}: unknown; it is one of ${STEPS.join(', ')}.`);
+  }
+  return found;
+}
 
 /**
  * Opens a model on a CUDA device. Never falls back to another.
@@ -13,6 +29,7 @@ import { loadCudaLibrary, locateCudaLibrary } from './ortLibrary.js';
  * @throws ModelError when a graph is missing, damaged or of another kind
  */
 export async function openOnCuda(options: OpenOptions): Promise<DraftingModel> {
+  const steps = options.deviceSteps ?? deviceSteps();
   const api = await loadCudaLibrary(locateCudaLibrary(options.ortLibrary));
   const plan = planFor(options);
   const device = new CudaDevice(api, await CudaRuntime.load(), options.deviceId ?? 0);
@@ -24,5 +41,5 @@ export async function openOnCuda(options: OpenOptions): Promise<DraftingModel> {
     device.dispose();
     throw error;
   }
-  return IoBoundModel.open(api, device, options);
+  return IoBoundModel.open(api, device, { ...options, deviceSteps: steps });
 }

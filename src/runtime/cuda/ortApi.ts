@@ -54,6 +54,7 @@ const TABLE = {
   ReleaseIoBinding: [135, 'void *'],
   BindInput: [136, 'void *', 'str', 'void *'],
   BindOutput: [137, 'void *', 'str', 'void *'],
+  AddRunConfigEntry: [165, 'void *', 'str', 'str'],
   AppendCuda: [204, 'void *', 'void *'],
   CreateCudaOptions: [205, 'void *'],
   UpdateCudaOptions: [206, 'void *', 'str *', 'str *', 'size_t'],
@@ -90,6 +91,8 @@ export class OrtApi {
 
   private constructor(
     private readonly koffi: Koffi,
+    /** Kept: koffi unloads a library when its handle is collected, and the table's functions with it. */
+    readonly library: object,
     table: Pointer,
     /** For example `1.30.0`. */
     readonly version: string,
@@ -113,9 +116,11 @@ export class OrtApi {
    */
   static async load(path: string): Promise<OrtApi> {
     const koffi = await loadKoffi();
+    let library: ReturnType<Koffi['load']>;
     let base: Pointer;
     try {
-      base = koffi.load(path).func('OrtGetApiBase', 'void *', [])() as Pointer;
+      library = koffi.load(path);
+      base = library.func('OrtGetApiBase', 'void *', [])() as Pointer;
     } catch (cause) {
       throw new RuntimeFailure(
         `${path} cannot be loaded as an ONNX Runtime library: ${messageOf(cause)}.`,
@@ -133,7 +138,7 @@ export class OrtApi {
     if (!table) {
       throw new RuntimeFailure(`${path} is ONNX Runtime ${version}; at least 1.${API_VERSION} is needed.`);
     }
-    return new OrtApi(koffi, table, version, path);
+    return new OrtApi(koffi, library, table, version, path);
   }
 
   get buildInfo(): string {
