@@ -14,18 +14,22 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 import torch
 
-from medusa_export.heads.backbone_torch import file_sha256, load_backbone
-from medusa_export.heads.chat_tokens import TEMPLATES, load_chat_tokens
-from medusa_export.heads.conversations import Conversation, Mix, PromptPool
+from medusa_export.heads.backbone_torch import Backbone, file_sha256, load_backbone
+from medusa_export.heads.batched_generation import BatchedGenerator
+from medusa_export.heads.chat_tokens import TEMPLATES, ChatTokens, load_chat_tokens
+from medusa_export.heads.conversations import Answer, Conversation, Mix, PromptPool
 from medusa_export.heads.generation import Generator
 from medusa_export.heads.shards import finished_conversations, write_shard
+from medusa_export.heads.teacher_forcing import fill_states
+
+Completion = Callable[[list[Answer]], None]
 
 
 def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
@@ -46,6 +50,18 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     p.add_argument("--worker", type=int, default=0)
     p.add_argument("--workers", type=int, default=1)
     p.add_argument("--minutes", type=float, default=0, help="stop after this long (0: run to the end)")
+    p.add_argument(
+        "--generator",
+        choices=["step", "batched"],
+        help="step: states as they are decoded (default on a CPU); batched: tokens first, with everything on the "
+        "device, then states in one pass per batch (default on CUDA)",
+    )
+    p.add_argument(
+        "--states-dtype",
+        choices=["float32", "bfloat16"],
+        default="float32",
+        help="with the batched generator: precision of the states' pass (default %(default)s, TF32 on CUDA)",
+    )
     p.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     p.add_argument("--dtype", choices=["float32", "bfloat16"], default="bfloat16")
     p.add_argument("--threads", type=int, default=1, help="CPU threads (default %(default)s)")
@@ -55,6 +71,7 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
 
 def distil(a: argparse.Namespace) -> None:
     torch.set_num_threads(a.threads)
+    torch.set_float32_matmul_precision("high")  # TF32 for fp32 products on CUDA; nothing changes on a CPU
     out = Path(a.out)
     out.mkdir(parents=True, exist_ok=True)
     backbone = load_backbone(a.backbone, getattr(torch, a.dtype), a.device)
@@ -73,8 +90,9 @@ def distil(a: argparse.Namespace) -> None:
     mine = [i for i in range(a.conversations) if i % a.workers == a.worker and i not in done]
     _describe(out, a, mix)
     capacity = len(chat.question_prompt()) + mix.max_prompt + 2 * mix.max_answer + mix.max_question + 32
-    generator = Generator(backbone, min(a.slots, max(1, len(mine))), capacity, chat.opening)
-    writer = ShardWriter(out, a.worker, a.shard, backbone.config.hidden, generator, len(mine))
+    slots = min(a.slots, max(1, len(mine)))
+    generator, complete = _generator(a, backbone, slots, capacity, chat)
+    writer = ShardWriter(out, a.worker, a.shard, backbone.config.hidden, generator, len(mine), complete)
     deadline = time.time() + a.minutes * 60 if a.minutes else float("inf")
 
     def queue() -> Iterator[Conversation]:
@@ -95,11 +113,34 @@ def distil(a: argparse.Namespace) -> None:
     writer.flush()
 
 
+def _generator(
+    a: argparse.Namespace, backbone: Backbone, slots: int, capacity: int, chat: ChatTokens
+) -> tuple[Generator | BatchedGenerator, Completion]:
+    """The generator, and what gives its finished answers their states."""
+    if (a.generator or ("step" if a.device == "cpu" else "batched")) == "step":
+        return Generator(backbone, slots, capacity, chat.opening), lambda answers: None
+    same = a.states_dtype == a.dtype
+    reader = backbone if same else load_backbone(a.backbone, getattr(torch, a.states_dtype), a.device)
+    generator = BatchedGenerator(backbone, slots, capacity, chat.opening, chat.end)
+    return generator, lambda answers: fill_states(reader, answers)
+
+
 class ShardWriter:
     """Collects finished conversations and writes a shard whenever enough are there."""
 
-    def __init__(self, out: Path, worker: int, per_shard: int, hidden: int, generator: Generator, total: int) -> None:
+    def __init__(
+        self,
+        out: Path,
+        worker: int,
+        per_shard: int,
+        hidden: int,
+        generator: Generator | BatchedGenerator,
+        total: int,
+        complete: Completion,
+    ) -> None:
+        """`complete` is called with the answers of a shard before they are written."""
         self.out, self.worker, self.per_shard, self.hidden = out, worker, per_shard, hidden
+        self.complete = complete
         self.generator, self.total, self.started, self.count = generator, total, time.time(), 0
         self.pending: list[Conversation] = []
 
@@ -115,6 +156,7 @@ class ShardWriter:
         indices = sorted(c.index for c in self.pending)
         answers = [x for c in self.pending for x in c.answers if x.tokens]
         path = self.out / f"shard-w{self.worker}-{indices[0]:07d}.safetensors"
+        self.complete(answers)
         write_shard(path, answers, indices, self.hidden)
         self.count += len(self.pending)
         self.pending = []

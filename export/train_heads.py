@@ -25,6 +25,7 @@ from medusa_export.heads.backbone_torch import file_sha256, load_lm_head
 from medusa_export.heads.calibration import fit_temperatures, propose, rank_accuracies
 from medusa_export.heads.chat_tokens import TEMPLATES, load_chat_tokens
 from medusa_export.heads.checkpoint import save_heads
+from medusa_export.heads.device_batches import DeviceBatches
 from medusa_export.heads.model import HeadsConfig, MedusaHeads
 from medusa_export.heads.near_duplicates import MAX_OVERLAP, load_held_out
 from medusa_export.heads.shards import Rollouts, load_rollouts
@@ -88,6 +89,7 @@ def train(a: argparse.Namespace) -> None:
     if a.threads:
         torch.set_num_threads(a.threads)
     torch.manual_seed(a.seed)
+    torch.set_float32_matmul_precision("high")  # TF32 for fp32 products on CUDA; nothing changes on a CPU
     training = load_rollouts(a.data, ("train",), a.limit_shards)
     calibration, overlap = load_held_out(a.data, "calibration", a.max_overlap, a.limit_shards)
     print(f"calibration split: {overlap}", flush=True)
@@ -112,7 +114,7 @@ def train(a: argparse.Namespace) -> None:
         f"draft vocabulary {len(token_map)} holds {covered:.4f} of calibration tokens; {config}",
         flush=True,
     )
-    batches = Batches(training, a.heads, token_map, len(lm_head), a.soft, a.seed, a.device, a.common, a.sampled)
+    batches = _batches(a, training, token_map, len(lm_head))
     recipe = Recipe(
         steps=a.steps,
         batch=min(a.batch, len(batches)),
@@ -136,6 +138,15 @@ def train(a: argparse.Namespace) -> None:
         facts |= calibrate(heads, calibration, a.device)
         save_heads(heads, a.out, facts, quantise=not a.float_output)
         print(f"wrote {a.out} ({os.path.getsize(a.out) / 1e6:.1f} MB)", flush=True)
+
+
+def _batches(a: argparse.Namespace, training: Rollouts, token_map: np.ndarray, vocab: int) -> Batches | DeviceBatches:
+    """Data on the host, with a sampled softmax if asked for; on CUDA all on the device."""
+    if a.device == "cuda":
+        if a.common:
+            raise ValueError("--common saves nothing on CUDA, where all draft tokens are scored: leave it out")
+        return DeviceBatches(training, a.heads, token_map, vocab, a.soft, a.seed, a.device)
+    return Batches(training, a.heads, token_map, vocab, a.soft, a.seed, a.device, a.common, a.sampled)
 
 
 def calibrate(heads: MedusaHeads, greedy: Rollouts, device: str) -> dict:

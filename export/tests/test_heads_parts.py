@@ -20,6 +20,7 @@ from medusa_export.heads.backbone_torch import load_backbone  # noqa: E402
 from medusa_export.heads.chat_tokens import load_chat_tokens  # noqa: E402
 from medusa_export.heads.checkpoint import load_heads, quantise_rows, save_heads, sidecar_path  # noqa: E402
 from medusa_export.heads.conversations import Conversation, Mix  # noqa: E402
+from medusa_export.heads.device_batches import DeviceBatches  # noqa: E402
 from medusa_export.heads.model import HeadsConfig, MedusaHeads, fused_cross_entropy  # noqa: E402
 from medusa_export.heads.shards import Rollouts  # noqa: E402
 from medusa_export.heads.training_data import Batch, Batches, coverage, frequent_tokens  # noqa: E402
@@ -198,6 +199,35 @@ def test_draft_vocabulary_keeps_the_end_token() -> None:
     tokens = np.array([3, 3, 3, 5, 5, 9])
     assert frequent_tokens(tokens, 12, 3, always=(11,)).tolist() == [3, 5, 11]
     assert coverage(tokens, np.array([3, 5])) == pytest.approx(5 / 6)
+
+
+@pytest.mark.parametrize("soft", [0.0, 0.5])
+def test_batches_on_the_device_hold_what_those_on_the_host_do(soft: float) -> None:
+    rng = np.random.default_rng(0)
+    n, vocab, token_map = 60, 50, np.arange(0, 50, 2)
+    rollouts = Rollouts(
+        rng.normal(size=(n, 4)).astype(np.float16),
+        rng.integers(0, vocab, n).astype(np.int32),
+        rng.integers(0, vocab, (n, 8)).astype(np.int32),
+        np.log(-np.sort(-rng.dirichlet(np.ones(8) * 0.3, n), axis=1) + 1e-6).astype(np.float16),
+        np.array([0, 25, 27, n]),
+        np.zeros(3),
+        ["s"] * 3,
+        [b"a", b"b", b"c"],
+    )
+    host = Batches(rollouts, 3, token_map, vocab, soft)
+    device = DeviceBatches(rollouts, 3, token_map, vocab, soft, device="cpu")
+    assert len(host) == len(device)
+    # One batch of all positions: their order differs between the two, so rows are matched by their states.
+    a, b = host.batch(0, len(host), full=True), device.batch(0, len(device))
+    order = [int((b.hidden == row).all(1).nonzero()[0]) for row in a.hidden]
+    for (ids, mass), (other_ids, other_mass) in zip(a.per_head, b.per_head, strict=True):
+        torch.testing.assert_close(other_mass[order], mass)
+        assert (other_ids[order] == ids)[mass > 0].all()
+    again, other = device.batch(3, 10), device.batch(4, 10)
+    assert torch.equal(device.batch(3, 10).hidden, again.hidden) and not torch.equal(again.hidden, other.hidden)
+    epoch = torch.cat([device.batch(step, 10).hidden for step in range(len(device) // 10)])
+    assert len(epoch.unique(dim=0)) == len(epoch)  # every position at most once a pass
 
 
 def test_sampled_loss_keeps_the_full_loss_in_expectation() -> None:

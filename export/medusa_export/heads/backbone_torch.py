@@ -99,9 +99,17 @@ class Backbone:
         return KVCache(self.config, slots, capacity, self.compute, self.device)
 
     @torch.inference_mode()
-    def step(self, tokens: torch.Tensor, positions: torch.Tensor, cache: KVCache) -> torch.Tensor:
+    def step(
+        self, tokens: torch.Tensor, positions: torch.Tensor, cache: KVCache, reach: int | None = None
+    ) -> torch.Tensor:
         """Feed one token per slot. tokens, positions: int64 [B]. Returns the hidden state after the last
-        norm, fp32 [B, H]."""
+        norm, fp32 [B, H].
+
+        `reach`, if given, is above every position: without it the positions are looked at, for which an accelerator
+        has to be waited for.
+        """
+        if reach is None and self.device != "cpu":
+            reach = int(positions.max()) + 1
         c, b = self.config, tokens.shape[0]
         x = self.embedding[tokens]
         angle = positions[:, None].float() * self.inverse_frequency  # [B, D/2]
@@ -111,13 +119,13 @@ class Backbone:
         for index, layer in enumerate(self.layers):
             h = F.rms_norm(x, (c.hidden,), layer.attn_norm, c.eps).to(self.compute)
             qkv = F.linear(h, layer.qkv, layer.qkv_bias)
-            rotated = _rotate(qkv[:, : q_width + kv_width].view(b, c.heads + c.kv_heads, c.head_dim), cos, sin)
+            rotated = rotate(qkv[:, : q_width + kv_width].view(b, c.heads + c.kv_heads, c.head_dim), cos, sin)
             keys, values = cache.keys[index], cache.values[index]
             keys[slots, :, positions] = rotated[:, c.heads :].to(self.compute)
             values[slots, :, positions] = qkv[:, q_width + kv_width :].view(b, c.kv_heads, c.head_dim)
             # The queries that share a key head become rows of one attention problem: no copy of keys per query head.
             q = rotated[:, : c.heads].view(b, c.kv_heads, c.heads // c.kv_heads, c.head_dim)
-            mixed = self._attend(q, keys, values, positions)
+            mixed = self._attend(q, keys, values, positions, reach)
             x = x + F.linear(mixed.reshape(b, q_width).to(self.compute), layer.out)
             h = F.rms_norm(x, (c.hidden,), layer.mlp_norm, c.eps).to(self.compute)
             gate, up = F.linear(h, layer.gate_up).chunk(2, dim=-1)
@@ -125,7 +133,12 @@ class Backbone:
         return F.rms_norm(x, (c.hidden,), self.final_norm, c.eps)
 
     def _attend(
-        self, q: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, positions: torch.Tensor
+        self,
+        q: torch.Tensor,
+        keys: torch.Tensor,
+        values: torch.Tensor,
+        positions: torch.Tensor,
+        reach: int | None,
     ) -> torch.Tensor:
         """q fp32 [B, Hkv, G, D] over keys, values [B, Hkv, S, D], rows 0..position of each slot -> [B, Hkv, G, D]."""
         if self.device == "cpu":
@@ -133,7 +146,8 @@ class Backbone:
             if mixed is not None:
                 return mixed
         # Only the part of the cache that some slot has reached takes part; rounded up so that shapes repeat.
-        reach = min(keys.shape[2], (int(positions.max()) // 32 + 1) * 32)
+        last = int(positions.max()) + 1 if reach is None else reach
+        reach = min(keys.shape[2], (last + 31) // 32 * 32)
         visible = (torch.arange(reach, device=self.device) <= positions[:, None])[:, None, None]  # [B, 1, 1, S]
         bias = torch.zeros(visible.shape, dtype=self.compute, device=self.device).masked_fill_(~visible, float("-inf"))
         q = q.to(self.compute)
@@ -158,7 +172,7 @@ class Backbone:
         return values, ids.gather(1, order)
 
 
-def _rotate(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
+def rotate(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
     """Rotary embedding on half-split channels: x [B, heads, D], cos and sin [B, 1, D/2]."""
     first, second = x.float().chunk(2, dim=-1)
     return torch.cat((first * cos - second * sin, second * cos + first * sin), dim=-1)

@@ -52,7 +52,7 @@ def fit_temperatures(heads: MedusaHeads, rollouts: Rollouts, device: str = "cpu"
     """Per head, the temperature of least negative log likelihood on held-out rollouts (golden section, in
     log space)."""
     targets = head_targets(rollouts, heads.config.heads)
-    index = np.full(int(max(rollouts.tokens.max(), heads.token_map.max())) + 1, -1, np.int64)
+    index = np.full(max(int(rollouts.tokens.max()), int(heads.token_map.max())) + 1, -1, np.int64)
     index[heads.token_map.cpu().numpy()] = np.arange(heads.config.draft_vocab_size)
     # A fixed stride keeps positions of all answers in the sample.
     stride = max(1, len(targets.rows) // limit)

@@ -43,9 +43,10 @@ class Answer:
     turn: int
     context: list[int]  # every token before the answer
     tokens: list[int] = field(default_factory=list)
-    hidden: list[np.ndarray] = field(default_factory=list)  # float16 [H] each
-    top_ids: list[np.ndarray] = field(default_factory=list)  # int32 [8] each
-    top_logprobs: list[np.ndarray] = field(default_factory=list)  # float16 [8] each
+    # One row a token, as a list while it grows or as one array.
+    hidden: list[np.ndarray] | np.ndarray = field(default_factory=list)  # float16 [H] each
+    top_ids: list[np.ndarray] | np.ndarray = field(default_factory=list)  # int32 [8] each
+    top_logprobs: list[np.ndarray] | np.ndarray = field(default_factory=list)  # float16 [8] each
 
 
 class PromptPool:
@@ -124,6 +125,25 @@ class Conversation:
     @property
     def temperature(self) -> float:
         return self.mix.question_temperature if self.state == "question" else self.answer_temperature
+
+    @property
+    def known(self) -> list[int]:
+        """Every token known so far: those fed, and those to be fed next."""
+        return [*self.history, self.next_input, *self.forced]
+
+    @property
+    def phase_limit(self) -> int:
+        """Tokens the model may still write in this phase, before the conversation ends it."""
+        if self.state == "question":
+            return self.mix.max_question + 1 - len(self.question)
+        return self.mix.max_answer - len(self.answers[-1].tokens)
+
+    def feed_all(self) -> list[int]:
+        """Take all known tokens as fed, up to the one whose successor the model writes; returns them all."""
+        known = self.known
+        self.history, self.next_input = known[:-1], known[-1]
+        self.forced.clear()
+        return known
 
     def skip(self, prefix: list[int]) -> None:
         """Take the shared prefix as already fed (its keys and values were copied into the slot)."""

@@ -37,8 +37,8 @@ def write_shard(path: Path, answers: list[Answer], conversations: list[int], hid
     contexts = [len(a.context) for a in answers]
 
     def stack(name: str, width: int, dtype: type) -> np.ndarray:
-        rows = [row for a in answers for row in getattr(a, name)]
-        return np.stack(rows).astype(dtype) if rows else np.zeros((0, width), dtype)
+        parts = [np.asarray(getattr(a, name), dtype) for a in answers]
+        return np.concatenate([np.zeros((0, width), dtype), *parts])
 
     tensors = {
         "hidden": stack("hidden", hidden_size, np.float16),

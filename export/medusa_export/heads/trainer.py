@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from .calibration import propose, rank_accuracies
+from .device_batches import DeviceBatches
 from .model import MedusaHeads, fused_cross_entropy
 from .shards import Rollouts
 from .training_data import Batches
@@ -53,7 +54,14 @@ class Recipe:
 class Trainer:
     """Trains `heads` in `folder`: state.pt (resume), losses.csv (one row per logged step), losses.png at the end."""
 
-    def __init__(self, heads: MedusaHeads, batches: Batches, recipe: Recipe, folder: Path, held_out: Rollouts) -> None:
+    def __init__(
+        self,
+        heads: MedusaHeads,
+        batches: Batches | DeviceBatches,
+        recipe: Recipe,
+        folder: Path,
+        held_out: Rollouts,
+    ) -> None:
         self.heads, self.batches, self.recipe, self.folder = heads, batches, recipe, folder
         self.held_out = held_out
         folder.mkdir(parents=True, exist_ok=True)
@@ -107,7 +115,8 @@ class Trainer:
 
     def run(self, log_every: int = 20, evaluate_every: int = 200, save_every: int = 200) -> None:
         started, before = time.time(), self.seconds
-        sums, count = np.zeros(self.heads.config.heads), 0
+        # Sums stay on the device until they are shown: reading each step's losses would wait for each step.
+        sums, count = torch.zeros(self.heads.config.heads, device=self.batches.device), 0
         while self.recipe.progress(self.step, self.seconds) < 1:
             sums += self._train_step()
             count += 1
@@ -116,14 +125,14 @@ class Trainer:
             last = self.recipe.progress(self.step, self.seconds) >= 1
             if self.step % log_every == 0 or last:
                 evaluate = self.step % evaluate_every == 0 or last
-                self._log(sums / count, self.top1() if evaluate else None)
-                sums, count = np.zeros_like(sums), 0
+                self._log((sums / count).cpu().numpy(), self.top1() if evaluate else None)
+                sums, count = torch.zeros_like(sums), 0
             if self.step % save_every == 0 or last:
                 self.save_state()
         plot_losses(self.folder / "losses.csv", self.folder / "losses.png")
 
-    def _train_step(self) -> np.ndarray:
-        """One update; returns the K losses."""
+    def _train_step(self) -> torch.Tensor:
+        """One update; returns the K losses, on the device."""
         r, config = self.recipe, self.heads.config
         for group in self.optimiser.param_groups:
             group["lr"] = r.lr_at(self.step, self.seconds) * group["scale"]
@@ -137,12 +146,12 @@ class Trainer:
             weight = weight if batch.subset is None else weight[batch.subset]
             loss = fused_cross_entropy(self.heads.trunk(batch.hidden, k), weight, ids, mass, batch.bias, dtype)
             (loss * r.head_decay ** (k + 1)).backward()
-            losses.append(loss.item())
+            losses.append(loss.detach())
         torch.nn.utils.clip_grad_norm_(self.heads.parameters(), 1.0)
         self.optimiser.step()
         self.optimiser.zero_grad(set_to_none=True)
         assert len(losses) == config.heads
-        return np.array(losses)
+        return torch.stack(losses)
 
     def top1(self, rows: int = 3000) -> np.ndarray:
         """Held-out top-1 accuracy of each head, [K], on at most `rows` positions."""
