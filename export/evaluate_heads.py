@@ -60,6 +60,7 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
         "(default %(default)s; 1: none)",
     )
     p.add_argument("--max-new-tokens", type=int, default=128)
+    p.add_argument("--answers", type=int, help="with --data: at most so many answers (default: all)")
     p.add_argument("--nodes", type=int, nargs="+", default=[64], help="tree sizes, root included")
     p.add_argument("--top-m", type=int, default=32)
     p.add_argument("--conditional", action="store_true", help="also the conditional joint beside --heads")
@@ -90,6 +91,8 @@ def evaluate(a: argparse.Namespace) -> dict:
     else:
         rollouts, overlap = load_held_out(a.data, "validation", a.max_overlap)
         print(overlap, flush=True)
+        if a.answers:
+            rollouts = rollouts.select(np.arange(len(rollouts.sources)) < a.answers)
     tables = conditional_of(a) if a.conditional else None
     report = report_on(heads, sidecar, rollouts, a.max_new_tokens, a.nodes, a.top_m, a.device, tables)
     if overlap:
