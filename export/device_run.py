@@ -112,6 +112,13 @@ STAGES: tuple[Stage, ...] = (
         keep=("medusa1.conditional.safetensors",),
     ),
     Stage(
+        "conditional-held-out",
+        EVALUATE.replace("{name}", "medusa1").replace("4 8 16 32 64", "64").replace("held_out", "held_out_conditional")
+        + " --conditional --backbone {backbone}",
+        share=0.05,
+        needs=("medusa1.conditional.safetensors", "data"),
+    ),
+    Stage(
         "medusa2",
         "{python} train_medusa2.py --data {work}/data --backbone {backbone} --backbone-id {backbone_id} "
         "--heads {work}/medusa1.safetensors --run {work}/medusa2 --out {work}/medusa2-files --device {device} "

@@ -34,7 +34,7 @@ from medusa_export.heads.conditional import (
 from medusa_export.heads.conditional_data import make_examples
 from medusa_export.heads.conditional_trainer import ConditionalRecipe, evaluate, fit
 from medusa_export.heads.near_duplicates import MAX_OVERLAP, OverlapReport, load_held_out
-from medusa_export.heads.shards import Rollouts, load_rollouts
+from medusa_export.heads.shards import Rollouts, load_rollouts, shard_names
 from medusa_export.heads.tree_simulation import Proposals
 from medusa_export.weights import open_source
 from medusa_export.weights.conditional_file import ACTIVATIONS, embedding_rows, output_rows
@@ -95,11 +95,6 @@ def load_material(a: argparse.Namespace) -> tuple[Material, OverlapReport]:
 
     embeddings, outputs = embedding_rows(source), output_rows(source, token_map)
     return Material(sidecar, token_map, embeddings, outputs, proposed(training), proposed(calibration)), overlap
-
-
-def shard_names(path: Path) -> frozenset[str]:
-    """The file names in a list of shards, one a line."""
-    return frozenset(Path(line.strip()).name for line in path.read_text().splitlines() if line.strip())
 
 
 def recipe_of(a: argparse.Namespace) -> ConditionalRecipe:

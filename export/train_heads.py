@@ -27,7 +27,7 @@ from medusa_export.heads.chat_tokens import TEMPLATES, load_chat_tokens
 from medusa_export.heads.checkpoint import save_heads
 from medusa_export.heads.device_batches import DeviceBatches
 from medusa_export.heads.model import HeadsConfig, MedusaHeads
-from medusa_export.heads.near_duplicates import MAX_OVERLAP, load_held_out
+from medusa_export.heads.near_duplicates import MAX_OVERLAP, OverlapReport, drop_near_duplicates, load_held_out
 from medusa_export.heads.shards import Rollouts, load_rollouts
 from medusa_export.heads.trainer import Recipe, Trainer
 from medusa_export.heads.training_data import Batches, coverage, frequent_tokens
@@ -70,6 +70,12 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     p.add_argument("--full-last", type=float, default=d.full_last, help="last share of the steps that scores all")
     p.add_argument("--limit-shards", type=int)
     p.add_argument(
+        "--calibration-source",
+        nargs="+",
+        help="keep the answers to prompts of these sources out of training and calibrate on them, instead of on the "
+        "calibration split: what the heads then say of text of another origin is measured, not hoped",
+    )
+    p.add_argument(
         "--max-overlap",
         type=float,
         default=MAX_OVERLAP,
@@ -90,9 +96,8 @@ def train(a: argparse.Namespace) -> None:
         torch.set_num_threads(a.threads)
     torch.manual_seed(a.seed)
     torch.set_float32_matmul_precision("high")  # TF32 for fp32 products on CUDA; nothing changes on a CPU
-    training = load_rollouts(a.data, ("train",), a.limit_shards)
-    calibration, overlap = load_held_out(a.data, "calibration", a.max_overlap, a.limit_shards)
-    print(f"calibration split: {overlap}", flush=True)
+    training, calibration, overlap = _split_data(a)
+    print(f"calibration: {overlap}", flush=True)
     lm_head = load_lm_head(a.backbone)
     end = load_chat_tokens(a.backbone, template=a.template).end
     token_map = _draft_vocabulary(a, training, len(lm_head), end)
@@ -134,10 +139,28 @@ def train(a: argparse.Namespace) -> None:
     trainer.run()
     if a.out:
         facts = _facts(a, recipe, trainer, training, covered)
-        facts["training"]["calibration"] = overlap.facts()
+        facts["training"]["calibration"] = overlap.facts() | {"sources": a.calibration_source}
         facts |= calibrate(heads, calibration, a.device)
         save_heads(heads, a.out, facts, quantise=not a.float_output)
         print(f"wrote {a.out} ({os.path.getsize(a.out) / 1e6:.1f} MB)", flush=True)
+
+
+def _split_data(a: argparse.Namespace) -> tuple[Rollouts, Rollouts, OverlapReport]:
+    """Training answers, greedy answers for calibration, and what was left out of these as near-copies."""
+    training = load_rollouts(a.data, ("train",), a.limit_shards)
+    if not a.calibration_source:
+        return training, *load_held_out(a.data, "calibration", a.max_overlap, a.limit_shards)
+    everything = load_rollouts(a.data, ("train", "calibration"), a.limit_shards)
+    held_out = np.isin(everything.sources, a.calibration_source)
+    missing = sorted(set(a.calibration_source) - set(everything.sources))
+    if missing:
+        known = ", ".join(sorted(set(everything.sources)))
+        raise ValueError(f"--calibration-source {', '.join(missing)}: the data has no such source (it has: {known})")
+    training = training.select(~np.isin(training.sources, a.calibration_source))
+    if not len(training.tokens):
+        raise ValueError("--calibration-source holds out every source: nothing is left to train on")
+    greedy = everything.select(held_out & (everything.temperature == 0))
+    return training, *drop_near_duplicates(greedy, training.token_rows, a.max_overlap)
 
 
 def _batches(a: argparse.Namespace, training: Rollouts, token_map: np.ndarray, vocab: int) -> Batches | DeviceBatches:

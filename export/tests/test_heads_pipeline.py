@@ -17,12 +17,15 @@ sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parent.parent)]
 
 from heads_tiny import write_tiny_model  # noqa: E402
 
+import calibrate_heads  # noqa: E402
 import distil  # noqa: E402
 import evaluate_heads  # noqa: E402
 import train_conditional  # noqa: E402
 import train_heads  # noqa: E402
+from medusa_export.heads.calibration import calibration_error  # noqa: E402
 from medusa_export.heads.checkpoint import load_heads  # noqa: E402
-from medusa_export.heads.shards import finished_conversations, load_rollouts  # noqa: E402
+from medusa_export.heads.shards import Rollouts, finished_conversations, load_rollouts  # noqa: E402
+from medusa_export.heads.tree_simulation import Proposals  # noqa: E402
 
 # A random backbone falls into the same few loops whatever it is asked, so every answer repeats another.
 LOOPS = ("--max-overlap", "1")
@@ -184,3 +187,60 @@ def test_a_conditional_joint_is_trained_and_measured(distilled: tuple[Path, Path
     assert trees["1"] == 1 < trees["16"] <= report["oracle_top_m"]["tokens_per_step"]
     # The tiny model's next token depends on the last one, which the marginals leave out.
     assert report["gains"]["16"]["over_dynamic_temperature"]["percent"] > 0
+
+
+def test_a_source_can_be_held_out_for_calibration(distilled: tuple[Path, Path], tmp_path: Path) -> None:
+    model, data = distilled
+    arguments = train_arguments(model, data, tmp_path / "run", 5, tmp_path / "h.safetensors")
+    arguments.calibration_source = ["b"]
+    train_heads.train(arguments)
+    training = load_heads(tmp_path / "h.safetensors")[1]["training"]
+    everything, train = load_rollouts(data, ("train", "calibration")), load_rollouts(data, ("train",))
+    assert training["answers"] == sum(s != "b" for s in train.sources) < len(train.sources)
+    greedy = np.array([s == "b" for s in everything.sources]) & (everything.temperature == 0)
+    assert training["calibration"]["answers"] == greedy.sum() and training["calibration"]["sources"] == ["b"]
+    arguments.calibration_source = ["b", "d"]
+    with pytest.raises(ValueError, match=r"--calibration-source d: the data has no such source \(it has: a, b, c\)"):
+        train_heads.train(arguments)
+
+
+def test_heads_are_calibrated_on_shards_they_never_saw(
+    distilled: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model, data = distilled
+    out = tmp_path / "h.safetensors"
+    train_heads.train(train_arguments(model, data, tmp_path / "run", 60, out))
+    tensors, before = out.read_bytes(), load_heads(out)[1]
+    _, *others = sorted(data.glob("shard-*.safetensors"))
+    assert len(others) == 2
+    listed = tmp_path / "shards.txt"
+    listed.write_text("".join(f"/elsewhere/{p.name}\n" for p in others))
+    text = f"--heads {out} --data {data} --trained-shards {listed} --compare --compare-answers 2 --write"
+    fitted = calibrate_heads.main(calibrate_heads.parse_arguments([*text.split(), *LOOPS]))
+    after = load_heads(out)[1]
+    assert out.read_bytes() == tensors
+    assert after["temperatures"] == fitted["temperatures"] != before["temperatures"]
+    assert after["accuracies"] != before["accuracies"] and len(after["static_tree"]) == 63
+    assert after["training"] == before["training"]
+    # What is counted: greedy answers of the first shard's training split, and of the calibration split everywhere.
+    pool = load_rollouts(data, ("train", "calibration"), without=frozenset(p.name for p in others))
+    assert after["calibration"]["answers"] == (pool.temperature == 0).sum()
+    assert sum(after["calibration"]["sources"].values()) == after["calibration"]["answers"]
+    printed = capsys.readouterr().out
+    assert printed.count("| stored |") == printed.count("| other sources |") == printed.count("| itself |") == 3
+    more = [*text.split()[:-1], "--source", "nowhere", *LOOPS]
+    with pytest.raises(ValueError, match=r"--source nowhere: no such source .*\(a, b, c\)"):
+        calibrate_heads.main(calibrate_heads.parse_arguments(more))
+
+
+def test_calibration_error_is_the_distance_of_confidence_from_truth() -> None:
+    tokens = np.arange(9, dtype=np.int32)
+    ids = np.full((9, 1, 1), 99)
+    ids[:4, 0, 0] = [1, 2, 3, 99]  # 3 of 4 right, said to be 0.95 sure; the others 0 of 4 at 0.15
+    confidence = np.where(np.arange(9) < 4, 0.95, 0.15).astype(np.float32)[:, None, None]
+    rows = Rollouts(
+        np.zeros((9, 1), np.float16), tokens, np.zeros((9, 8), np.int32), np.zeros((9, 8), np.float16),
+        np.array([0, 9]), np.zeros(1), ["s"], [b""],
+    )  # fmt: skip
+    (error,) = calibration_error(Proposals(ids, confidence), rows)
+    assert error == pytest.approx((4 * abs(0.95 - 0.75) + 4 * 0.15) / 8)

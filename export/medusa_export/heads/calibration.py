@@ -100,3 +100,13 @@ def reliability(proposals: Proposals, rollouts: Rollouts, bins: int = 10) -> lis
         occupied = [which == b for b in range(bins) if (which == b).any()]
         table.append([(float(confidence[o].mean()), float(right[o].mean()), int(o.sum())) for o in occupied])
     return table
+
+
+def calibration_error(proposals: Proposals, rollouts: Rollouts, bins: int = 10) -> list[float]:
+    """Per head, the expected calibration error of the best token: the mean distance between confidence and share right,
+    over bins of confidence, weighted by their counts. 0: as sure as right."""
+    errors = []
+    for table in reliability(proposals, rollouts, bins):
+        total = sum(count for _, _, count in table)
+        errors.append(sum(abs(confidence - right) * count for confidence, right, count in table) / max(1, total))
+    return errors

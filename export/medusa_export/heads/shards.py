@@ -143,10 +143,23 @@ def load_rollouts(
     return pooled.select(keep)
 
 
-def load_tokens(folder: str | Path, splits: tuple[str, ...], limit_shards: int | None = None) -> TokenRows:
-    """The tokens of some splits' answers, repeated contexts included; a hundredth of what `load_rollouts` reads."""
+def shard_names(path: Path) -> frozenset[str]:
+    """The file names in a list of shards, one path or file name a line."""
+    return frozenset(Path(line.strip()).name for line in path.read_text().splitlines() if line.strip())
+
+
+def load_tokens(
+    folder: str | Path,
+    splits: tuple[str, ...],
+    limit_shards: int | None = None,
+    only: frozenset[str] | None = None,
+) -> TokenRows:
+    """The tokens of some splits' answers, repeated contexts included; a hundredth of what `load_rollouts` reads.
+    `only`: file names of the shards to read."""
     tokens, lengths = [np.zeros(0, np.int32)], [np.zeros(0, np.int64)]
     for path in sorted(Path(folder).glob("shard-*.safetensors"))[:limit_shards]:
+        if only is not None and path.name not in only:
+            continue
         with safe_open(str(path), "numpy") as f:
             wanted = np.array([split_of(int(c)) in splits for c in f.get_tensor("conversation")], bool)
             own = np.diff(f.get_tensor("offsets"))
