@@ -2,17 +2,25 @@
 
 `PYTHONPATH=export python export/random_llama.py --output onnx/llama-7b-shaped [--capacity 4608] [--layers 32]`
 
-Its tokens mean nothing; its steps cost what those of the real model cost.
+Its tokens mean nothing; its steps cost what those of the real model cost. Every matrix has memory of its own, in the
+file and on the device; those of one shape hold the same numbers, which no kernel can tell. 14.7 GB, written as fast as
+memory and disk take them.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
+import time
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 
-from medusa_export.export import export_backbone, export_heads, export_keep
+from medusa_export.export import backbone_file, export_heads, export_keep, graph_entry
+from medusa_export.graph.backbone import build_shared
+from medusa_export.graph.builder import GraphBuilder
+from medusa_export.graph.linear import Linear
 from medusa_export.manifest import NAME, dump, model_section, new_manifest, put, set_defaults
 from medusa_export.tiny import tiny_tokenizer
 from medusa_export.tokenizer_files.write import write_tokenizer_files
@@ -21,12 +29,11 @@ from medusa_export.weights.heads_checkpoint import HeadsCheckpoint, OutputMatrix
 from medusa_export.weights.source import Array
 
 HEADS = 4
-# A block of normal numbers that all matrices are tiled from: drawing seven thousand million would take minutes.
 _BLOCK = np.random.default_rng(1).standard_normal(1 << 22).astype(np.float32)
 
 
 class RandomSource:
-    """Weights by name and shape only."""
+    """Weights by name and shape only; matrices are never read, see `RandomLinear`."""
 
     kind, quantization, path = "random", "F16", Path("random")
 
@@ -36,22 +43,69 @@ class RandomSource:
 
     def tensor(self, name: str) -> WeightTensor:
         shape = self._shapes[name]
-        return WeightTensor(name, name, shape, "F16", lambda: random_matrix(shape, sum(map(ord, name))))
+        return WeightTensor(name, name, shape, "F16", lambda: random_tensor(shape, sum(map(ord, name))))
 
 
-def random_matrix(shape: tuple[int, ...], seed: int) -> Array:
-    """Norm gains near one, matrices that keep the size of what they multiply."""
-    count = int(np.prod(shape))
-    values = np.resize(np.roll(_BLOCK, 7919 * seed), count).reshape(shape)
-    return 1 + 0.02 * values if len(shape) == 1 else values / np.float32(shape[1] ** 0.5)
+class RandomLinear(Linear):
+    """float16 products like `FloatLinear`'s, weights written as they are multiplied."""
+
+    dtype = "float16"
+
+    def apply(self, b: GraphBuilder, name: str, x: str, parts: list[WeightTensor], bias: Array | None = None) -> str:
+        rows, columns = sum(part.shape[0] for part in parts), parts[0].shape[1]
+        weight = b.weight(name + ".weight", random_half((columns, rows), columns))
+        return b.node("MatMul", [x, weight], name)
+
+
+class HalfMatrix(OutputMatrix):
+    """An output matrix of float16 that stays what it is on its way to a float16 graph."""
+
+    def float32(self) -> Array:
+        return self.codes
+
+
+@cache
+def random_half(shape: tuple[int, ...], width: int) -> Array:
+    """float16 of `shape` that keeps the size of what it multiplies; `width` numbers are summed in a product."""
+    return np.resize((_BLOCK / np.float32(width**0.5)).astype(np.float16), shape)
+
+
+def random_tensor(shape: tuple[int, ...], seed: int) -> Array:
+    """float32: norm gains near one, embeddings of size one."""
+    values = np.resize(np.roll(_BLOCK, 7919 * seed), shape)
+    return 1 + np.float32(0.02) * values if len(shape) == 1 else values
 
 
 def random_heads(config: ModelConfig) -> HeadsCheckpoint:
     size, vocab = config.hidden_size, config.vocab_size
-    blocks = [[(random_matrix((size, size), k), np.zeros(size, np.float32))] for k in range(HEADS)]
-    outputs = [OutputMatrix(random_matrix((vocab, size), 100 + k), None) for k in range(HEADS)]
+    blocks = [[(random_half((size, size), size), np.zeros(size, np.float32))] for _ in range(HEADS)]
+    outputs = [HalfMatrix(random_half((size, vocab), size).T, None) for _ in range(HEADS)]
     accuracies = [[0.6 * 0.8**k * 0.5**r for r in range(32)] for k in range(HEADS)]
     return HeadsCheckpoint("random", blocks, outputs, None, [1.0] * HEADS, accuracies, "0" * 64)
+
+
+def write_random(config: ModelConfig, folder: Path, capacity: int) -> None:
+    """A model folder with a float16 backbone of layout "shared", its keep graph and heads."""
+    folder.mkdir(parents=True, exist_ok=True)
+    tokenizer = tiny_tokenizer()
+    write_tokenizer_files(tokenizer, folder)
+    origin = {"kind": "random", "name": "random", "sha256": "0" * 64, "quantization": "F16"}
+    manifest = new_manifest(model_section(config, folder.name), tokenizer.facts, folder, origin)
+    begin = time.monotonic()
+
+    def progress(done: int, total: int) -> None:
+        print(f"layer {done} of {total}, {time.monotonic() - begin:.1f} s", flush=True)
+
+    path = folder / backbone_file("fp16", "shared")
+    b = build_shared(RandomSource(config), RandomLinear(), path, capacity, progress)
+    entry = {"precision": "fp16", "layout": "shared", "capacity": capacity, **graph_entry(b, flush=False)}
+    put(manifest, "backbones", entry)
+    put(manifest, "keep", export_keep(config, folder, "fp16", capacity))
+    put(manifest, "heads", export_heads(random_heads(config), folder, "fp16", flush=False))
+    set_defaults(manifest)
+    (folder / NAME).write_text(dump(manifest), encoding="utf-8")
+    size = sum(p.stat().st_size for p in folder.iterdir())
+    print(json.dumps({"bytes": size, "seconds": round(time.monotonic() - begin, 1)}), flush=True)
 
 
 def main() -> None:
@@ -59,27 +113,16 @@ def main() -> None:
     parser.add_argument("--output", type=Path, required=True, metavar="DIR")
     parser.add_argument("--capacity", type=int, default=4608)
     parser.add_argument("--layers", type=int, default=32)
+    parser.add_argument("--hidden-size", type=int, default=4096)
+    parser.add_argument("--vocab-size", type=int, default=32000)
     args = parser.parse_args()
+    size = args.hidden_size
     config = ModelConfig(
-        family="llama", layers=args.layers, hidden_size=4096, query_heads=32, kv_heads=32, head_dim=128,
-        intermediate_size=11008, vocab_size=32000, context_length=args.capacity, rope_theta=10000.0,
-        rms_norm_eps=1e-5, tied_embeddings=False,
+        family="llama", layers=args.layers, hidden_size=size, query_heads=size // 128, kv_heads=size // 128,
+        head_dim=128, intermediate_size=size * 43 // 16, vocab_size=args.vocab_size, context_length=args.capacity,
+        rope_theta=10000.0, rms_norm_eps=1e-5, tied_embeddings=False,
     )  # fmt: skip
-    folder: Path = args.output
-    folder.mkdir(parents=True, exist_ok=True)
-    source, tokenizer = RandomSource(config), tiny_tokenizer()
-    write_tokenizer_files(tokenizer, folder)
-    origin = {"kind": "random", "name": "random", "sha256": "0" * 64, "quantization": "F16"}
-    manifest = new_manifest(model_section(config, folder.name), tokenizer.facts, folder, origin)
-
-    def progress(done: int, total: int) -> None:
-        print(f"layer {done} of {total}", flush=True)
-
-    put(manifest, "backbones", export_backbone(source, folder, "fp16", "shared", args.capacity, progress))
-    put(manifest, "keep", export_keep(config, folder, "fp16", args.capacity))
-    put(manifest, "heads", export_heads(random_heads(config), folder, "fp16"))
-    set_defaults(manifest)
-    (folder / NAME).write_text(dump(manifest), encoding="utf-8")
+    write_random(config, args.output, args.capacity)
 
 
 if __name__ == "__main__":

@@ -35,23 +35,23 @@ def export_backbone(
     else:
         b = build_shared(source, kind.linear(), path, capacity, progress)
     limit = None if layout == "split" else capacity
-    return {"precision": name, "layout": layout, "capacity": limit, **_graph_entry(b)}
+    return {"precision": name, "layout": layout, "capacity": limit, **graph_entry(b)}
 
 
 def export_keep(config: ModelConfig, folder: Path, name: str, capacity: int) -> Entry:
     """Write the keep graph of the shared layout; returns its manifest entry."""
     b = build_keep(config, capacity, precision(name).linear().dtype, folder / f"keep.{name}.onnx")
-    return {"precision": name, "capacity": capacity, **_graph_entry(b)}
+    return {"precision": name, "capacity": capacity, **graph_entry(b)}
 
 
-def export_heads(heads: HeadsCheckpoint, folder: Path, name: str) -> Entry:
+def export_heads(heads: HeadsCheckpoint, folder: Path, name: str, flush: bool = True) -> Entry:
     """Write a heads graph, and the tables of its conditional joint if it has one; returns its manifest entry."""
     b = build_heads(heads, name, folder / f"heads.{heads.name}.{name}.onnx")
     trees = {"static_tree": heads.static_tree} if heads.static_tree else {}
     entry = {
         "name": heads.name,
         "precision": name,
-        **_graph_entry(b),
+        **graph_entry(b, flush),
         "count": heads.count,
         "max_top_m": min(MAX_TOP_M, heads.draft_vocab_size),
         "draft_vocab_size": heads.draft_vocab_size,
@@ -73,9 +73,10 @@ def _export_conditional(tables: ConditionalTables, path: Path) -> Entry:
     return {"file": path.name, "bytes": path.stat().st_size, "sha256": sha256_of(path), **tables.facts()}
 
 
-def _graph_entry(b: GraphBuilder) -> Entry:
+def graph_entry(b: GraphBuilder, flush: bool = True) -> Entry:
+    """Write a graph and describe its files. Without `flush` they may reach the disk later."""
     files = b.finish()
-    for path in files:
+    for path in files if flush else []:
         flush_file(path)
     listed = [{"file": p.name, "bytes": p.stat().st_size, "sha256": sha256_of(p)} for p in files]
     return {"file": files[0].name, "files": listed, "inputs": b.inputs, "outputs": b.outputs}

@@ -23,19 +23,20 @@ class SharedStep:
 class SharedRunner:
     """A session over a cache [L * 2 * G, capacity, D], of which each layer's tensors are slices."""
 
-    def __init__(self, folder: Path) -> None:
-        self.session = ort.InferenceSession(str(folder / "backbone.fp32.shared.onnx"))
+    def __init__(self, folder: Path, precision: str = "fp32") -> None:
+        self.session = ort.InferenceSession(str(folder / f"backbone.{precision}.shared.onnx"))
+        self.dtype = np.float16 if precision == "fp16" else np.float32
         shapes = {i.name: i.shape for i in self.session.get_inputs()}
         self.layers = sum(name.startswith("cache_key.") for name in shapes)
         _, self.groups, self.capacity, size = shapes["cache_key.0"]
-        self.cache = np.zeros((self.layers * 2 * self.groups, self.capacity, size), np.float32)
+        self.cache = np.zeros((self.layers * 2 * self.groups, self.capacity, size), self.dtype)
         self.length = 0
 
     def run(self, ids: list[int], visible: Array | None = None) -> SharedStep:
         """`visible` bool [n, n]: which rows of this run each row sees; default: causal."""
         n, past, total = len(ids), self.length, self.capacity
         seen = np.tri(n, dtype=bool) if visible is None else visible
-        bias = np.full((1, 1, n, total), -10000, np.float32)
+        bias = np.full((1, 1, n, total), -10000, self.dtype)
         bias[..., :past] = 0
         bias[0, 0, :, past : past + n][seen] = 0
         feed = {
@@ -54,8 +55,8 @@ class SharedRunner:
                 begin = (2 * layer + j) * self.groups
                 address = self.cache[begin].ctypes.data
                 shape = [1, self.groups, self.capacity, self.cache.shape[2]]
-                binding.bind_input(f"cache_{kind}.{layer}", "cpu", 0, np.float32, shape, address)
-                binding.bind_output(f"cache_{kind}_out.{layer}", "cpu", 0, np.float32, shape, address)
+                binding.bind_input(f"cache_{kind}.{layer}", "cpu", 0, self.dtype, shape, address)
+                binding.bind_output(f"cache_{kind}_out.{layer}", "cpu", 0, self.dtype, shape, address)
         for name in ("hidden", "logits", "next_tokens"):
             binding.bind_output(name)
         self.session.run_with_iobinding(binding)
