@@ -58,6 +58,7 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     p.add_argument("--batch", type=int, default=d.batch, help="positions per step, of all heads (default %(default)s)")
     p.add_argument("--lr", type=float, default=d.lr)
     p.add_argument("--weight-decay", type=float, default=d.weight_decay)
+    p.add_argument("--dropout", type=float, default=d.dropout, help="of c while training (default %(default)s)")
     p.add_argument("--soft", type=float, default=d.soft, help="share of soft targets, 0..1 (default %(default)s)")
     p.add_argument("--max-overlap", type=float, default=MAX_OVERLAP, help="as in train_heads.py (default %(default)s)")
     p.add_argument("--threads", type=int, default=0, help="CPU threads (0: torch's default)")
@@ -99,7 +100,7 @@ def load_material(a: argparse.Namespace) -> tuple[Material, OverlapReport]:
 
 def recipe_of(a: argparse.Namespace) -> ConditionalRecipe:
     return ConditionalRecipe(
-        steps=a.steps, batch=a.batch, lr=a.lr, weight_decay=a.weight_decay, soft=a.soft, seed=a.seed
+        steps=a.steps, batch=a.batch, lr=a.lr, weight_decay=a.weight_decay, dropout=a.dropout, soft=a.soft, seed=a.seed
     )
 
 

@@ -146,6 +146,11 @@ def _with_conditional(heads: HeadsCheckpoint, path: Path, source: WeightSource) 
     if beside is None:
         return heads
     tables = read_conditional(beside, source, heads.name, heads.source_sha256, heads.count, heads.token_map)
+    if tables.temperatures not in (None, heads.temperatures):
+        _tell(
+            f"Note: {beside.name} was trained on marginals with the temperatures {tables.temperatures}, but heads"
+            f" '{heads.name}' now have {heads.temperatures}; export/train_conditional.py makes one that fits better"
+        )
     return replace(heads, conditional=tables)
 
 

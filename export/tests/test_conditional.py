@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import json
 from dataclasses import replace
@@ -173,6 +174,8 @@ def test_prepare_finds_the_file_beside_the_heads(tmp_path: Path, llama: TorchTwi
         assert facts["file"] == "heads.h.conditional.bin" and facts["bytes"] == 4 * (256 + 2 * 320 * 6 + 256 * 6)
         assert (facts["rank"], facts["distances"], facts["activation"], facts["context"]) == (6, 2, "silu", True)
         assert (facts["vocab_size"], facts["draft_vocab_size"]) == (320, 256)
+        weights = heads.with_name("h.conditional.safetensors")
+        assert facts["source_sha256"] == hashlib.sha256(weights.read_bytes()).hexdigest()
         assert {"name": "context", "dtype": "float32", "shape": [4, 6]} in entry["outputs"]
     assert_whole(out)
 
@@ -210,3 +213,15 @@ def test_a_conditional_that_does_not_fit_is_refused(
             heads.count,
             heads.token_map,
         )
+
+
+def test_prepare_says_when_the_heads_were_calibrated_anew(
+    tmp_path: Path, llama: TorchTwin, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model, heads = heads_with_conditional(tmp_path, llama)
+    side = heads.with_name("h.conditional.json")
+    facts = json.loads(side.read_text())
+    for temperatures, noted in (([1.0, 1.1, 1.2, 1.3], False), ([1.0, 1.1, 1.2, 1.4], True)):
+        side.write_text(json.dumps(facts | {"temperatures": temperatures}))
+        assert run("--output", tmp_path / "out", "--from", model, "--heads", heads) == 0
+        assert ("h.conditional.safetensors was trained on" in capsys.readouterr().out) == noted

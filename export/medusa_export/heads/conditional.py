@@ -23,7 +23,7 @@ import torch.nn.functional as F
 from safetensors.numpy import save_file
 from torch import nn
 
-from ..weights.conditional_file import ACTIVATIONS
+from ..weights.conditional_file import ACTIVATIONS, ConditionalTables
 from ..weights.hashing import sha256_of
 from .checkpoint import quantise_rows, write_sidecar
 
@@ -67,6 +67,7 @@ class ConditionalJoint(nn.Module):
         ):
             if tuple(given.shape) != expected:
                 raise ValueError(f"conditional: {name} have shape {tuple(given.shape)}, the config says {expected}")
+        self.dropout = 0.0  # of c, while training
         # Scaled to unit rms so that one learning rate suits every backbone; folded back when saved.
         self.embedding_scale = 1 / float(embeddings.square().mean().sqrt())
         self.output_scale = 1 / float(outputs.square().mean().sqrt())
@@ -121,6 +122,7 @@ class ConditionalJoint(nn.Module):
             c = c + self.context(rows["hidden"])[rows["position"], rows["head"]]
         if self.config.activation == "silu":
             c = F.silu(c)
+        c = F.dropout(c, self.dropout, self.training)
         return torch.einsum("nmr,nr->nm", F.embedding(rows["candidates"], self.b_rows()), c)
 
 
@@ -198,3 +200,17 @@ def save_conditional(model: ConditionalJoint, heads: Path, facts: dict[str, Any]
 
 def _numpy(tensor: torch.Tensor) -> np.ndarray:
     return tensor.detach().cpu().float().numpy()
+
+
+@torch.no_grad()
+def tables_of(model: ConditionalJoint, token_map: np.ndarray) -> ConditionalTables:
+    """What preparation would make of the model, without a file in between."""
+    c = model.config
+    a = []
+    for d in range(c.distances):
+        alone = torch.full((c.vocab_size, c.distances), -1)
+        alone[:, d] = torch.arange(c.vocab_size)
+        rows = model.ancestors(alone)
+        a.append(_numpy(rows if d == 0 else rows - model.a_bias))
+    context = (_numpy(model.context_weight), _numpy(model.context_bias)) if c.context else (None, None)
+    return ConditionalTables(token_map.astype(np.int32), np.stack(a), _numpy(model.b_rows()), c.activation, *context)

@@ -25,6 +25,7 @@ class ConditionalRecipe:
     lr: float = 2e-3
     table_lr_scale: float = 3.0
     weight_decay: float = 0.01
+    dropout: float = 0.1
     warmup: int = 20
     soft: float = 0.5
     head_decay: float = 0.8
@@ -53,12 +54,14 @@ def losses_of(model: ConditionalJoint, batch: dict[str, torch.Tensor]) -> tuple[
 @torch.inference_mode()
 def evaluate(model: ConditionalJoint, examples: Examples, size: int = 1024) -> tuple[float, float]:
     """Cross entropy of q and of the marginals on all examples."""
+    model.eval()
     sums, total = np.zeros(2), 0.0
     for start in range(0, len(examples), size):
         batch = tensors_of(examples, np.arange(start, min(start + size, len(examples))))
         weight = float(batch["weight"].sum())
         sums += weight * np.array([float(x) for x in losses_of(model, batch)])
         total += weight
+    model.train()
     return float(sums[0] / max(total, 1e-6)), float(sums[1] / max(total, 1e-6))
 
 
@@ -72,6 +75,7 @@ def fit(
     evaluate_every: int = 200,
 ) -> list[dict[str, float | str]]:
     """Train in place; returns the rows of losses.csv, which with losses.png goes to `folder`."""
+    model.dropout = recipe.dropout
     batches = ExampleBatches(training, recipe.seed)
     tables = [p for n, p in model.named_parameters() if n.endswith("_table")]
     others = [p for n, p in model.named_parameters() if not n.endswith("_table")]

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import ExportError
+from .hashing import sha256_of
 from .hf_folder import read_json
 from .safetensors_file import SafetensorsFile
 from .source import Array, WeightSource
@@ -33,6 +34,8 @@ class ConditionalTables:
     activation: str
     context_weight: Array | None  # [K, r, H] float32
     context_bias: Array | None  # [K, r] float32
+    source_sha256: str = ""  # of the .conditional.safetensors
+    temperatures: list[float] | None = None  # [K], of the marginals it was trained on
 
     @property
     def rank(self) -> int:
@@ -55,6 +58,7 @@ class ConditionalTables:
             "context": self.context_weight is not None,
             "vocab_size": int(self.a.shape[1]),
             "draft_vocab_size": len(self.b),
+            "source_sha256": self.source_sha256,
         }
 
     def write(self, path: Path) -> None:
@@ -142,6 +146,8 @@ class _Reader:
             f["activation"],
             self._tensor("context.weight", (k, r, h)) if context else None,
             self._tensor("context.bias", (k, r)) if context else None,
+            sha256_of(self._file.path),
+            f.get("temperatures"),
         )
 
     def _table(self, name: str, rows: Array, shape: tuple[int, int]) -> Array:
