@@ -3,6 +3,9 @@
     python export/evaluate_heads.py --heads heads/NAME/medusa1.safetensors --data DIR
     python export/evaluate_heads.py --heads ... --questions question.jsonl --backbone model.gguf --cache DIR
 
+--adapter (MEDUSA-2) merges the adapter into the backbone. On --data the answers stay the original's and only the states
+are the merged backbone's, so that MEDUSA-1 (with --recompute: fp32 as well) and MEDUSA-2 are measured on the same text.
+
 Prints and writes (--out) head accuracies and tokens per step of the static and the dynamic tree, simulated
 exactly from greedy answers (see tree_simulation.py for the counting). --write puts the numbers into the sidecar.
 --conditional adds the dynamic tree under the conditional joint that lies beside the heads, and paired gains.
@@ -22,15 +25,16 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 import numpy as np
 import torch
 
-from medusa_export.heads.backbone_torch import load_backbone
 from medusa_export.heads.calibration import propose, rank_accuracies, reliability
 from medusa_export.heads.chat_tokens import TEMPLATES, load_chat_tokens
 from medusa_export.heads.checkpoint import load_heads, write_sidecar
 from medusa_export.heads.conditional_tree import conditional_tree
 from medusa_export.heads.conversations import Answer, Conversation, Mix
 from medusa_export.heads.generation import Generator
+from medusa_export.heads.lora import merged_backbone
 from medusa_export.heads.model import MedusaHeads
 from medusa_export.heads.near_duplicates import MAX_OVERLAP, load_held_out
+from medusa_export.heads.sequences import with_states
 from medusa_export.heads.shards import Rollouts, load_all, write_shard
 from medusa_export.heads.tree_simulation import (
     Proposals,
@@ -41,6 +45,7 @@ from medusa_export.heads.tree_simulation import (
     static_tree,
 )
 from medusa_export.weights import open_source
+from medusa_export.weights.adapter import Adapter, read_adapter
 from medusa_export.weights.conditional_file import ConditionalTables, conditional_beside, read_conditional
 from medusa_export.weights.heads_file import read_own_heads
 
@@ -50,7 +55,9 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     p.add_argument("--heads", required=True, help="checkpoint (.safetensors)")
     p.add_argument("--data", help="folder of shards: the validation split's greedy answers are used")
     p.add_argument("--questions", help="JSONL with {question_id, category, turns}: first turns, answered greedily")
-    p.add_argument("--backbone", help="with --questions or --conditional: .gguf file or HF folder")
+    p.add_argument("--backbone", help="with --questions, --conditional or --recompute: .gguf file or HF folder")
+    p.add_argument("--adapter", help="MEDUSA-2 adapter to merge into the backbone; with --data implies --recompute")
+    p.add_argument("--recompute", action="store_true", help="with --data: the backbone's fp32 states, not the stored")
     p.add_argument("--cache", help="with --questions: folder for the answers, made once")
     p.add_argument(
         "--max-overlap",
@@ -74,8 +81,8 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
         p.error("give either --data or --questions")
     if a.questions and not (a.backbone and a.cache):
         p.error("--questions needs --backbone and --cache")
-    if a.conditional and not a.backbone:
-        p.error("--conditional needs --backbone")
+    if (a.conditional or a.adapter or a.recompute) and not a.backbone:
+        p.error("--conditional, --adapter and --recompute need --backbone")
     return a
 
 
@@ -85,14 +92,18 @@ def evaluate(a: argparse.Namespace) -> dict:
     heads, sidecar = load_heads(a.heads)
     heads.to(a.device)
     overlap = None
+    adapter = read_adapter(Path(a.adapter)) if a.adapter else None
+    _check_belongs(a, sidecar, adapter)
     if a.questions:
-        answer_questions(a)
+        answer_questions(a, adapter)
         rollouts = load_all(Path(a.cache))
     else:
         rollouts, overlap = load_held_out(a.data, "validation", a.max_overlap)
         print(overlap, flush=True)
         if a.answers:
             rollouts = rollouts.select(np.arange(len(rollouts.sources)) < a.answers)
+        if a.recompute or adapter:
+            _, rollouts = with_states(rollouts, merged_backbone(a.backbone, adapter, torch.float32, a.device))
     tables = conditional_of(a) if a.conditional else None
     report = report_on(heads, sidecar, rollouts, a.max_new_tokens, a.nodes, a.top_m, a.device, tables)
     if overlap:
@@ -115,6 +126,14 @@ def conditional_of(a: argparse.Namespace) -> ConditionalTables:
     heads = read_own_heads(Path(a.heads))
     source = open_source(Path(a.backbone))
     return read_conditional(path, source, heads.name, heads.source_sha256, heads.count, heads.token_map)
+
+
+def _check_belongs(a: argparse.Namespace, sidecar: dict, adapter: Adapter | None) -> None:
+    """Refuse to measure MEDUSA-2 heads on states that are not their backbone's; MEDUSA-1 heads may be tried on any."""
+    wanted = (sidecar.get("backbone") or {}).get("adapter_sha256")
+    if wanted is not None and (adapter is None or adapter.sha256 != wanted):
+        given = f"--adapter {a.adapter} has sha256 {adapter.sha256[:12]}..." if adapter else "no --adapter is given"
+        raise ValueError(f"--heads {a.heads} were trained with the adapter of sha256 {wanted[:12]}..., but {given}")
 
 
 def report_on(
@@ -231,7 +250,7 @@ def paired_gain(base: Tally, other: Tally, sources: list[str], draws: int = 2000
     }
 
 
-def answer_questions(a: argparse.Namespace) -> None:
+def answer_questions(a: argparse.Namespace, adapter: Adapter | None = None) -> None:
     """Greedy fp32 answers to the first turns, with their states, into --cache (once)."""
     cache = Path(a.cache)
     if list(cache.glob("shard-*.safetensors")):
@@ -239,7 +258,7 @@ def answer_questions(a: argparse.Namespace) -> None:
     cache.mkdir(parents=True, exist_ok=True)
     questions = [json.loads(line) for line in Path(a.questions).read_text().split("\n") if line.strip()]
     backbone, chat = (
-        load_backbone(a.backbone, torch.float32, a.device),
+        merged_backbone(a.backbone, adapter, torch.float32, a.device),
         load_chat_tokens(a.backbone, template=a.template),
     )
     mix = Mix(greedy_share=1.0, second_turn_share=0.0, max_answer=a.max_new_tokens)

@@ -9,9 +9,7 @@ Stop and start at will: RUN/state.pt is resumed when the recipe is the same.
 from __future__ import annotations
 
 import argparse
-import json
 import os
-import platform
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -28,6 +26,7 @@ from medusa_export.heads.checkpoint import save_heads
 from medusa_export.heads.device_batches import DeviceBatches
 from medusa_export.heads.model import HeadsConfig, MedusaHeads
 from medusa_export.heads.near_duplicates import MAX_OVERLAP, OverlapReport, drop_near_duplicates, load_held_out
+from medusa_export.heads.run_facts import distil_record, hardware
 from medusa_export.heads.shards import Rollouts, load_rollouts
 from medusa_export.heads.trainer import Recipe, Trainer
 from medusa_export.heads.training_data import Batches, coverage, frequent_tokens
@@ -197,7 +196,6 @@ def _draft_vocabulary(a: argparse.Namespace, training: Rollouts, vocab: int, end
 
 def _facts(a: argparse.Namespace, recipe: Recipe, trainer: Trainer, training: Rollouts, covered: float) -> dict:
     sha = file_sha256(a.backbone) if Path(a.backbone).is_file() else None
-    device = torch.cuda.get_device_name() if a.device == "cuda" else f"{_cpu_name()}, {torch.get_num_threads()} threads"
     return {
         "backbone": {"id": a.backbone_id, "gguf_sha256": sha},
         "training": {
@@ -208,25 +206,12 @@ def _facts(a: argparse.Namespace, recipe: Recipe, trainer: Trainer, training: Ro
             "steps": trainer.step,
             "positions_seen": trainer.step * recipe.batch,
             "seconds": round(trainer.seconds, 1),
-            "hardware": device,
+            "hardware": hardware(a.device),
             "torch": torch.__version__,
             "command": "python export/train_heads.py " + " ".join(sys.argv[1:]),
-            "distil": _distil_record(Path(a.data)),
+            "distil": distil_record(Path(a.data)),
         },
     }
-
-
-def _distil_record(folder: Path) -> dict | None:
-    path = folder / "distil.json"
-    return json.loads(path.read_text()) if path.exists() else None
-
-
-def _cpu_name() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()
 
 
 if __name__ == "__main__":

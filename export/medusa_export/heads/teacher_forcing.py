@@ -10,8 +10,9 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from .backbone_torch import Backbone, rotate
+from .backbone_torch import Backbone
 from .conversations import Answer
+from .lora import run_sequences
 
 TOP = 8  # backbone tokens kept per position, for soft targets
 
@@ -19,26 +20,7 @@ TOP = 8  # backbone tokens kept per position, for soft targets
 @torch.inference_mode()
 def sequence_states(backbone: Backbone, tokens: torch.Tensor) -> torch.Tensor:
     """States after the final norm, fp32 [B, T, H], of texts int64 [B, T]; text is padded at its end, if at all."""
-    c = backbone.config
-    b, t = tokens.shape
-    q_width, kv_width = c.heads * c.head_dim, c.kv_heads * c.head_dim
-    angle = torch.arange(t, device=backbone.device)[:, None].float() * backbone.inverse_frequency  # [T, D/2]
-    cos, sin = angle.cos()[:, None], angle.sin()[:, None]  # [T, 1, D/2]
-    x = backbone.embedding[tokens]
-    for layer in backbone.layers:
-        h = F.rms_norm(x, (c.hidden,), layer.attn_norm, c.eps).to(backbone.compute)
-        qkv = F.linear(h, layer.qkv, layer.qkv_bias)
-        rotated = rotate(qkv[..., : q_width + kv_width].view(b, t, -1, c.head_dim), cos, sin).to(backbone.compute)
-        values = qkv[..., q_width + kv_width :].view(b, t, c.kv_heads, c.head_dim)
-        q, k, v = (each.transpose(1, 2) for each in (rotated[:, :, : c.heads], rotated[:, :, c.heads :], values))
-        # Copies of keys per query head are small here, and every fused attention kernel takes them.
-        k, v = (each.repeat_interleave(c.heads // c.kv_heads, dim=1) for each in (k, v))
-        mixed = F.scaled_dot_product_attention(q, k, v, is_causal=True).transpose(1, 2).reshape(b, t, q_width)
-        x = x + F.linear(mixed, layer.out)
-        h = F.rms_norm(x, (c.hidden,), layer.mlp_norm, c.eps).to(backbone.compute)
-        gate, up = F.linear(h, layer.gate_up).chunk(2, dim=-1)
-        x = x + F.linear(F.silu(gate) * up, layer.down)
-    return F.rms_norm(x, (c.hidden,), backbone.final_norm, c.eps)
+    return run_sequences(backbone, tokens)
 
 
 @torch.inference_mode()

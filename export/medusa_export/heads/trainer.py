@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import math
 import os
 import time
@@ -14,6 +13,7 @@ import torch
 
 from .calibration import propose, rank_accuracies
 from .device_batches import DeviceBatches
+from .loss_table import LossTable
 from .model import MedusaHeads, fused_cross_entropy
 from .shards import Rollouts
 from .training_data import Batches
@@ -63,7 +63,7 @@ class Trainer:
         held_out: Rollouts,
     ) -> None:
         self.heads, self.batches, self.recipe, self.folder = heads, batches, recipe, folder
-        self.held_out = held_out
+        self.held_out, self.table = held_out, LossTable(folder / "losses.csv")
         folder.mkdir(parents=True, exist_ok=True)
         trunk = [p for n, p in heads.named_parameters() if not n.startswith("output")]
         groups = [
@@ -82,7 +82,7 @@ class Trainer:
 
     def _resume(self) -> None:
         if not self._state.exists():
-            (self.folder / "losses.csv").unlink(missing_ok=True)
+            self.table.begin()
             return
         state = torch.load(self._state, weights_only=True)
         if state["recipe"] != asdict(self.recipe):
@@ -90,16 +90,8 @@ class Trainer:
         self.heads.load_state_dict(state["heads"])
         self.optimiser.load_state_dict(state["optimiser"])
         self.step, self.seconds = state["step"], state["seconds"]
-        self._forget_rows_after(self.step)
+        self.table.resume(self.step)
         print(f"resumed at step {self.step}", flush=True)
-
-    def _forget_rows_after(self, step: int) -> None:
-        """Drop the loss rows of steps that were done after the saved state and are about to be done again."""
-        path = self.folder / "losses.csv"
-        if path.exists():
-            header, *rows = path.read_text().splitlines()
-            kept = [row for row in rows if int(row.split(",", 1)[0]) <= step]
-            path.write_text("\n".join([header, *kept]) + "\n")
 
     def save_state(self) -> None:
         state = {
@@ -129,7 +121,7 @@ class Trainer:
                 sums, count = torch.zeros_like(sums), 0
             if self.step % save_every == 0 or last:
                 self.save_state()
-        plot_losses(self.folder / "losses.csv", self.folder / "losses.png")
+        self.table.plot()
 
     def _train_step(self) -> torch.Tensor:
         """One update; returns the K losses, on the device."""
@@ -161,22 +153,17 @@ class Trainer:
         return rank_accuracies(propose(self.heads, part.hidden, 1, device=self.batches.device), part)[:, 0]
 
     def _log(self, losses: np.ndarray, top1: np.ndarray | None) -> None:
-        path = self.folder / "losses.csv"
-        fresh = not path.exists()
-        k = len(losses)
-        with path.open("a", newline="") as f:
-            writer = csv.writer(f)
-            if fresh:
-                names = [f"loss_{i + 1}" for i in range(k)] + [f"held_out_top1_{i + 1}" for i in range(k)]
-                writer.writerow(["step", "seconds", "positions", "lr", *names])
-            right = [""] * k if top1 is None else [f"{x:.4f}" for x in top1]
-            row = [
-                self.step,
-                f"{self.seconds:.1f}",
-                self.step * self.recipe.batch,
-                f"{self.recipe.lr_at(self.step, self.seconds):.2e}",
-            ]
-            writer.writerow([*row, *[f"{x:.4f}" for x in losses], *right])
+        right = [""] * len(losses) if top1 is None else [f"{x:.4f}" for x in top1]
+        self.table.add(
+            {
+                "step": self.step,
+                "seconds": f"{self.seconds:.1f}",
+                "positions": self.step * self.recipe.batch,
+                "lr": f"{self.recipe.lr_at(self.step, self.seconds):.2e}",
+                **{f"loss_{k + 1}": f"{x:.4f}" for k, x in enumerate(losses)},
+                **{f"held_out_top1_{k + 1}": x for k, x in enumerate(right)},
+            }
+        )
         shown = "" if top1 is None else "  held-out top-1 " + " ".join(f"{x:.3f}" for x in top1)
         print(
             f"step {self.step}/{self.recipe.steps}  {self.seconds:.0f} s  losses "
@@ -190,31 +177,3 @@ def first_rows(rollouts: Rollouts, rows: int) -> Rollouts:
     """Whole answers until `rows` positions are reached."""
     keep = rollouts.offsets[1:] <= max(rows, rollouts.offsets[1] if len(rollouts.offsets) > 1 else 0)
     return rollouts.select(keep)
-
-
-def plot_losses(table: Path, image: Path) -> None:
-    """losses.csv -> PNG: training loss and held-out top-1 per head over positions."""
-    try:
-        import matplotlib
-    except ImportError:
-        print(f"matplotlib is not installed: {image} was not drawn, {table} holds the numbers", flush=True)
-        return
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    with table.open() as f:
-        rows = list(csv.DictReader(f))
-    heads = sum(name.startswith("loss_") for name in rows[0])
-    x = [int(r["positions"]) for r in rows]
-    figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4))
-    for k in range(1, heads + 1):
-        left.plot(x, [float(r[f"loss_{k}"]) for r in rows], label=f"head {k}", linewidth=1)
-        measured = [(int(r["positions"]), float(r[f"held_out_top1_{k}"])) for r in rows if r[f"held_out_top1_{k}"]]
-        right.plot([p for p, _ in measured], [v for _, v in measured], marker=".", label=f"head {k}")
-    left.set(xlabel="positions", ylabel="training cross entropy")
-    right.set(xlabel="positions", ylabel="held-out top-1")
-    left.legend()
-    right.legend()
-    figure.tight_layout()
-    figure.savefig(image, dpi=110)
-    plt.close(figure)

@@ -31,15 +31,19 @@ class HeadTargets:
     target_rows: np.ndarray  # int64 [P, K], rows whose token the head must predict
 
 
+def target_rows(rollouts: Rollouts, heads: int) -> np.ndarray:
+    """[N, K]: head k at row i (its state predicts tokens[i]) has target tokens[i + 1 + k] of the same answer, or -1."""
+    ends = np.repeat(rollouts.offsets[1:], np.diff(rollouts.offsets))  # [N]
+    found = np.arange(len(rollouts.tokens))[:, None] + 1 + np.arange(heads)
+    found[found >= ends[:, None]] = -1
+    return found
+
+
 def head_targets(rollouts: Rollouts, heads: int) -> HeadTargets:
-    """Head k at row i (its state predicts tokens[i]) has target tokens[i + 1 + k] of the same answer."""
-    lengths = np.diff(rollouts.offsets)
-    ends = np.repeat(rollouts.offsets[1:], lengths)  # [N]
-    rows = np.arange(len(rollouts.tokens))
-    target_rows = rows[:, None] + 1 + np.arange(heads)
-    target_rows[target_rows >= ends[:, None]] = -1
-    keep = target_rows[:, 0] >= 0
-    return HeadTargets(rows[keep], target_rows[keep])
+    """The rows at which at least the first head has a target."""
+    found = target_rows(rollouts, heads)
+    rows = np.flatnonzero(found[:, 0] >= 0)
+    return HeadTargets(rows, found[rows])
 
 
 @dataclass
@@ -57,49 +61,35 @@ class Batch:
     per_head: list[tuple[torch.Tensor, torch.Tensor]]  # (ids into the subset [B, C], mass fp32 [B, C]) per head
 
 
-class Batches:
-    """Shuffled batches, a pure function of (seed, step), so that a resumed run sees what an unbroken one would."""
+class DraftTargets:
+    """Targets in the draft vocabulary, and which of its tokens a training step scores."""
 
     def __init__(
         self,
         rollouts: Rollouts,
-        heads: int,
         token_map: np.ndarray,
         vocab: int,
         soft: float = 0.0,
-        seed: int = 0,
         device: str = "cpu",
         common: int = 0,
         sampled: int = 512,
     ) -> None:
         """`common` most frequent draft tokens are always scored, `sampled` of the rest; common 0: score all."""
-        self.rollouts, self.soft, self.seed, self.device = rollouts, soft, seed, device
-        self.targets = head_targets(rollouts, heads)
+        self.rollouts, self.soft, self.device = rollouts, soft, device
         self.size = len(token_map)
         self.draft_index = np.full(vocab, -1, np.int64)
         self.draft_index[token_map] = np.arange(self.size)
         frequency = np.bincount(rollouts.tokens, minlength=vocab)[token_map]
         self.common = np.argsort(-frequency, kind="stable")[:common]
         self.sampled = sampled
-        self._epoch, self._order = -1, np.zeros(0, np.int64)
 
-    def __len__(self) -> int:
-        return len(self.targets.rows)
-
-    def batch(self, step: int, size: int, full: bool = False) -> Batch:
-        """The batch of a step; `full` scores the whole draft vocabulary."""
-        per_epoch = max(1, len(self) // size)
-        epoch = step // per_epoch
-        if epoch != self._epoch:
-            self._epoch, self._order = epoch, np.random.default_rng([self.seed, epoch]).permutation(len(self))
-        chosen = np.sort(self._order[(step % per_epoch) * size :][:size])
-        hidden = torch.from_numpy(self.rollouts.hidden[self.targets.rows[chosen]]).to(self.device).float()
-        heads = self.targets.target_rows.shape[1]
-        masses = [self._masses(self.targets.target_rows[chosen, k]) for k in range(heads)]
-        if full or not len(self.common):
+    def batch(self, hidden: torch.Tensor, target_rows: np.ndarray, rng: np.random.Generator | None) -> Batch:
+        """hidden fp32 [B, H], its heads' target rows [B, K] (-1: none); `rng` draws the sample, None scores all."""
+        masses = [self._masses(target_rows[:, k]) for k in range(target_rows.shape[1])]
+        if rng is None or not len(self.common):
             bias = torch.zeros(self.size, device=self.device)
             return Batch(hidden, None, bias, [(self._put(i), self._put(m)) for i, m in masses])
-        return self._sampled(hidden, masses, np.random.default_rng([self.seed, 7, step]))
+        return self._sampled(hidden, masses, rng)
 
     def _sampled(self, hidden: torch.Tensor, masses: list, rng: np.random.Generator) -> Batch:
         always = np.zeros(self.size, bool)
@@ -135,3 +125,39 @@ class Batches:
             mass = np.concatenate((mass * (1 - self.soft), p * self.soft), axis=1) * usable[:, None]
             mass /= np.maximum(mass.sum(1, keepdims=True), 1e-9)
         return np.maximum(ids, 0), mass.astype(np.float32)
+
+
+class Batches:
+    """Shuffled batches, a pure function of (seed, step), so that a resumed run sees what an unbroken one would."""
+
+    def __init__(
+        self,
+        rollouts: Rollouts,
+        heads: int,
+        token_map: np.ndarray,
+        vocab: int,
+        soft: float = 0.0,
+        seed: int = 0,
+        device: str = "cpu",
+        common: int = 0,
+        sampled: int = 512,
+    ) -> None:
+        """`soft`, `common` and `sampled` as of `DraftTargets`."""
+        self.rollouts, self.seed, self.device = rollouts, seed, device
+        self.targets = head_targets(rollouts, heads)
+        self.draft = DraftTargets(rollouts, token_map, vocab, soft, device, common, sampled)
+        self._epoch, self._order = -1, np.zeros(0, np.int64)
+
+    def __len__(self) -> int:
+        return len(self.targets.rows)
+
+    def batch(self, step: int, size: int, full: bool = False) -> Batch:
+        """The batch of a step; `full` scores the whole draft vocabulary."""
+        per_epoch = max(1, len(self) // size)
+        epoch = step // per_epoch
+        if epoch != self._epoch:
+            self._epoch, self._order = epoch, np.random.default_rng([self.seed, epoch]).permutation(len(self))
+        chosen = np.sort(self._order[(step % per_epoch) * size :][:size])
+        hidden = torch.from_numpy(self.rollouts.hidden[self.targets.rows[chosen]]).to(self.device).float()
+        rng = None if full else np.random.default_rng([self.seed, 7, step])
+        return self.draft.batch(hidden, self.targets.target_rows[chosen], rng)

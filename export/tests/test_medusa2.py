@@ -1,0 +1,234 @@
+"""MEDUSA-2 on a tiny random backbone: the adapter, the joint training, the merge, and what does not fit."""
+
+from __future__ import annotations
+
+import csv
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("tokenizers")
+sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parent.parent)]
+
+from heads_tiny import write_tiny_model  # noqa: E402
+from transformers import AutoModelForCausalLM  # noqa: E402
+
+import distil  # noqa: E402
+import evaluate_heads  # noqa: E402
+import measure_backbone  # noqa: E402
+import train_medusa2  # noqa: E402
+from medusa_export.heads.backbone_torch import Backbone, load_backbone  # noqa: E402
+from medusa_export.heads.checkpoint import load_heads  # noqa: E402
+from medusa_export.heads.fidelity import fused_kl, measure_fidelity  # noqa: E402
+from medusa_export.heads.joint_trainer import JointTrainer  # noqa: E402
+from medusa_export.heads.lora import Lora, LoraConfig, merged_backbone, run_sequences, save_adapter  # noqa: E402
+from medusa_export.heads.sequences import Sequences, states_of, with_states  # noqa: E402
+from medusa_export.heads.shards import load_rollouts  # noqa: E402
+from medusa_export.weights.adapter import read_adapter  # noqa: E402
+from medusa_export.weights.hashing import sha256_of  # noqa: E402
+
+
+@pytest.fixture(scope="module")
+def distilled(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """(model folder, shard folder)."""
+    root = tmp_path_factory.mktemp("medusa2")
+    model, data = write_tiny_model(root / "model"), root / "data"
+    text = f"--backbone {model} --out {data} --conversations 120 --slots 32 --shard 40 --max-answer 24 --dtype float32"
+    prompts = root / "prompts.jsonl"
+    rows = [{"source": "abc"[i % 3], "prompt": f"Say {i}."} for i in range(150)]
+    prompts.write_text("".join(json.dumps(r) + "\n" for r in rows))
+    more = ["--prompts", str(prompts), "--magpie", "0", "--system", "s"]
+    distil.distil(distil.parse_arguments([*text.split(), *more]))
+    return model, data
+
+
+@pytest.fixture
+def backbone(distilled: tuple[Path, Path]) -> Backbone:
+    return load_backbone(distilled[0])
+
+
+def changed_lora(backbone: Backbone, first_layer: int = 0) -> Lora:
+    """An adapter that changes something: B is not zero."""
+    lora = Lora(LoraConfig(rank=3, alpha=6, first_layer=first_layer), backbone.config, seed=1)
+    g = torch.Generator().manual_seed(2)
+    with torch.no_grad():
+        for b in lora.b.values():
+            b.copy_(torch.randn(b.shape, generator=g) * 0.1)
+    return lora
+
+
+def saved(lora: Lora, folder: Path, model: Path, **base: str) -> Path:
+    path = folder / "tiny.adapter.safetensors"
+    save_adapter(lora, path, {"base": {"id": "tiny", "sha256": sha256_of(model)} | base})
+    return path
+
+
+def test_sequences_without_adapter_are_the_frozen_backbone(distilled: tuple[Path, Path], backbone: Backbone) -> None:
+    tokens = torch.randint(0, 258, (2, 17), generator=torch.Generator().manual_seed(0))
+    twin = AutoModelForCausalLM.from_pretrained(distilled[0]).eval()
+    with torch.no_grad():
+        expected = twin(tokens, output_hidden_states=True).hidden_states[-1]
+        for lora in (None, Lora(LoraConfig(4, 8), backbone.config)):  # B = 0 changes nothing
+            torch.testing.assert_close(run_sequences(backbone, tokens, lora), expected, atol=2e-5, rtol=1e-4)
+        assert not torch.allclose(run_sequences(backbone, tokens, changed_lora(backbone)), expected, atol=1e-2)
+
+
+def test_padded_sequences_give_the_states_of_the_shards(distilled: tuple[Path, Path], backbone: Backbone) -> None:
+    rollouts = load_rollouts(distilled[1], ("validation", "calibration", "train"))
+    for most in (200, 4096):
+        kept, again = with_states(rollouts, backbone, most_tokens=most)
+        assert len(kept.tokens) == len(rollouts.tokens)
+        np.testing.assert_allclose(again.hidden, rollouts.hidden.astype(np.float32), atol=6e-3)
+
+
+def test_every_answer_is_in_a_plan_once_and_micro_batches_keep_their_size(distilled: tuple[Path, Path]) -> None:
+    sequences = Sequences(load_rollouts(distilled[1], ("train",)), 150)
+    for rng in (None, np.random.default_rng(3)):
+        plan = sequences.plan(rng, pool=40)
+        assert sorted(np.concatenate(plan).tolist()) == sequences.usable.tolist()
+        assert len(plan) > 5 and all(sequences.micro_batch(each).tokens.numel() <= 150 for each in plan)
+    longest = int(sequences.lengths.max())
+    short = Sequences(sequences.rollouts, longest - 1)
+    assert short.left_out == int((sequences.lengths == longest).sum()) > 0
+    with pytest.raises(ValueError, match="no answer fits in 5 tokens"):
+        Sequences(sequences.rollouts, 5)
+
+
+def test_gradient_reaches_adapter_and_heads(distilled: tuple[Path, Path], backbone: Backbone) -> None:
+    lora = changed_lora(backbone, first_layer=1)
+    sequences = Sequences(load_rollouts(distilled[1], ("train",)), 200)
+    states = states_of(backbone, sequences.micro_batch(sequences.plan()[0]), lora)
+    states.square().sum().backward()
+    for name, parameter in lora.named_parameters():
+        assert parameter.grad is not None and parameter.grad.abs().max() > 0, name
+    assert {name.split(".")[1].split("_")[0] for name, _ in lora.named_parameters()} == {"1"}
+
+
+def test_fused_kl_equals_autograd_and_measures() -> None:
+    g = torch.Generator().manual_seed(0)
+    weight = torch.randn(40, 8, generator=g)
+    original = torch.randn(3000, 8, generator=g)  # more than one block of rows
+    hidden = (original + 0.3 * torch.randn(3000, 8, generator=g)).requires_grad_()
+    log_p, log_q = (original @ weight.t()).log_softmax(-1), (hidden @ weight.t()).log_softmax(-1)
+    expected = (log_p.exp() * (log_p - log_q)).sum(-1).mean()
+    (wanted,) = torch.autograd.grad(expected, hidden)
+    found = fused_kl(hidden, original, weight)
+    (gradient,) = torch.autograd.grad(found, hidden)
+    torch.testing.assert_close(found, expected)
+    torch.testing.assert_close(gradient, wanted, atol=1e-7, rtol=1e-4)
+    tokens = torch.randint(0, 40, (3000,), generator=g)
+    measured = measure_fidelity(hidden.detach().numpy(), original.numpy(), tokens.numpy(), weight)
+    assert abs(measured.kl.mean() - float(expected.detach())) < 1e-5
+    nll = torch.nn.functional.cross_entropy(hidden @ weight.t(), tokens)
+    assert abs(measured.summary()["perplexity"] - float(nll.exp())) < 2e-3 * float(nll.exp())
+    agreement = (log_p.argmax(-1) == log_q.argmax(-1)).float().mean()
+    assert abs(measured.agrees.mean() - float(agreement)) < 1e-6
+
+
+def test_merged_weights_equal_the_adapter(distilled: tuple[Path, Path], backbone: Backbone, tmp_path: Path) -> None:
+    model = distilled[0]
+    for first_layer in (0, 1):
+        lora = changed_lora(backbone, first_layer)
+        adapter = read_adapter(saved(lora, tmp_path, model))
+        assert (adapter.name, adapter.rank, adapter.scale) == ("tiny", 3, 2)
+        with torch.no_grad():
+            for part in (lora.a, lora.b):  # the file holds float16
+                for value in part.values():
+                    value.copy_(value.half().float())
+            tokens = torch.randint(0, 258, (2, 20), generator=torch.Generator().manual_seed(5))
+            merged = run_sequences(merged_backbone(model, adapter), tokens)
+            adapted = run_sequences(backbone, tokens, lora)
+        torch.testing.assert_close(merged @ backbone.lm_head.t(), adapted @ backbone.lm_head.t(), atol=1e-4, rtol=1e-4)
+
+
+def arguments(distilled: tuple[Path, Path], run: Path, steps: int, *more: object):
+    text = f"--data {distilled[1]} --backbone {distilled[0]} --backbone-id tiny --run {run} --steps {steps}"
+    text += " --batch 600 --micro-tokens 300 --warmup 5 --rank 4 --alpha 8 --dtype float32 --lr 3e-3"
+    text += " --heads-lr-scale 1 --head-weight 0.3 --stage1-steps 60 --stage1-draft-vocab 128 --evaluate-every 10"
+    return train_medusa2.parse_arguments([*text.split(), *map(str, more)])
+
+
+def test_losses_fall_and_the_files_return(distilled: tuple[Path, Path], tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    train_medusa2.train(arguments(distilled, tmp_path / "run", 60, "--out", out))
+    with (tmp_path / "run" / "losses.csv").open() as f:
+        rows = list(csv.DictReader(f))
+    trained = [r for r in rows if r["loss_1"]]
+    assert all(float(trained[-1][f"loss_{k}"]) < float(trained[0][f"loss_{k}"]) for k in range(1, 5))
+    assert float(rows[0]["held_out_agreement"]) == 1 and float(rows[0]["held_out_kl"]) < 1e-4
+    assert 0 < float(rows[-1]["held_out_kl"]) < 0.5
+    adapter = read_adapter(out / "medusa2.adapter.safetensors")
+    heads, sidecar = load_heads(out / "medusa2.safetensors")
+    assert sidecar["kind"] == "medusa-2" and sidecar["backbone"]["adapter_sha256"] == adapter.sha256
+    assert len(sidecar["accuracies"]) == heads.config.heads == 4
+    facts = json.loads((out / "medusa2.adapter.json").read_text())
+    assert facts["base"] == {"id": "tiny", "sha256": sha256_of(distilled[0])}
+    assert facts["training"]["steps"] == 60 and facts["training"]["tokens_per_second"] > 0
+    check_measures(distilled, out)
+
+
+def check_measures(distilled: tuple[Path, Path], out: Path) -> None:
+    """measure_backbone.py and evaluate_heads.py read the files and measure the merged backbone."""
+    model, data = distilled
+    adapter, heads = out / "medusa2.adapter.safetensors", out / "medusa2.safetensors"
+    common = ["--backbone", str(model), "--adapter", str(adapter), "--data", str(data)]
+    report = measure_backbone.measure(measure_backbone.parse_arguments([*common, "--out", str(out / "r.json")]))
+    assert json.loads((out / "r.json").read_text()) == report
+    found = report["splits"]["validation"]
+    assert found["all"]["rows"] == found["greedy"]["rows"] + found["sampled"]["rows"]
+    assert 0 < found["all"]["kl"] < 0.5 and 0.5 < found["all"]["greedy_agreement"] < 1
+    # The answers are the original's, which another model cannot expect better on average than the original does.
+    assert found["sampled"]["perplexity"] > 0.98 * found["sampled"]["perplexity_original"]
+    few = measure_backbone.measure(measure_backbone.parse_arguments([*common, "--rows", "60"]))
+    assert 0 < few["splits"]["validation"]["all"]["rows"] < found["all"]["rows"]
+    report = evaluate_heads.evaluate(evaluate_heads.parse_arguments(["--heads", str(heads), *common, "--nodes", "16"]))
+    assert 1 < report["trees"]["16"]["dynamic"]["tokens_per_step"] <= report["oracle_top_m"]["tokens_per_step"]
+    without = evaluate_heads.parse_arguments(["--heads", str(heads), "--data", str(data)])
+    with pytest.raises(ValueError, match="no --adapter is given"):
+        evaluate_heads.evaluate(without)
+
+
+def test_a_resumed_run_equals_an_unbroken_one(distilled: tuple[Path, Path], tmp_path: Path, monkeypatch) -> None:
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    train_medusa2.train(arguments(distilled, whole, 24, "--out", whole / "out"))
+    stage_1 = ["--heads", whole / "stage1" / "medusa1.safetensors"]
+    step = JointTrainer._train_step
+
+    class Stopped(Exception):
+        pass
+
+    def stop_at_13(self: JointTrainer):
+        if self.step == 13:
+            self.save_state()
+            raise Stopped
+        return step(self)
+
+    monkeypatch.setattr(JointTrainer, "_train_step", stop_at_13)
+    with pytest.raises(Stopped):
+        train_medusa2.train(arguments(distilled, broken, 24, "--out", broken / "out", *stage_1))
+    monkeypatch.setattr(JointTrainer, "_train_step", step)
+    train_medusa2.train(arguments(distilled, broken, 24, "--out", broken / "out", *stage_1))
+    ours, theirs = (read_adapter(run / "out" / "medusa2.adapter.safetensors") for run in (whole, broken))
+    for name, (a, b) in ours.factors.items():
+        np.testing.assert_allclose(theirs.factors[name][0], a, atol=1e-3)
+        np.testing.assert_allclose(theirs.factors[name][1], b, atol=1e-3)
+    heads = [load_heads(run / "out" / "medusa2.safetensors")[0] for run in (whole, broken)]
+    for p, q in zip(heads[0].parameters(), heads[1].parameters(), strict=True):
+        torch.testing.assert_close(p, q, atol=2e-3, rtol=1e-3)
+    with pytest.raises(ValueError, match="another recipe"):
+        train_medusa2.train(arguments(distilled, broken, 24, "--lr", "1e-4", *stage_1))
+
+
+def test_heads_of_other_weights_are_refused(distilled: tuple[Path, Path], tmp_path: Path) -> None:
+    train_medusa2.train(arguments(distilled, tmp_path / "run", 1))
+    file = tmp_path / "run" / "stage1" / "medusa1.json"
+    facts = json.loads(file.read_text())
+    facts["backbone"]["gguf_sha256"] = "ab" * 32
+    file.write_text(json.dumps(facts))
+    with pytest.raises(ValueError, match="sha256 abababababab"):
+        heads = file.with_suffix(".safetensors")
+        train_medusa2.train(arguments(distilled, tmp_path / "other", 1, "--heads", heads))
