@@ -20,6 +20,7 @@ from .precisions import PRECISIONS, precision
 from .staging import check_target, publish, staging_folder
 from .tokenizer_files import write_tokenizer
 from .weights import WeightSource, open_source
+from .weights.adapter import AdaptedSource, Adapter, read_adapter
 from .weights.conditional_file import conditional_beside, read_conditional
 from .weights.hashing import sha256_of
 from .weights.heads_checkpoint import HeadsCheckpoint
@@ -40,6 +41,7 @@ class Request:
     layout: str
     heads: list[Path]
     capacity: int
+    adapter: Path | None = None
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -97,13 +99,21 @@ def prepare(request: Request) -> Manifest:
             f"--output {request.output} was made from {manifest['source']['name']} (sha256"
             f" {manifest['source']['sha256'][:12]}...), not from {request.source.name} (sha256 {digest[:12]}...)"
         )
+    adapter = None if request.adapter is None else read_adapter(request.adapter)
+    if adapter is not None:
+        adapter.check_fits(source.config, request.source.name, digest)
+    if manifest is not None:
+        _check_same_adapter(request, manifest, adapter)
     heads = [read_heads(path, source) for path in request.heads]
     for each in heads:
-        each.check_fits(source.config, request.model_id, digest)
+        each.check_fits(source.config, request.model_id, digest, adapter and adapter.sha256)
     heads = [_with_conditional(each, path, source) for each, path in zip(heads, request.heads, strict=True)]
     with staging_folder(request.output, manifest is None) as staged:
-        result = manifest or _begin(request, source, staged, digest)
-        _export_backbones(request, source, staged, result)
+        result = manifest or _begin(request, source, staged, digest, adapter)
+        merged = source if adapter is None else AdaptedSource(source, adapter)
+        if adapter is not None and "int4" in request.precisions and source.kind == "gguf":
+            _tell("Note: int4 rounds the merged weights to 4 bits anew, since they have no 4-bit codes; int8 is nearer")
+        _export_backbones(request, merged, staged, result)
         for each in heads:
             _export_head(each, staged, result)
         set_defaults(result)
@@ -112,11 +122,25 @@ def prepare(request: Request) -> Manifest:
     return result
 
 
-def _begin(request: Request, source: WeightSource, staged: Path, digest: str) -> Manifest:
+def _check_same_adapter(request: Request, manifest: Manifest, adapter: Adapter | None) -> None:
+    def told(entry: dict[str, str] | None) -> str:
+        return f"adapter {entry['name']} (sha256 {entry['sha256'][:12]}...)" if entry else "no adapter"
+
+    there, asked = manifest["source"].get("adapter"), _adapter_entry(adapter)
+    if (there or {}).get("sha256") != (asked or {}).get("sha256"):
+        raise ExportError(f"--output {request.output} was made with {told(there)}, not with {told(asked)}")
+
+
+def _adapter_entry(adapter: Adapter | None) -> dict[str, str] | None:
+    return None if adapter is None else {"name": adapter.name, "sha256": adapter.sha256}
+
+
+def _begin(request: Request, source: WeightSource, staged: Path, digest: str, adapter: Adapter | None) -> Manifest:
     _tell("Writing the tokenizer")
     facts = write_tokenizer(source, staged)
     name = request.source.resolve().name
     origin = {"kind": source.kind, "name": name, "sha256": digest, "quantization": source.quantization}
+    origin |= {} if adapter is None else {"adapter": _adapter_entry(adapter)}
     return new_manifest(model_section(source.config, request.model_id), facts, staged, origin)
 
 
@@ -172,6 +196,12 @@ def _parse(arguments: list[str]) -> Request:
     )
     parser.add_argument("--layout", choices=LAYOUTS, help="default: split where the precision has it, else shared")
     parser.add_argument("--heads", action="append", default=[], metavar="PATH[,PATH]", help="heads to export")
+    parser.add_argument(
+        "--adapter",
+        type=Path,
+        metavar="FILE",
+        help="MEDUSA-2 adapter (*.adapter.safetensors) to merge in",
+    )
     parser.add_argument("--capacity", type=int, default=DEFAULT_CAPACITY, help="cache rows of layout shared")
     args = parser.parse_args(arguments)
     names = _list(args.precision or ["int8"])
@@ -184,7 +214,8 @@ def _parse(arguments: list[str]) -> Request:
         parser.error(f"--capacity {args.capacity}: expected at least {MAX_TOP_M}")
     output = args.output.resolve()
     heads = [Path(path) for path in _list(args.heads)]
-    return Request(output, args.source, args.id or output.name, names, args.layout or "auto", heads, args.capacity)
+    name, layout = args.id or output.name, args.layout or "auto"
+    return Request(output, args.source, name, names, layout, heads, args.capacity, args.adapter)
 
 
 def _list(values: list[str]) -> list[str]:

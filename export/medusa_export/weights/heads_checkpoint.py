@@ -44,6 +44,7 @@ class HeadsCheckpoint:
     # Static trees of every size: the first n - 1 paths of ranks are the tree of n nodes; none: searched when needed.
     static_tree: list[list[int]] = field(default_factory=list)
     conditional: ConditionalTables | None = None
+    adapter_sha256: str | None = None  # MEDUSA-2: of the adapter that the backbone was trained with
 
     @property
     def count(self) -> int:
@@ -57,14 +58,23 @@ class HeadsCheckpoint:
     def draft_vocab_size(self) -> int:
         return int(self.outputs[0].codes.shape[0])
 
-    def check_fits(self, config: ModelConfig, model_id: str, model_sha256: str) -> None:
-        """Refuse heads that belong to another backbone: by size, and by id unless the weights' hash agrees."""
+    def check_fits(
+        self, config: ModelConfig, model_id: str, model_sha256: str, adapter_sha256: str | None = None
+    ) -> None:
+        """Refuse heads that belong to another backbone: by size, by id unless the weights' hash agrees, and by the
+        adapter that is merged in (`adapter_sha256`; None: none is)."""
         if self.hidden_size != config.hidden_size:
             raise ExportError(
                 f"heads '{self.name}' have hidden size {self.hidden_size}, but {model_id} has {config.hidden_size}"
             )
         if self.backbone_id not in (None, model_id) and self.backbone_sha256 != model_sha256:
             raise ExportError(f"heads '{self.name}' belong to {self.backbone_id}, not to {model_id}")
+        if self.backbone_id is not None and self.adapter_sha256 != adapter_sha256:
+            raise ExportError(
+                f"heads '{self.name}' were trained with {_adapter_label(self.adapter_sha256)},"
+                f" but {model_id} is made with {_adapter_label(adapter_sha256)}; give the adapter and the heads of one"
+                " training (--adapter, --heads)"
+            )
         if self.token_map is None and self.draft_vocab_size != config.vocab_size:
             raise ExportError(
                 f"heads '{self.name}' have a vocabulary of {self.draft_vocab_size} and no token_map,"
@@ -82,3 +92,7 @@ class HeadsCheckpoint:
                     f"heads '{self.name}': token_map goes from {low} to {high}, outside the {config.vocab_size}"
                     f" tokens of {model_id}"
                 )
+
+
+def _adapter_label(sha256: str | None) -> str:
+    return "no adapter" if sha256 is None else f"the adapter of sha256 {sha256[:12]}..."

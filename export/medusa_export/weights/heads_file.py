@@ -38,6 +38,7 @@ def read_own_heads(path: Path) -> HeadsCheckpoint:
         backbone_id=backbone.get("id"),
         backbone_sha256=backbone.get("gguf_sha256"),
         static_tree=reader.static_tree(),
+        adapter_sha256=backbone.get("adapter_sha256"),
     )
 
 
