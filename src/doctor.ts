@@ -127,7 +127,8 @@ async function examineModel(modelsDir: string, name: string): Promise<Finding> {
     await verifyFiles(folder, manifest);
     const newer = await newerHeads(folder, manifest, name);
     if (newer.length > 0) {
-      const detail = `heads ${newer.join(', ')} are newer than the model: medusa-plus prepare --force`;
+      const id = name === defaultModelName ? '' : ` --id ${name}`;
+      const detail = `heads ${newer.join(', ')} are newer than the model: medusa-plus prepare${id} --force`;
       return { state: broken, what: name, detail };
     }
     if (manifest.defaults.cpu?.backbone !== undefined) await tryModel(folder);

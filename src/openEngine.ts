@@ -5,13 +5,8 @@ import type { DraftingModel } from './decoding/types.js';
 import type { EngineFacts, EngineOptions } from './engine.js';
 import { MedusaError } from './errors.js';
 import { chooseGraphs, type ChosenGraphs } from './model/choose.js';
-import {
-  defaultModelName,
-  locateModel,
-  modelMissing,
-  modelsFolder,
-  type ModelPlace,
-} from './model/locate.js';
+import { missingModel, preparesItself } from './model/adapters.js';
+import { locateModel, modelsFolder, type ModelPlace } from './model/locate.js';
 import { checkFiles, readManifest, type Manifest } from './model/manifest.js';
 import { ensureTuning } from './model/tuning.js';
 import { mostAutoNodes } from './policies.js';
@@ -54,14 +49,16 @@ export async function openEngineParts(options: EngineOptions): Promise<EnginePar
   }
 }
 
-/** The model's folder. The default model is prepared when it is missing, and again when new heads were committed. */
+/**
+ * The model's folder. A model that comes with the package, by default or as an adapter of the default one, is prepared
+ * when it is missing, and again when new heads were committed.
+ */
 async function findModel(options: EngineOptions, report: Report): Promise<ModelPlace> {
   const modelsDir = modelsFolder(options.modelsDir);
   const place = locateModel(options.model, modelsDir);
-  const isDefault = place.name === defaultModelName;
-  const mayPrepare = isDefault && options.prepare !== false;
+  const mayPrepare = preparesItself(place.name) && options.prepare !== false;
   if (place.isPrepared && !(mayPrepare && (await hasNewerHeads(place)))) return place;
-  if (!mayPrepare) throw modelMissing(place, modelsDir);
+  if (!mayPrepare) throw missingModel(place, modelsDir);
   report.note(
     place.isPrepared
       ? `Preparing ${place.name} again: its heads were replaced by newer ones.`
@@ -69,7 +66,8 @@ async function findModel(options: EngineOptions, report: Report): Promise<ModelP
   );
   const { prepareModel } = await import('./model/prepare.js');
   const precisions = options.precision === undefined ? undefined : [options.precision];
-  await prepareModel({ modelsDir, precisions, force: place.isPrepared, signal: options.signal }, report);
+  const { signal } = options;
+  await prepareModel({ modelsDir, id: place.name, precisions, force: place.isPrepared, signal }, report);
   return { ...place, isPrepared: true };
 }
 

@@ -8,7 +8,7 @@ export const prepareCommand: CommandModule<object, Arguments> = {
     yargs
       .options({
         from: { describe: 'HF folder (config.json and safetensors) or .gguf file', requiresArg: true },
-        id: { describe: "Name of the model; from the source's name otherwise", requiresArg: true },
+        id: { describe: "Name of the model; from the source's (and adapter's) otherwise", requiresArg: true },
         'models-dir': {
           describe: 'Folder of the prepared models; also MEDUSA_PLUS_MODELS',
           requiresArg: true,
@@ -20,10 +20,15 @@ export const prepareCommand: CommandModule<object, Arguments> = {
           requiresArg: true,
           defaultDescription: 'int8',
         },
+        adapter: {
+          describe:
+            'MEDUSA-2 adapter (*.adapter.safetensors) to merge into the weights; makes a model of its own',
+          requiresArg: true,
+        },
         heads: {
           describe: 'Medusa heads file to export along; may be repeated; none leaves them out',
           requiresArg: true,
-          defaultDescription: 'heads/<model>/*.safetensors',
+          defaultDescription: 'heads/<model>/*.safetensors, or those beside the adapter',
         },
         force: { describe: 'Make it anew even if it is there', type: 'boolean' },
         quiet: { describe: 'Nothing on stderr but errors', type: 'boolean' },

@@ -21,6 +21,7 @@ export async function runPrepare(args: Arguments): Promise<void> {
         from: readText(args, 'from'),
         id: readText(args, 'id'),
         precisions: readTexts(args, 'precision'),
+        adapter: readText(args, 'adapter'),
         heads: heads?.includes('none') ? [] : heads,
         force: readFlag(args, 'force'),
         signal: interrupt.signal,

@@ -24,6 +24,14 @@ export interface TokenizerFacts {
   readonly addBos: boolean;
 }
 
+/** The checkpoint a model was made from, and the MEDUSA-2 adapter that was merged into its weights. */
+export interface SourceFacts {
+  readonly kind: string;
+  readonly name: string;
+  readonly sha256: string | undefined;
+  readonly adapter: { readonly name: string; readonly sha256: string } | undefined;
+}
+
 export interface StoredFile {
   readonly file: string;
   readonly bytes: number;
@@ -70,7 +78,7 @@ export interface Manifest {
   readonly minimumOrt: string;
   readonly model: ModelFacts;
   readonly tokenizer: TokenizerFacts;
-  readonly source: { readonly kind: string; readonly name: string; readonly sha256: string | undefined };
+  readonly source: SourceFacts;
   readonly backbones: readonly BackboneEntry[];
   readonly keep: readonly GraphEntry[];
   readonly heads: readonly HeadsEntry[];
@@ -135,6 +143,10 @@ function readFields(root: JsonReader): Manifest {
       kind: source.field('kind').string(),
       name: source.field('name').string(),
       sha256: source.field('sha256').optional((each) => each.string()),
+      adapter: source.field('adapter').optional((each) => ({
+        name: each.field('name').string(),
+        sha256: each.field('sha256').string(),
+      })),
     },
     backbones: root.field('backbones').list(readBackbone),
     keep: root.field('keep').optional((each) => each.list(readGraph)) ?? [],

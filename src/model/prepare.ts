@@ -1,9 +1,18 @@
 import { existsSync } from 'node:fs';
 import { mkdir, readdir, rename, rm, stat } from 'node:fs/promises';
-import { basename, extname, join, resolve } from 'node:path';
+import { basename, dirname, extname, join, resolve } from 'node:path';
 import { MedusaError, ModelError, UsageError } from '../errors.js';
+import {
+  adaptedName,
+  adapterName,
+  adapterSuffix,
+  checkAdapter,
+  committedAdapter,
+  isVariantName,
+  variantMissing,
+} from './adapters.js';
 import { runChild } from './childProcess.js';
-import { fetchDefaultWeights } from './defaultWeights.js';
+import { fetchDefaultWeights, sha256Of } from './defaultWeights.js';
 import { diskFullHint, explainDiskError } from './diskErrors.js';
 import { checkModelName, defaultModelName } from './locate.js';
 import { takeLock } from './lock.js';
@@ -16,11 +25,13 @@ export interface PrepareOptions {
   readonly modelsDir: string;
   /** HF folder or GGUF file; the default model's weights otherwise. */
   readonly from?: string;
-  /** Name of the model; from the source's name otherwise. */
+  /** Name of the model; from the source's and the adapter's names otherwise. */
   readonly id?: string;
   /** Backbone precisions; those the model has already are kept. */
   readonly precisions?: readonly string[];
-  /** Heads files; those committed for the model otherwise. An empty list: none. */
+  /** MEDUSA-2 adapter to merge into the weights; the one that comes with the package for the model otherwise. */
+  readonly adapter?: string;
+  /** Heads files; those beside the adapter or committed for the model otherwise. An empty list: none. */
   readonly heads?: readonly string[];
   /** Make it anew even if it is there. */
   readonly force?: boolean;
@@ -45,11 +56,12 @@ export const defaultPrecisions: readonly string[] = ['int8'];
  */
 export async function prepareModel(options: PrepareOptions, report: Report): Promise<PreparedModel> {
   const { modelsDir, signal } = options;
-  const name = checkModelName(options.id ?? nameOf(options.from));
+  const name = checkModelName(options.id ?? nameOf(options.from, options.adapter));
   if (options.from !== undefined) await checkSource(options.from);
-  else if (name !== defaultModelName) {
-    throw new UsageError(`--id ${name} needs --from: only ${defaultModelName} can be fetched without it.`);
-  }
+  if (options.adapter !== undefined) await checkAdapter(options.adapter);
+  // A committed adapter belongs to the weights that are fetched.
+  const adapter = options.adapter ?? (options.from === undefined ? committedAdapter(name) : undefined);
+  checkName(name, options.from, adapter);
   try {
     await mkdir(modelsDir, { recursive: true });
     const release = await takeLock(join(modelsDir, `.${name}.lock`), {
@@ -57,7 +69,7 @@ export async function prepareModel(options: PrepareOptions, report: Report): Pro
       onWait: (holder) => report.note(`Process ${holder} is preparing ${name}: waiting for it.`),
     });
     try {
-      return await prepareLocked(name, options, report);
+      return await prepareLocked(name, { ...options, adapter }, report);
     } finally {
       await release();
     }
@@ -66,11 +78,24 @@ export async function prepareModel(options: PrepareOptions, report: Report): Pro
   }
 }
 
+/** Without --from the weights are the default model's: with an adapter they may bear any name but its own. */
+function checkName(name: string, from: string | undefined, adapter: string | undefined): void {
+  if (adapter !== undefined && name === defaultModelName) {
+    throw new UsageError(
+      `--id ${name} is the model without an adapter; with ${basename(adapter)} it is another one. ` +
+        `Leave --id out (${adaptedName(name, adapter)}) or give another name.`,
+    );
+  }
+  if (from !== undefined || adapter !== undefined || name === defaultModelName) return;
+  if (isVariantName(name)) throw new UsageError(variantMissing(name));
+  throw new UsageError(`--id ${name} needs --from: only ${defaultModelName} can be fetched without it.`);
+}
+
 async function prepareLocked(name: string, options: PrepareOptions, report: Report): Promise<PreparedModel> {
   const folder = join(options.modelsDir, name);
   await removeLeftovers(options.modelsDir, name);
   const present = await presentManifest(folder, options.force === true);
-  if (present !== undefined && !options.force) checkSameSource(name, present, options.from);
+  if (present !== undefined && !options.force) await checkSameSource(name, present, options);
   const precisions = wantedPrecisions(options.precisions, present);
   if (present !== undefined && !options.force && !lacks(present, precisions, options)) {
     return { name, folder, manifest: present, isNew: false };
@@ -133,19 +158,30 @@ function lacks(present: Manifest, precisions: readonly string[], options: Prepar
 }
 
 /** A model must not be taken for another one that happens to have its name. */
-function checkSameSource(name: string, present: Manifest, from: string | undefined): void {
-  if (from === undefined || basename(resolve(from)) === present.source.name) return;
+async function checkSameSource(
+  name: string,
+  { source }: Manifest,
+  { from, adapter }: PrepareOptions,
+): Promise<void> {
+  const mend = 'Give another name with --id, or replace it with --force.';
+  if (from !== undefined && basename(resolve(from)) !== source.name) {
+    throw new UsageError(`Model ${name} is there already and was made from ${source.name}. ${mend}`);
+  }
+  const asked = adapter === undefined ? undefined : await sha256Of(adapter);
+  if (asked === source.adapter?.sha256) return;
+  const label = (of: string | undefined, sha256: string | undefined): string =>
+    of === undefined ? 'without an adapter' : `with the adapter ${of} (sha256 ${sha256?.slice(0, 12)}...)`;
   throw new UsageError(
-    `Model ${name} is there already and was made from ${present.source.name}. ` +
-      `Give another name with --id, or replace it with --force.`,
+    `Model ${name} is there already and was made ${label(source.adapter?.name, source.adapter?.sha256)}; asked ` +
+      `for is ${label(adapter && adapterName(adapter), asked)}. ${mend}`,
   );
 }
 
-/** smollm2-135m-instruct.Q4_1.gguf -> smollm2-135m-instruct.Q4_1; a folder's name otherwise. */
-function nameOf(from: string | undefined): string {
-  if (from === undefined) return defaultModelName;
-  const name = basename(resolve(from));
-  return (extname(name) === '.gguf' ? name.slice(0, -'.gguf'.length) : name).toLowerCase();
+/** smollm2-135m-instruct.Q4_1.gguf -> smollm2-135m-instruct.Q4_1; a folder's name otherwise. An adapter adds its own. */
+function nameOf(from: string | undefined, adapter: string | undefined): string {
+  const name = from === undefined ? defaultModelName : basename(resolve(from)).toLowerCase();
+  const base = extname(name) === '.gguf' ? name.slice(0, -'.gguf'.length) : name;
+  return adapter === undefined ? base : adaptedName(base, adapter);
 }
 
 async function checkSource(from: string): Promise<void> {
@@ -158,18 +194,26 @@ async function checkSource(from: string): Promise<void> {
   }
 }
 
-/** The heads to export: as asked, else all that are committed for this model. */
-export async function headsFor(name: string, asked: readonly string[] | undefined): Promise<string[]> {
+/** The heads to export: as asked, else those trained with the adapter, else all that are committed for this model. */
+export async function headsFor(
+  name: string,
+  asked: readonly string[] | undefined,
+  adapter?: string,
+): Promise<string[]> {
   if (asked !== undefined) {
     for (const file of asked) {
       if (!existsSync(file)) throw new UsageError(`--heads ${file}: there is no such file or folder.`);
     }
     return [...asked];
   }
+  if (adapter !== undefined) {
+    const beside = join(dirname(adapter), `${adapterName(adapter)}.safetensors`);
+    return existsSync(beside) ? [beside] : [];
+  }
   const folder = join(packageRoot, 'heads', name);
   const names = await readdir(folder).catch(() => []);
   return names
-    .filter((each) => each.endsWith('.safetensors'))
+    .filter((each) => each.endsWith('.safetensors') && !each.endsWith(adapterSuffix))
     .sort()
     .map((each) => join(folder, each));
 }
@@ -191,7 +235,7 @@ interface ExporterLine {
 }
 
 async function runExporter(run: ExporterRun, options: PrepareOptions, report: Report): Promise<void> {
-  const heads = await headsFor(run.name, options.heads);
+  const heads = await headsFor(run.name, options.heads, options.adapter);
   const args = [
     '-m',
     'medusa_export.prepare',
@@ -203,6 +247,7 @@ async function runExporter(run: ExporterRun, options: PrepareOptions, report: Re
     run.name,
   ];
   for (const precision of run.precisions) args.push('--precision', precision);
+  if (options.adapter !== undefined) args.push('--adapter', options.adapter);
   for (const file of heads) args.push('--heads', file);
   let stage = '';
   report.begin('Converting and exporting');

@@ -1,11 +1,13 @@
 import { expect } from 'chai';
 import { execFileSync } from 'node:child_process';
 import { existsSync, readdirSync } from 'node:fs';
-import { mkdir, writeFile } from 'node:fs/promises';
+import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { explainDiskError } from '../../src/model/diskErrors.js';
+import { defaultModelName } from '../../src/model/locate.js';
+import { readManifest } from '../../src/model/manifest.js';
 import { runCli, type CliOptions, type CliRun } from '../support/cli.js';
 import { temporaryFolder } from '../support/tinyModel.js';
 
@@ -159,6 +161,85 @@ describe('medusa-plus prepare', function () {
       2,
       '/nowhere/heads.safetensors',
     );
+  });
+
+  describe('--adapter', () => {
+    const asNamed = (...args: string[]): Promise<CliRun> =>
+      runCli(['prepare', '--from', source, '--models-dir', models, ...args], {
+        env: { MEDUSA_PLUS_PYTHON: fakePython, FAKE_PYTHON: '' },
+      });
+
+    /** What the exporter was called with. */
+    const argumentsOf = async (name: string): Promise<string[]> => {
+      const text = await readFile(join(models, name, 'manifest.json'), 'utf8');
+      return (JSON.parse(text) as { source: { arguments: string[] } }).source.arguments;
+    };
+
+    let adapter: string;
+    let heads: string;
+    beforeEach(async () => {
+      adapter = join(folder.path, 'medusa2.adapter.safetensors');
+      heads = join(folder.path, 'medusa2.safetensors');
+      await writeFile(adapter, 'adapter');
+      await writeFile(heads, 'heads');
+    });
+
+    it('makes a model of its own, with the heads that lie beside the adapter', async () => {
+      const run = await asNamed('--adapter', adapter);
+      expect(run.code, run.stderr).to.equal(0);
+      expect(left()).to.deep.equal(['some-model-medusa2']);
+      const passed = await argumentsOf('some-model-medusa2');
+      expect(passed[passed.indexOf('--adapter') + 1]).to.equal(adapter);
+      expect(passed[passed.indexOf('--heads') + 1]).to.equal(heads);
+      expect((await readManifest(join(models, 'some-model-medusa2'))).source.adapter?.name).to.equal(
+        'medusa2',
+      );
+    });
+
+    it('takes other heads, or none, when asked', async () => {
+      const other = join(folder.path, 'other.safetensors');
+      await writeFile(other, 'heads');
+      expect((await asNamed('--adapter', adapter, '--id', 'a', '--heads', other)).code).to.equal(0);
+      expect(await argumentsOf('a'))
+        .to.include(other)
+        .and.not.include(heads);
+      expect((await asNamed('--adapter', adapter, '--id', 'b', '--heads', 'none')).code).to.equal(0);
+      expect(await argumentsOf('b')).to.not.include('--heads');
+    });
+
+    it('never mixes adapters in one model', async () => {
+      expect((await asNamed('--adapter', adapter)).code).to.equal(0);
+      const again = await asNamed('--adapter', adapter);
+      expect(again.stdout).to.contain('some-model-medusa2 is ready');
+      // Without its adapter a new precision would be of another model.
+      const without = await asNamed('--id', 'some-model-medusa2', '--precision', 'fp32');
+      expect(without.code).to.equal(2);
+      expect(without.stderr).to.contain('made with the adapter medusa2').and.to.contain('without an adapter');
+      await writeFile(adapter, 'trained again');
+      const newer = await asNamed('--adapter', adapter);
+      expect(newer.code).to.equal(2);
+      expect(newer.stderr).to.contain('--force');
+      expect((await asNamed('--adapter', adapter, '--force')).stdout).to.contain(
+        'Prepared some-model-medusa2',
+      );
+    });
+
+    it('refuses what is no adapter', async () => {
+      expectFailure(await asNamed('--adapter', heads), 2, heads, '<name>.adapter.safetensors', '--heads');
+      const missing = join(folder.path, 'none.adapter.safetensors');
+      expectFailure(await asNamed('--adapter', missing), 2, missing, 'no such file');
+      const own = ['--adapter', adapter, '--id', defaultModelName];
+      expectFailure(await asNamed(...own), 2, `${defaultModelName}-medusa2`);
+    });
+  });
+
+  it('says how to get a variant of the default model that does not come along', async () => {
+    const name = `${defaultModelName}-untrained`;
+    const words = ['No trained adapter', 'train_medusa2.py', 'prepare --adapter', `--id ${name}`];
+    const prepared = await runCli(['prepare', '--models-dir', models, '--id', name]);
+    expectFailure(prepared, 2, ...words);
+    const generated = await runCli(['generate', 'Hi', '--models-dir', models, '--model', name]);
+    expectFailure(generated, 1, name, ...words);
   });
 
   it('says when the models folder cannot be one', async () => {
