@@ -22,9 +22,10 @@ import torch
 
 from medusa_export.heads.fidelity import Fidelity, measure_fidelity
 from medusa_export.heads.lora import merged_backbone
+from medusa_export.heads.near_duplicates import MAX_OVERLAP, drop_near_duplicates
 from medusa_export.heads.run_facts import hardware
 from medusa_export.heads.sequences import with_states
-from medusa_export.heads.shards import Rollouts, load_rollouts
+from medusa_export.heads.shards import Rollouts, load_rollouts, load_tokens
 from medusa_export.weights.adapter import read_adapter
 from medusa_export.weights.hashing import sha256_of
 
@@ -38,6 +39,7 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     p.add_argument("--data", required=True, help="folder of shards of the original model's answers")
     p.add_argument("--splits", nargs="+", choices=["validation", "calibration", "train"], default=["validation"])
     p.add_argument("--rows", type=int, default=0, help="positions of each split, whole answers (0: all)")
+    p.add_argument("--max-overlap", type=float, default=MAX_OVERLAP, help="of held-out answers, see evaluate_heads.py")
     p.add_argument("--out", help="JSON report to write")
     p.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     p.add_argument("--threads", type=int, default=0)
@@ -64,7 +66,11 @@ def measure(a: argparse.Namespace) -> dict:
     }
     for split in a.splits:
         started = time.time()
-        rollouts = _some_rows(load_rollouts(a.data, (split,)), a.rows)
+        rollouts = load_rollouts(a.data, (split,))
+        if split != "train":
+            rollouts, overlap = drop_near_duplicates(rollouts, load_tokens(a.data, ("train",)), a.max_overlap)
+            print(f"{split}: {overlap}", flush=True)
+        rollouts = _some_rows(rollouts, a.rows)
         _, before = with_states(rollouts, original)
         _, after = with_states(rollouts, merged)
         fidelity = measure_fidelity(after.hidden, before.hidden, before.tokens, original.lm_head)

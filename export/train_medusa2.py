@@ -30,6 +30,7 @@ from medusa_export.heads.checkpoint import load_heads, save_heads
 from medusa_export.heads.joint_trainer import JointRecipe, JointTrainer
 from medusa_export.heads.lora import Lora, LoraConfig, merged_backbone, save_adapter
 from medusa_export.heads.model import MedusaHeads
+from medusa_export.heads.near_duplicates import MAX_OVERLAP, load_held_out
 from medusa_export.heads.run_facts import distil_record, hardware
 from medusa_export.heads.sequences import with_states
 from medusa_export.heads.shards import Rollouts, load_rollouts
@@ -75,6 +76,7 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     p.add_argument("--stage1-layers", type=int, default=1, help="without --heads: residual blocks per head")
     p.add_argument("--stage1-output", choices=["own", "shared"], default="shared")
     p.add_argument("--stage1-draft-vocab", type=int, default=8192)
+    p.add_argument("--max-overlap", type=float, default=MAX_OVERLAP, help="of held-out answers, see train_heads.py")
     p.add_argument("--limit-shards", type=int)
     p.add_argument("--template", default="chatml")
     p.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
@@ -92,7 +94,7 @@ def train(a: argparse.Namespace) -> None:
     torch.manual_seed(a.seed)
     start = Path(a.heads) if a.heads else stage_1(a)
     training = load_rollouts(a.data, ("train",), a.limit_shards)
-    calibration = train_heads.greedy_only(load_rollouts(a.data, ("calibration",), a.limit_shards))
+    calibration, overlap = load_held_out(a.data, "calibration", a.max_overlap, a.limit_shards)
     backbone = load_backbone(a.backbone, getattr(torch, a.dtype), a.device)
     heads = _start_heads(start, a.backbone)
     lora = Lora(LoraConfig(a.rank, a.alpha, a.first_layer), backbone.config, a.seed)
@@ -106,9 +108,12 @@ def train(a: argparse.Namespace) -> None:
         f" adapter of {adapted / 1e6:.2f} million values; heads from {start}",
         flush=True,
     )
+    print(overlap, flush=True)
     trainer.run(evaluate_every=a.evaluate_every, evaluate_rows=a.evaluate_rows)
     if a.out:
-        _save(a, trainer, calibration, start)
+        facts = _facts(a, trainer, start)
+        facts["training"]["calibration"] = overlap.facts()
+        _save(a, trainer, calibration, facts)
 
 
 def stage_1(a: argparse.Namespace) -> Path:
@@ -119,7 +124,17 @@ def stage_1(a: argparse.Namespace) -> Path:
         text += ["--out", str(out), "--layers", str(a.stage1_layers), "--output", a.stage1_output]
         text += ["--draft-vocab", str(a.stage1_draft_vocab), "--steps", str(a.stage1_steps), "--soft", str(a.soft)]
         text += ["--common", str(a.common), "--sampled", str(a.sampled), "--template", a.template]
-        text += ["--device", a.device, "--dtype", a.dtype, "--seed", str(a.seed), "--float-output"]
+        text += [
+            "--max-overlap",
+            str(a.max_overlap),
+            "--device",
+            a.device,
+            "--dtype",
+            a.dtype,
+            "--seed",
+            str(a.seed),
+            "--float-output",
+        ]
         text += ["--limit-shards", str(a.limit_shards)] if a.limit_shards else []
         train_heads.train(train_heads.parse_arguments(text))
     return out
@@ -142,11 +157,10 @@ def _recipe(a: argparse.Namespace) -> JointRecipe:
     return replace(JointRecipe(), **values, micro_tokens=a.micro_tokens or a.batch)
 
 
-def _save(a: argparse.Namespace, trainer: JointTrainer, calibration: Rollouts, start: Path) -> None:
+def _save(a: argparse.Namespace, trainer: JointTrainer, calibration: Rollouts, facts: dict[str, Any]) -> None:
     """The adapter first; the heads are calibrated on the states of the backbone that is merged from the file."""
     folder, digest = Path(a.out), sha256_of(Path(a.backbone))
     path = folder / (a.name + SUFFIX)
-    facts = _facts(a, trainer, start)
     save_adapter(trainer.lora, path, {"base": {"id": a.backbone_id, "sha256": digest}, **facts})
     adapter = read_adapter(path)
     merged = merged_backbone(a.backbone, adapter, getattr(torch, a.dtype), a.device)
