@@ -122,9 +122,10 @@ STAGES: tuple[Stage, ...] = (
         "medusa2",
         "{python} train_medusa2.py --data {work}/data --backbone {backbone} --backbone-id {backbone_id} "
         "--heads {work}/medusa1.safetensors --run {work}/medusa2 --out {work}/medusa2-files --device {device} "
-        "--minutes {minutes}",
+        "--batch 32768 --minutes {minutes} --evaluate-every 500 --evaluate-rows 4000",
         share=0.2,
         least=90,
+        grace=60,  # loading and the held-out measures during training, the merge and the calibration after
         needs=("train_medusa2.py", "medusa1.safetensors", "data"),
         keep=("medusa2-files/medusa2.safetensors", "medusa2-files/medusa2.adapter.safetensors"),
     ),

@@ -37,6 +37,8 @@ from medusa_export.heads.shards import Rollouts, load_rollouts
 from medusa_export.weights.adapter import SUFFIX, read_adapter
 from medusa_export.weights.hashing import sha256_of
 
+NO_LIMIT = 1_000_000_000  # steps, when the clock decides
+
 
 def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -53,10 +55,8 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     p.add_argument(
         "--first-layer", type=int, default=0, help="adapt this layer and those after it (default %(default)s)"
     )
-    p.add_argument("--steps", type=int, default=d.steps)
-    p.add_argument(
-        "--minutes", type=float, default=0, help="of training, without the held-out measures; --steps is then a cap"
-    )
+    p.add_argument("--steps", type=int, help=f"default {d.steps}; with --minutes: no limit")
+    p.add_argument("--minutes", type=float, default=0, help="end after this long, the held-out measures not counted")
     p.add_argument("--batch", type=int, default=d.batch, help="tokens per step, padding included (default %(default)s)")
     p.add_argument("--micro-tokens", type=int, help="tokens at once, gradients add up to --batch (default: --batch)")
     p.add_argument("--lr", type=float, default=d.lr, help="of the adapter (default %(default)s)")
@@ -83,7 +83,9 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     p.add_argument("--dtype", choices=["float32", "bfloat16"], default="bfloat16")
     p.add_argument("--threads", type=int, default=0, help="CPU threads (0: torch's default)")
     p.add_argument("--seed", type=int, default=d.seed)
-    return p.parse_args(argv)
+    a = p.parse_args(argv)
+    a.steps = a.steps or (NO_LIMIT if a.minutes else d.steps)
+    return a
 
 
 def train(a: argparse.Namespace) -> None:
