@@ -15,8 +15,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
@@ -25,17 +24,16 @@ import numpy as np
 import torch
 
 from evaluate_heads import bootstrap, first_tokens
-from medusa_export.heads.calibration import calibration_error, fit_temperatures, propose, rank_accuracies
+from medusa_export.heads.calibration import calibration_error, fit_temperatures, propose_each
 from medusa_export.heads.checkpoint import load_heads, write_sidecar
 from medusa_export.heads.model import MedusaHeads
 from medusa_export.heads.near_duplicates import MAX_OVERLAP, OverlapReport, drop_near_duplicates
 from medusa_export.heads.shards import Rollouts, load_rollouts, load_tokens, shard_names
-from medusa_export.heads.trainer import first_rows
-from medusa_export.heads.tree_simulation import dynamic_tree, simulate, static_tree
+from medusa_export.heads.tree_simulation import dynamic_tree, simulate
 from train_heads import calibrate
 
 NODES, TOP_M, TOKENS = 64, 32, 128  # of the trees and the answers that --compare measures
-ACCURACY_ROWS = 20000  # positions on which --compare counts accuracies for a static tree
+FIT_POSITIONS = 5000  # positions that --compare fits a temperature on
 
 
 def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
@@ -49,6 +47,7 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
         help="answers to prompts of these sources only (default: all; see --prompts of distil.py)",
     )
     p.add_argument("--max-overlap", type=float, default=MAX_OVERLAP, help="as in train_heads.py (default %(default)s)")
+    p.add_argument("--positions", type=int, default=0, help="most positions to calibrate on, whole answers (0: all)")
     p.add_argument("--compare", action="store_true", help="also measure, with each source of prompts left out once")
     p.add_argument("--compare-answers", type=int, default=40, help="of each source (default %(default)s)")
     p.add_argument("--write", action="store_true", help="store the result in the sidecar")
@@ -67,7 +66,10 @@ def main(a: argparse.Namespace) -> dict:
     counts = ", ".join(f"{s}: {unseen.sources.count(s)}" for s in sorted(set(unseen.sources)))
     print(f"{overlap}\n{len(unseen.tokens)} tokens in {len(unseen.sources)} answers ({counts})", flush=True)
     if a.compare:
-        compare(heads, sidecar["temperatures"], np.array(sidecar["accuracies"]), unseen, a)
+        compare(heads, sidecar["temperatures"], unseen, a)
+    if a.positions:
+        unseen = unseen.select(_some(unseen, a.positions))
+        print(f"calibrated on {len(unseen.tokens)} tokens in {len(unseen.sources)} answers", flush=True)
     fitted = calibrate(heads, unseen, a.device)
     print(f"temperatures {sidecar['temperatures']} -> {fitted['temperatures']}", flush=True)
     print(
@@ -80,7 +82,7 @@ def main(a: argparse.Namespace) -> dict:
     if a.write:
         record = {
             **overlap.facts(),
-            "kept_tokens": len(unseen.tokens),
+            "calibrated_on_tokens": len(unseen.tokens),
             "sources": {s: unseen.sources.count(s) for s in sorted(set(unseen.sources))},
             "command": "python export/calibrate_heads.py " + " ".join(sys.argv[1:]),
         }
@@ -107,58 +109,46 @@ def unseen_answers(a: argparse.Namespace) -> tuple[Rollouts, OverlapReport]:
     return drop_near_duplicates(rollouts.select(wanted), load_tokens(a.data, ("train",), only=seen), a.max_overlap)
 
 
-@dataclass(frozen=True)
-class Row:
-    """One way to calibrate, measured on one source's answers."""
+def _some(rollouts: Rollouts, positions: int) -> np.ndarray:
+    """[A] a seeded draw of whole answers of at most `positions` positions together."""
+    order = np.random.default_rng(0).permutation(len(rollouts.sources))
+    keep = np.zeros(len(order), bool)
+    keep[order[np.cumsum(np.diff(rollouts.offsets)[order]) <= positions]] = True
+    return keep
 
-    name: str
-    temperatures: list[float]  # [K]
-    accuracies: np.ndarray  # [K, m]
 
-
-def compare(
-    heads: MedusaHeads, stored: list[float], accuracies: np.ndarray, unseen: Rollouts, a: argparse.Namespace
-) -> None:
-    """A table: for every source with answers enough, the stored calibration, one fitted without and one with it."""
+def compare(heads: MedusaHeads, stored: list[float], unseen: Rollouts, a: argparse.Namespace) -> None:
+    """A table: for every source with answers enough, the stored temperatures, some fitted without and some with it."""
     sources = [s for s in sorted(set(unseen.sources)) if unseen.sources.count(s) >= a.compare_answers]
     if len(sources) < 2:
         raise ValueError(
             f"--compare needs two sources with {a.compare_answers} answers or more, found {len(sources)}: "
             "distil more or lower --compare-answers"
         )
-    print("| source | calibration | temperatures | calibration error | static | dynamic | 95% |")
-    print("|---|---|---|---|---|---|---|", flush=True)
+    print(f"| source | temperatures of | | calibration error by head | tokens per step, dynamic, n = {NODES} | 95% |")
+    print("|---|---|---|---|---|---|", flush=True)
     for source in sources:
         own = np.array([s == source for s in unseen.sources])
-        others, itself = unseen.select(~own), unseen.select(own)
-        measured = first_tokens(itself.select(np.arange(own.sum()) < a.compare_answers), TOKENS)
-        fits = [Row("stored", stored, accuracies)]
-        for name, part in (("other sources", others), ("itself", itself)):
-            some = first_rows(part, ACCURACY_ROWS)
-            shares = rank_accuracies(propose(heads, some.hidden, TOP_M, device=a.device), some)
-            fits.append(Row(name, fit_temperatures(heads, part, a.device, limit=6000), shares))
-        for row in fits:
-            print(_measure(heads, row, measured, source, a.device), flush=True)
+        fits = {
+            "stored": stored,
+            "other sources": fit_temperatures(heads, unseen.select(~own), a.device, FIT_POSITIONS),
+            "itself": fit_temperatures(heads, unseen.select(own), a.device, FIT_POSITIONS),
+        }
+        measured = unseen.select(own)
+        measured = first_tokens(measured.select(np.arange(own.sum()) < a.compare_answers), TOKENS)
+        for row in _measure(heads, fits, measured, a.device):
+            print(f"| {source} | {row}", flush=True)
 
 
-def _measure(heads: MedusaHeads, row: Row, answers: Rollouts, source: str, device: str) -> str:
-    proposals = propose(heads, answers.hidden, TOP_M, row.temperatures, device)
-    errors = calibration_error(proposals, answers)
-    static, dynamic = (
-        simulate(proposals, answers.tokens, answers.offsets, tree, TOKENS)
-        for tree in (static_tree(row.accuracies[:, :TOP_M], NODES), dynamic_tree(proposals, NODES))
-    )
-    low, high = bootstrap(dynamic)
-    cells: Sequence[str] = (
-        source,
-        row.name,
-        " ".join(f"{t:.2f}" for t in row.temperatures),
-        " ".join(f"{e:.3f}" for e in errors),
-        f"{static.tokens_per_step:.3f}",
-        f"{dynamic.tokens_per_step:.3f}",
-        f"{low:.3f} to {high:.3f}",
-    )
-    return "| " + " | ".join(cells) + " |"
+def _measure(heads: MedusaHeads, fits: dict[str, list[float]], answers: Rollouts, device: str) -> Iterator[str]:
+    for (name, temperatures), proposals in zip(
+        fits.items(), propose_each(heads, answers.hidden, TOP_M, list(fits.values()), device), strict=True
+    ):
+        tally = simulate(proposals, answers.tokens, answers.offsets, dynamic_tree(proposals, NODES), TOKENS)
+        low, high = bootstrap(tally)
+        shown = " ".join(f"{t:.2f}" for t in temperatures)
+        errors = " ".join(f"{e:.3f}" for e in calibration_error(proposals, answers))
+        yield f"{name} | {shown} | {errors} | {tally.tokens_per_step:.3f} | {low:.3f} to {high:.3f} |"
 
 
 if __name__ == "__main__":

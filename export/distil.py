@@ -90,6 +90,7 @@ def distil(a: argparse.Namespace) -> None:
     mine = [i for i in range(a.conversations) if i % a.workers == a.worker and i not in done]
     _describe(out, a, mix)
     capacity = len(chat.question_prompt()) + mix.max_prompt + 2 * mix.max_answer + mix.max_question + 32
+    capacity = -(-capacity // 64) * 64  # fused attention wants rows of the mask aligned
     slots = min(a.slots, max(1, len(mine)))
     generator, complete = _generator(a, backbone, slots, capacity, chat)
     writer = ShardWriter(out, a.worker, a.shard, backbone.config.hidden, generator, len(mine), complete)

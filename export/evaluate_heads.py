@@ -25,7 +25,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 import numpy as np
 import torch
 
-from medusa_export.heads.calibration import propose, rank_accuracies, reliability
+from medusa_export.heads.calibration import propose_each, rank_accuracies, reliability
 from medusa_export.heads.chat_tokens import TEMPLATES, load_chat_tokens
 from medusa_export.heads.checkpoint import load_heads, write_sidecar
 from medusa_export.heads.conditional_tree import conditional_tree
@@ -148,8 +148,8 @@ def report_on(
 ) -> dict:
     """Everything measured on one set of greedy answers."""
     rollouts = first_tokens(rollouts, limit)
-    plain = propose(heads, rollouts.hidden, width, device=device)
-    tempered = propose(heads, rollouts.hidden, width, sidecar["temperatures"], device)
+    as_trained = [1.0] * heads.config.heads
+    plain, tempered = propose_each(heads, rollouts.hidden, width, [as_trained, sidecar["temperatures"]], device)
     accuracy = rank_accuracies(plain, rollouts)
     calibrated = np.array(sidecar["accuracies"])[:, :width]
 

@@ -17,6 +17,7 @@ from heads_tiny import write_tiny_model  # noqa: E402
 
 from medusa_export.heads import cpu_attention  # noqa: E402
 from medusa_export.heads.backbone_torch import load_backbone  # noqa: E402
+from medusa_export.heads.calibration import propose_each  # noqa: E402
 from medusa_export.heads.chat_tokens import load_chat_tokens  # noqa: E402
 from medusa_export.heads.checkpoint import load_heads, quantise_rows, save_heads, sidecar_path  # noqa: E402
 from medusa_export.heads.conversations import Conversation, Mix  # noqa: E402
@@ -144,6 +145,22 @@ def test_nested_tree_holds_the_static_tree_of_every_size() -> None:
             # No other tree of n nodes holds more: the sum of its paths' shares is that of the best n - 1 of all.
             assert sum(value[p] for p in paths[: n - 1]) == pytest.approx(sum(best[: n - 1]), rel=1e-5)
             assert all(p[:-1] in paths[: n - 1] for p in paths[: n - 1] if len(p) > 1)
+
+
+def test_proposals_are_the_softmax_over_the_whole_draft_vocabulary_at_every_temperature() -> None:
+    torch.manual_seed(0)
+    heads = MedusaHeads(HeadsConfig(2, 8, 1, 20), torch.arange(0, 60, 3))
+    for parameter in heads.parameters():
+        torch.nn.init.normal_(parameter)
+    hidden = np.random.default_rng(0).normal(size=(5, 8)).astype(np.float16)
+    sets = [[1.0, 1.0], [2.0, 0.5]]
+    with torch.no_grad():
+        logits = heads(torch.from_numpy(hidden).float())
+    for temperatures, got in zip(sets, propose_each(heads, hidden, 4, sets), strict=True):
+        for k in range(2):
+            top = torch.softmax(logits[k] / temperatures[k], -1).topk(4)
+            assert got.ids[:, k].tolist() == heads.token_map[top.indices].tolist()
+            np.testing.assert_allclose(got.probabilities[:, k], top.values.numpy(), rtol=1e-5)
 
 
 def test_simulation_counts_bonus_tokens_and_steps() -> None:

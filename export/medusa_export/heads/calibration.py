@@ -11,7 +11,6 @@ from .training_data import head_targets
 from .tree_simulation import Proposals
 
 
-@torch.inference_mode()
 def propose(
     heads: MedusaHeads,
     hidden: np.ndarray,
@@ -21,17 +20,29 @@ def propose(
 ) -> Proposals:
     """Top-`width` token ids and probabilities (softmax over the whole draft vocabulary) at every row of
     hidden [N, H]."""
+    return propose_each(heads, hidden, width, [temperatures or [1.0] * heads.config.heads], device)[0]
+
+
+@torch.inference_mode()
+def propose_each(
+    heads: MedusaHeads, hidden: np.ndarray, width: int, temperature_sets: list[list[float]], device: str = "cpu"
+) -> list[Proposals]:
+    """`propose` at several temperatures for the price of one: which tokens are best does not depend on them."""
     n, k = len(hidden), heads.config.heads
-    ids, probabilities = np.zeros((n, k, width), np.int32), np.zeros((n, k, width), np.float32)
+    ids = np.zeros((n, k, width), np.int32)
+    probabilities = [np.zeros((n, k, width), np.float32) for _ in temperature_sets]
     for start in range(0, n, 2048):
         rows = slice(start, start + 2048)
         h = torch.from_numpy(hidden[rows]).to(device).float()
-        for head, logits in enumerate(heads(h)):
-            logits = logits / (temperatures[head] if temperatures else 1.0)
-            top = torch.softmax(logits, -1).topk(width, dim=-1)
+        for head in range(k):
+            logits = torch.nn.functional.linear(heads.trunk(h, head), heads.output_of(head))
+            top = logits.topk(width, dim=-1)
             ids[rows, head] = heads.token_map[top.indices].cpu().numpy()
-            probabilities[rows, head] = top.values.cpu().numpy()
-    return Proposals(ids, probabilities)
+            for temperatures, into in zip(temperature_sets, probabilities, strict=True):
+                scaled = logits / temperatures[head]
+                log_p = top.values / temperatures[head] - scaled.logsumexp(-1, keepdim=True)
+                into[rows, head] = log_p.exp().cpu().numpy()
+    return [Proposals(ids, each) for each in probabilities]
 
 
 def rank_accuracies(proposals: Proposals, rollouts: Rollouts) -> np.ndarray:
