@@ -4,7 +4,7 @@
     python export/evaluate_heads.py --heads ... --questions question.jsonl --backbone model.gguf --cache DIR
 
 --adapter (MEDUSA-2) merges the adapter into the backbone. On --data the answers stay the original's and only the states
-are the merged backbone's, so that MEDUSA-1 (with --recompute: fp32 as well) and MEDUSA-2 are measured on the same text.
+are the merged backbone's: MEDUSA-1 (with --recompute: computed alike) and MEDUSA-2 are measured on the same text.
 
 Prints and writes (--out) head accuracies and tokens per step of the static and the dynamic tree, simulated
 exactly from greedy answers (see tree_simulation.py for the counting). --write puts the numbers into the sidecar.
@@ -57,7 +57,8 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     p.add_argument("--questions", help="JSONL with {question_id, category, turns}: first turns, answered greedily")
     p.add_argument("--backbone", help="with --questions, --conditional or --recompute: .gguf file or HF folder")
     p.add_argument("--adapter", help="MEDUSA-2 adapter to merge into the backbone; with --data implies --recompute")
-    p.add_argument("--recompute", action="store_true", help="with --data: the backbone's fp32 states, not the stored")
+    p.add_argument("--recompute", action="store_true", help="with --data: the backbone's states, not the stored ones")
+    p.add_argument("--dtype", choices=["float32", "bfloat16"], default="float32", help="of --recompute and --adapter")
     p.add_argument("--cache", help="with --questions: folder for the answers, made once")
     p.add_argument(
         "--max-overlap",
@@ -103,7 +104,8 @@ def evaluate(a: argparse.Namespace) -> dict:
         if a.answers:
             rollouts = rollouts.select(np.arange(len(rollouts.sources)) < a.answers)
         if a.recompute or adapter:
-            _, rollouts = with_states(rollouts, merged_backbone(a.backbone, adapter, torch.float32, a.device))
+            backbone = merged_backbone(a.backbone, adapter, getattr(torch, a.dtype), a.device)
+            _, rollouts = with_states(rollouts, backbone)
     tables = conditional_of(a) if a.conditional else None
     report = report_on(heads, sidecar, rollouts, a.max_new_tokens, a.nodes, a.top_m, a.device, tables)
     if overlap:

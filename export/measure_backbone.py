@@ -3,8 +3,9 @@
     python export/measure_backbone.py --backbone model.gguf --adapter heads/NAME/medusa2.adapter.safetensors --data DIR
 
 For each split, greedy and sampled answers apart: perplexity of the answers under the original and under the merged
-backbone, KL(original || merged) per position, and how often both have the same best token. Both backbones run in fp32,
-teacher-forced; the adapter is merged into the weights as `medusa-plus prepare` does it, before any quantisation.
+backbone, KL(original || merged) per position, and how often both have the same best token. Both backbones run alike (in
+fp32 unless --dtype says otherwise), teacher-forced; the adapter is merged as `medusa-plus prepare` does
+it, before any quantisation.
 """
 
 from __future__ import annotations
@@ -41,6 +42,7 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     p.add_argument("--rows", type=int, default=0, help="positions of each split, whole answers (0: all)")
     p.add_argument("--max-overlap", type=float, default=MAX_OVERLAP, help="of held-out answers, see evaluate_heads.py")
     p.add_argument("--out", help="JSON report to write")
+    p.add_argument("--dtype", choices=["float32", "bfloat16"], default="float32", help="of the products")
     p.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     p.add_argument("--threads", type=int, default=0)
     return p.parse_args(argv)
@@ -56,11 +58,12 @@ def measure(a: argparse.Namespace) -> dict:
             f"--adapter {a.adapter} was trained on weights of sha256 {adapter.base_sha256[:12]}...,"
             f" not on {a.backbone} ({digest[:12]}...)"
         )
-    original = merged_backbone(a.backbone, None, torch.float32, a.device)
-    merged = merged_backbone(a.backbone, adapter, torch.float32, a.device)
+    dtype = getattr(torch, a.dtype)
+    original = merged_backbone(a.backbone, None, dtype, a.device)
+    merged = merged_backbone(a.backbone, adapter, dtype, a.device)
     report = {
         "adapter": {"name": adapter.name, "sha256": adapter.sha256, "base_sha256": digest},
-        "precision": "float32, teacher-forced on the original's stored answers",
+        "precision": f"{a.dtype} products, float32 logits; teacher-forced on the original's stored answers",
         "hardware": hardware(a.device),
         "splits": {},
     }
