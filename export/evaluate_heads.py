@@ -71,6 +71,9 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     p.add_argument("--answers", type=int, help="with --data: at most so many answers (default: all)")
     p.add_argument("--nodes", type=int, nargs="+", default=[64], help="tree sizes, root included")
     p.add_argument("--top-m", type=int, default=32)
+    p.add_argument(
+        "--against", help="with --data: paired gains over these heads on the stored states of the same answers"
+    )
     p.add_argument("--conditional", action="store_true", help="also the conditional joint beside --heads")
     p.add_argument("--out", help="JSON report to write")
     p.add_argument("--write", metavar="NAME", help="store the report in the heads' sidecar as evaluation.NAME")
@@ -82,6 +85,8 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
         p.error("give either --data or --questions")
     if a.questions and not (a.backbone and a.cache):
         p.error("--questions needs --backbone and --cache")
+    if a.against and not a.data:
+        p.error("--against needs --data")
     if (a.conditional or a.adapter or a.recompute) and not a.backbone:
         p.error("--conditional, --adapter and --recompute need --backbone")
     return a
@@ -105,11 +110,15 @@ def evaluate(a: argparse.Namespace) -> dict:
             rollouts = rollouts.select(np.arange(len(rollouts.sources)) < a.answers)
         if a.recompute or adapter:
             backbone = merged_backbone(a.backbone, adapter, getattr(torch, a.dtype), a.device)
-            _, rollouts = with_states(rollouts, backbone)
+            stored, rollouts = with_states(rollouts, backbone)
+        else:
+            stored = rollouts
     tables = conditional_of(a) if a.conditional else None
     report = report_on(heads, sidecar, rollouts, a.max_new_tokens, a.nodes, a.top_m, a.device, tables)
     if overlap:
         report["overlap"] = overlap.facts()
+    if a.against:
+        report["against"] = {"heads": a.against, "gains": gains_over(a, stored, heads, sidecar, rollouts)}
     print_report(report)
     if a.out:
         Path(a.out).parent.mkdir(parents=True, exist_ok=True)
@@ -252,6 +261,31 @@ def paired_gain(base: Tally, other: Tally, sources: list[str], draws: int = 2000
     }
 
 
+def gains_over(
+    a: argparse.Namespace, stored: Rollouts, heads: MedusaHeads, sidecar: dict, rollouts: Rollouts
+) -> dict[str, dict]:
+    """`paired_gain` of `heads` on `rollouts` over the heads --against on `stored`: the same answers, by tree size."""
+    other, facts = load_heads(a.against)
+
+    def tally(each: MedusaHeads, its: dict, on: Rollouts, tree: str, n: int) -> Tally:
+        on = first_tokens(on, a.max_new_tokens)
+        proposals = propose(each, on.hidden, a.top_m, its["temperatures"], a.device)
+        accuracies = np.array(its["accuracies"])[:, : a.top_m]
+        made = static_tree(accuracies, n) if tree == "static" else dynamic_tree(proposals, n)
+        return simulate(proposals, on.tokens, on.offsets, made, a.max_new_tokens)
+
+    other.to(a.device)
+    return {
+        str(n): {
+            tree: paired_gain(
+                tally(other, facts, stored, tree, n), tally(heads, sidecar, rollouts, tree, n), rollouts.sources
+            )
+            for tree in ("static", "dynamic_temperature")
+        }
+        for n in a.nodes
+    }
+
+
 def answer_questions(a: argparse.Namespace, adapter: Adapter | None = None) -> None:
     """Greedy fp32 answers to the first turns, with their states, into --cache (once)."""
     cache = Path(a.cache)
@@ -292,6 +326,11 @@ def print_report(report: dict) -> None:
         for base, gain in report.get("gains", {}).get(nodes, {}).items():
             low, high = gain["interval95"]
             print(f"  n={nodes:>3} dynamic_conditional {base}: {gain['percent']:+.2f}% [{low:+.2f}, {high:+.2f}]")
+    name = report.get("against", {}).get("heads")
+    for nodes, trees in report.get("against", {}).get("gains", {}).items():
+        for tree, gain in trees.items():
+            low, high = gain["interval95"]
+            print(f"  n={nodes:>3} {tree} over {name}: {gain['percent']:+.2f}% [{low:+.2f}, {high:+.2f}]")
 
 
 if __name__ == "__main__":

@@ -169,10 +169,10 @@ def test_losses_fall_and_the_files_return(distilled: tuple[Path, Path], tmp_path
     facts = json.loads((out / "medusa2.adapter.json").read_text())
     assert facts["base"] == {"id": "tiny", "sha256": sha256_of(distilled[0])}
     assert facts["training"]["steps"] == 60 and facts["training"]["tokens_per_second"] > 0
-    check_measures(distilled, out)
+    check_measures(distilled, out, tmp_path / "run" / "stage1" / "medusa1.safetensors")
 
 
-def check_measures(distilled: tuple[Path, Path], out: Path) -> None:
+def check_measures(distilled: tuple[Path, Path], out: Path, first: Path) -> None:
     """measure_backbone.py and evaluate_heads.py read the files and measure the merged backbone."""
     model, data = distilled
     adapter, heads = out / "medusa2.adapter.safetensors", out / "medusa2.safetensors"
@@ -187,8 +187,15 @@ def check_measures(distilled: tuple[Path, Path], out: Path) -> None:
     assert found["sampled"]["perplexity"] > 0.98 * found["sampled"]["perplexity_original"]
     few = measure_backbone.measure(measure_backbone.parse_arguments([*common, "--rows", "60"]))
     assert 0 < few["splits"]["validation"]["all"]["rows"] < found["all"]["rows"]
-    report = evaluate_heads.evaluate(evaluate_heads.parse_arguments(["--heads", str(heads), *common, "--nodes", "16"]))
+    report = evaluate_heads.evaluate(
+        evaluate_heads.parse_arguments(["--heads", str(heads), *common, "--nodes", "16", "--against", str(first)])
+    )
     assert 1 < report["trees"]["16"]["dynamic"]["tokens_per_step"] <= report["oracle_top_m"]["tokens_per_step"]
+    gain = report["against"]["gains"]["16"]["dynamic_temperature"]
+    assert gain["interval95"][0] <= gain["percent"] <= gain["interval95"][1]
+    itself = ["--heads", str(first), "--data", str(data), "--max-overlap", "1", "--nodes", "16"]
+    same = evaluate_heads.evaluate(evaluate_heads.parse_arguments([*itself, "--against", str(first)]))
+    assert same["against"]["gains"]["16"]["static"]["percent"] == 0
     without = evaluate_heads.parse_arguments(["--heads", str(heads), "--data", str(data), "--max-overlap", "1"])
     with pytest.raises(ValueError, match="no --adapter is given"):
         evaluate_heads.evaluate(without)
