@@ -5,6 +5,8 @@
 
 Heads are surer of answers they were trained on than of new ones, so the correction must learn from answers that the
 heads never saw: --trained-shards names the shards of DIR that the heads were trained on, one path or file name a line.
+--also HEADS SHARDS adds answers that those heads did see, with the marginals of other heads of the same backbone that
+did not (an earlier or smaller run): a stand-in where unseen answers are few.
 Writes <heads>.conditional.safetensors and .json beside the heads. Seeded. Takes minutes on one core, so it does not
 resume: start it again.
 """
@@ -31,8 +33,8 @@ from medusa_export.heads.conditional import (
     round_to_stored,
     save_conditional,
 )
-from medusa_export.heads.conditional_data import make_examples
-from medusa_export.heads.conditional_trainer import ConditionalRecipe, evaluate, fit
+from medusa_export.heads.conditional_data import Examples, Text, load_text, make_examples, pooled
+from medusa_export.heads.conditional_trainer import ConditionalRecipe, evaluate, fit, pretrain
 from medusa_export.heads.near_duplicates import MAX_OVERLAP, OverlapReport, load_held_out
 from medusa_export.heads.shards import Rollouts, load_rollouts, shard_names
 from medusa_export.heads.tree_simulation import Proposals
@@ -48,6 +50,12 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     p.add_argument("--backbone", required=True, help=".gguf file or HF folder, as given to distil.py")
     p.add_argument("--run", required=True, help="folder for losses.csv and losses.png")
     p.add_argument("--trained-shards", help="text file: the shards that the heads were trained on, left out here")
+    p.add_argument(
+        "--also",
+        nargs=2,
+        metavar=("HEADS", "SHARDS"),
+        help="also train on the shards listed in SHARDS with the marginals of HEADS, which never saw them",
+    )
     p.add_argument("--rank", type=int, default=64)
     p.add_argument("--distances", type=int, default=2, help="how many tokens back (default %(default)s)")
     p.add_argument("--activation", choices=ACTIVATIONS, default="silu")
@@ -56,6 +64,8 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     p.add_argument("--top-m", type=int, default=32, help="candidates of each head (default %(default)s)")
     p.add_argument("--steps", type=int, default=d.steps)
     p.add_argument("--batch", type=int, default=d.batch, help="positions per step, of all heads (default %(default)s)")
+    p.add_argument("--pretrain-steps", type=int, default=d.pretrain_steps, help="of the n-gram start on all answers")
+    p.add_argument("--pretrained-share", type=float, default=d.pretrained_share, help="how much of it is kept, 0..1")
     p.add_argument("--lr", type=float, default=d.lr)
     p.add_argument("--weight-decay", type=float, default=d.weight_decay)
     p.add_argument("--dropout", type=float, default=d.dropout, help="of c while training (default %(default)s)")
@@ -74,7 +84,8 @@ class Material:
     token_map: np.ndarray  # int64 [V']
     embeddings: np.ndarray  # float32 [V, H]
     outputs: np.ndarray  # float32 [V', H]
-    training: tuple[Rollouts, Proposals]  # answers that the heads never saw
+    text: Text  # all training answers, for the n-gram start
+    training: list[tuple[Rollouts, Proposals]]  # answers, and proposals of heads that never saw them
     calibration: tuple[Rollouts, Proposals]  # held out, greedy
 
 
@@ -94,19 +105,40 @@ def load_material(a: argparse.Namespace) -> tuple[Material, OverlapReport]:
     def proposed(rollouts: Rollouts) -> tuple[Rollouts, Proposals]:
         return rollouts, propose(heads, rollouts.hidden, a.top_m, sidecar["temperatures"])
 
+    unseen = [proposed(training)]
+    if a.also:
+        unseen.append(_with_other_heads(a, heads.config.heads))
     embeddings, outputs = embedding_rows(source), output_rows(source, token_map)
-    return Material(sidecar, token_map, embeddings, outputs, proposed(training), proposed(calibration)), overlap
+    text = load_text(a.data, ("train",))
+    return Material(sidecar, token_map, embeddings, outputs, text, unseen, proposed(calibration)), overlap
+
+
+def _with_other_heads(a: argparse.Namespace, count: int) -> tuple[Rollouts, Proposals]:
+    """The answers of --also with its heads' proposals."""
+    heads, sidecar = load_heads(a.also[0])
+    if heads.config.heads != count:
+        raise ValueError(f"--also {a.also[0]} holds {heads.config.heads} heads, --heads {a.heads} {count}")
+    rollouts = load_rollouts(a.data, ("train",), only=shard_names(Path(a.also[1])))
+    return rollouts, propose(heads, rollouts.hidden, a.top_m, sidecar["temperatures"])
 
 
 def recipe_of(a: argparse.Namespace) -> ConditionalRecipe:
     return ConditionalRecipe(
-        steps=a.steps, batch=a.batch, lr=a.lr, weight_decay=a.weight_decay, dropout=a.dropout, soft=a.soft, seed=a.seed
+        steps=a.steps,
+        batch=a.batch,
+        lr=a.lr,
+        weight_decay=a.weight_decay,
+        dropout=a.dropout,
+        soft=a.soft,
+        seed=a.seed,
+        pretrain_steps=a.pretrain_steps,
+        pretrained_share=a.pretrained_share,
     )
 
 
 def train_model(a: argparse.Namespace, m: Material) -> tuple[ConditionalJoint, tuple[float, float]]:
     """A trained correction, rounded as its file will be, and the held-out cross entropies of q and of the product."""
-    heads = m.training[1].ids.shape[1]
+    heads = m.calibration[1].ids.shape[1]
     config = ConditionalConfig(
         rank=a.rank,
         distances=a.distances,
@@ -121,14 +153,16 @@ def train_model(a: argparse.Namespace, m: Material) -> tuple[ConditionalJoint, t
     torch.manual_seed(a.seed)
     model = ConditionalJoint(config, torch.tensor(m.embeddings), torch.tensor(m.outputs))
     recipe, vocab = recipe_of(a), len(m.embeddings)
+    if recipe.pretrain_steps:
+        pretrain(model, m.text, m.token_map, recipe)
 
-    def examples(of: tuple[Rollouts, Proposals], soft: float):
+    def examples(of: tuple[Rollouts, Proposals], soft: float) -> Examples:
         top = Proposals(of[1].ids[..., : a.top_m], of[1].probabilities[..., : a.top_m])
         return make_examples(of[0], top, m.token_map, vocab, a.distances, soft, recipe.head_decay)
 
     # Held out, the share of soft targets is fixed, so that runs with different ones can be compared.
     held_out = examples(m.calibration, ConditionalRecipe.soft)
-    fit(model, examples(m.training, recipe.soft), held_out, recipe, Path(a.run))
+    fit(model, pooled([examples(part, recipe.soft) for part in m.training]), held_out, recipe, Path(a.run))
     round_to_stored(model)
     return model, evaluate(model, held_out)
 
@@ -137,8 +171,9 @@ def train(a: argparse.Namespace) -> Path:
     if a.threads:
         torch.set_num_threads(a.threads)
     material, overlap = load_material(a)
-    rollouts = material.training[0]
-    print(f"{len(rollouts.tokens)} training positions in {len(rollouts.sources)} answers", flush=True)
+    answers = [len(rollouts.sources) for rollouts, _ in material.training]
+    tokens = [len(rollouts.tokens) for rollouts, _ in material.training]
+    print(f"{' + '.join(map(str, tokens))} training positions in {' + '.join(map(str, answers))} answers", flush=True)
     print(overlap, flush=True)
     started = time.time()
     model, (loss, product) = train_model(a, material)
@@ -146,8 +181,9 @@ def train(a: argparse.Namespace) -> Path:
         "top_m": a.top_m,
         "temperatures": material.heads_sidecar["temperatures"],
         "training": {
-            "answers": len(rollouts.sources),
-            "tokens": len(rollouts.tokens),
+            "answers": sum(answers),
+            "tokens": sum(tokens),
+            "with_other_heads": {"answers": sum(answers[1:]), "tokens": sum(tokens[1:])},
             "recipe": asdict(recipe_of(a)),
             "tables": a.tables,
             "seconds": round(time.time() - started, 1),

@@ -28,6 +28,7 @@ from .weights.medusa_files import read_heads
 
 LAYOUTS = ("split", "shared", "both")
 DEFAULT_CAPACITY = 4096
+TEMPERATURE_TOLERANCE = 0.05  # relative; a conditional joint hardly notices less than that
 
 
 @dataclass(frozen=True)
@@ -170,7 +171,8 @@ def _with_conditional(heads: HeadsCheckpoint, path: Path, source: WeightSource) 
     if beside is None:
         return heads
     tables = read_conditional(beside, source, heads.name, heads.source_sha256, heads.count, heads.token_map)
-    if tables.temperatures not in (None, heads.temperatures):
+    pairs = zip(tables.temperatures or heads.temperatures, heads.temperatures, strict=True)
+    if any(abs(now / then - 1) > TEMPERATURE_TOLERANCE for then, now in pairs):
         _tell(
             f"Note: {beside.name} was trained on marginals with the temperatures {tables.temperatures}, but heads"
             f" '{heads.name}' now have {heads.temperatures}; export/train_conditional.py makes one that fits better"

@@ -174,12 +174,18 @@ def test_a_conditional_joint_is_trained_and_measured(distilled: tuple[Path, Path
     train_heads.train(train_arguments(model, half, tmp_path / "run", 80, heads))
     text = f"--heads {heads} --data {data} --backbone {model} --run {tmp_path / 'conditional'} --rank 16 --steps 80"
     arguments = [*text.split(), "--trained-shards", str(seen), "--batch", "128", "--max-overlap", "1"]
+    other = tmp_path / "other.txt"
+    other.write_text(shards[1])
+    arguments += ["--also", str(heads), str(other)]
     path = train_conditional.train(train_conditional.parse_arguments(arguments))
     with (tmp_path / "conditional" / "losses.csv").open() as f:
         rows = list(csv.DictReader(f))
     assert float(rows[-1]["loss"]) < 0.9 * float(rows[0]["loss"])
     facts = json.loads(path.with_suffix(".json").read_text())
-    assert facts["training"]["tokens"] == len(load_rollouts(data, ("train",), without=frozenset(shards[:1])).tokens)
+    unseen = load_rollouts(data, ("train",), without=frozenset(shards[:1]))
+    twice = load_rollouts(data, ("train",), only=frozenset(shards[1:2]))
+    assert facts["training"]["tokens"] == len(unseen.tokens) + len(twice.tokens)
+    assert facts["training"]["with_other_heads"] == {"answers": len(twice.sources), "tokens": len(twice.tokens)}
     assert facts["training"]["held_out_loss"] < facts["training"]["held_out_loss_product"]
     text = f"--heads {heads} --data {data} --backbone {model} --conditional --nodes 1 16 --max-overlap 1"
     report = evaluate_heads.evaluate(evaluate_heads.parse_arguments(text.split()))

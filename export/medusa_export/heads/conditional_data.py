@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from pathlib import Path
 
 import numpy as np
 import torch
+from safetensors import safe_open
 
-from .shards import Rollouts
+from .shards import Rollouts, split_of
 from .training_data import head_targets
 from .tree_simulation import Proposals
 
@@ -49,8 +51,10 @@ def make_examples(
     present = target_rows >= 0
     draft = np.full(vocab, -1, np.int32)
     draft[token_map] = np.arange(len(token_map))
-    ids = proposals.ids[rows]  # [P, K, m]
-    probabilities = proposals.probabilities[rows]
+    # Proposals of other heads (train_conditional.py --also) may hold tokens outside this draft vocabulary: rest.
+    known = draft[proposals.ids[rows]] >= 0
+    ids = np.where(known, proposals.ids[rows], -1)  # [P, K, m]
+    probabilities = np.where(known, proposals.probabilities[rows], 0)
     truth = rollouts.tokens[np.maximum(target_rows, 0)]
     hit = (ids == truth[..., None]).any(-1) & present
     reached = np.concatenate((np.ones_like(hit[:, :1]), np.logical_and.accumulate(hit[:, :-1], axis=1)), axis=1)
@@ -61,12 +65,19 @@ def make_examples(
     return Examples(
         rollouts.hidden[rows],
         path_tokens(rollouts.tokens, rows, heads, distances),
-        draft[ids].astype(np.int16 if len(token_map) < 2**15 else np.int32),
+        np.maximum(0, draft[ids]).astype(np.int16 if len(token_map) < 2**15 else np.int32),
         np.log(np.maximum(probabilities, 1e-12)).astype(np.float32),
         np.maximum(0, 1 - probabilities.sum(-1)).astype(np.float32),
         target,
         weight.astype(np.float32),
     )
+
+
+def pooled(parts: list[Examples]) -> Examples:
+    """All positions of several sets."""
+    if len(parts) == 1:
+        return parts[0]
+    return Examples(*(np.concatenate([getattr(p, f.name) for p in parts]) for f in fields(Examples)))
 
 
 def path_tokens(tokens: np.ndarray, rows: np.ndarray, heads: int, distances: int) -> np.ndarray:
@@ -87,6 +98,54 @@ def _target(ids: np.ndarray, rollouts: Rollouts, rows: np.ndarray, soft: float) 
     equal = ids[:, :, None] == best[:, None, :]  # [P, m, 8]
     inside = np.einsum("pmb,pb->pm", equal.astype(np.float32), p)
     return np.concatenate((inside, np.maximum(0, 1 - inside.sum(1, keepdims=True))), axis=1)
+
+
+@dataclass(frozen=True)
+class Text:
+    """Answers without their states: tokens int32 [N], top_ids int32 [N, 8], top_logprobs float16 [N, 8] (as in a shard)
+    and offsets int64 [A + 1]."""
+
+    tokens: np.ndarray
+    top_ids: np.ndarray
+    top_logprobs: np.ndarray
+    offsets: np.ndarray
+
+    def places(self) -> np.ndarray:
+        """Rows with a token before them in the same answer."""
+        inside = np.ones(len(self.tokens), bool)
+        inside[self.offsets[:-1][np.diff(self.offsets) > 0]] = False
+        return np.flatnonzero(inside)
+
+    def before(self, rows: np.ndarray, distances: int) -> np.ndarray:
+        """int32 [P, D]: the tokens at distance 1..D before each row, -1 beyond the answer's start."""
+        starts = self.offsets[np.searchsorted(self.offsets, rows, side="right") - 1]
+        at = rows[:, None] - np.arange(1, distances + 1)
+        return np.where(at >= starts[:, None], self.tokens[np.maximum(at, 0)], -1)
+
+    def targets(self, rows: np.ndarray, draft: np.ndarray, soft: float) -> tuple[np.ndarray, np.ndarray]:
+        """Draft indices int64 [P, 8] and masses float32 [P, 8] of the backbone's answer, as in `make_examples`, over
+        what the draft vocabulary (draft [V]: token id -> draft index or -1) holds of it; 0 where it holds nothing."""
+        p = np.exp(self.top_logprobs[rows].astype(np.float32)) * soft
+        p[:, 0] += 1 - soft
+        ids = draft[self.top_ids[rows]]
+        p = p * (ids >= 0)
+        return np.maximum(ids, 0), p / np.maximum(p.sum(1, keepdims=True), 1e-9)
+
+
+def load_text(folder: str | Path, splits: tuple[str, ...]) -> Text:
+    """The answers of some splits, without reading their states."""
+    parts: list[list[np.ndarray]] = []
+    for path in sorted(Path(folder).glob("shard-*.safetensors")):
+        with safe_open(str(path), "numpy") as f:
+            wanted = np.array([split_of(int(c)) in splits for c in f.get_tensor("conversation")], bool)
+            lengths = np.diff(f.get_tensor("offsets"))
+            rows = np.repeat(wanted, lengths)
+            names = ("tokens", "top_ids", "top_logprobs")
+            parts.append([*(f.get_tensor(name)[rows] for name in names), lengths[wanted]])
+    if not parts:
+        raise FileNotFoundError(f"no shard-*.safetensors in {folder}: run distil.py first")
+    tokens, top_ids, top_logprobs, lengths = (np.concatenate(column) for column in zip(*parts, strict=True))
+    return Text(tokens, top_ids, top_logprobs, np.concatenate(([0], np.cumsum(lengths))))
 
 
 class ExampleBatches:

@@ -10,9 +10,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 
 from .conditional import ConditionalJoint, conditional_logits
-from .conditional_data import ExampleBatches, Examples, tensors_of
+from .conditional_data import ExampleBatches, Examples, Text, tensors_of
+from .model import fused_cross_entropy
 
 
 @dataclass(frozen=True)
@@ -31,11 +33,15 @@ class ConditionalRecipe:
     head_decay: float = 0.8
     seed: int = 0
 
-    def lr_at(self, step: int) -> float:
+    pretrain_steps: int = 0
+    pretrain_batch: int = 1024
+    pretrained_share: float = 0.5
+
+    def lr_at(self, step: int, steps: int = 0) -> float:
         """Linear warm-up, then a cosine down to 2%."""
         if step < self.warmup:
             return self.lr * (step + 1) / self.warmup
-        return self.lr * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * step / self.steps)))
+        return self.lr * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * step / (steps or self.steps))))
 
 
 def losses_of(model: ConditionalJoint, batch: dict[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
@@ -149,3 +155,48 @@ def _write(rows: list[dict[str, float | str]], folder: Path) -> None:
     figure.tight_layout()
     figure.savefig(folder / "losses.png", dpi=110)
     plt.close(figure)
+
+
+def pretrain(model: ConditionalJoint, text: Text, token_map: np.ndarray, recipe: ConditionalRecipe) -> list[float]:
+    """Begin with the language itself: the tables as an n-gram model of `text`, beside the unigrams, without any heads.
+
+    p(y | path) ~ u(y) e^{c . B[y]} over the whole draft vocabulary. Needs neither states nor heads, so all text may be
+    used, also what the heads were trained on. Afterwards B counts for recipe.pretrained_share: the marginals of heads
+    know part of what an n-gram does. Returns the loss every 50 steps.
+    """
+    draft = np.full(model.config.vocab_size, -1, np.int64)
+    draft[token_map] = np.arange(len(token_map))
+    counts = np.bincount(draft[text.tokens][draft[text.tokens] >= 0], minlength=len(token_map)) + 0.5
+    bias = torch.from_numpy(np.log(counts / counts.sum()).astype(np.float32))
+    optimiser = torch.optim.AdamW(model.parameters(), lr=recipe.lr, betas=(0.9, 0.98), weight_decay=0.0, fused=True)
+    places, losses, total = text.places(), [], 0.0
+    for step in range(recipe.pretrain_steps):
+        for group in optimiser.param_groups:
+            group["lr"] = recipe.lr_at(step, recipe.pretrain_steps)
+        random = np.random.default_rng([recipe.seed, 11, step])
+        rows = random.choice(places, min(recipe.pretrain_batch, len(places)), replace=False)
+        tokens = text.before(rows, model.config.distances)
+        # Depth 1 of a tree knows one ancestor only, depth 2 two, and so on.
+        known = random.integers(1, model.config.heads + 1, len(rows))
+        tokens[np.arange(tokens.shape[1]) >= known[:, None]] = -1
+        ids, mass = text.targets(rows, draft, recipe.soft)
+        c = model.ancestors(torch.from_numpy(tokens).long())
+        if model.config.activation == "silu":
+            c = F.silu(c)
+        c = F.dropout(c, recipe.dropout, model.training)
+        arguments = torch.from_numpy(ids), torch.from_numpy(mass), bias, torch.bfloat16
+        loss = fused_cross_entropy(c, model.b_rows(), *arguments)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimiser.step()
+        optimiser.zero_grad(set_to_none=True)
+        total += loss.item()
+        if (step + 1) % 50 == 0:
+            losses.append(round(total / 50, 4))
+            print(f"n-gram step {step + 1}/{recipe.pretrain_steps}  loss {losses[-1]:.4f}", flush=True)
+            total = 0.0
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if name.startswith("b_"):
+                parameter *= recipe.pretrained_share
+    return losses

@@ -115,18 +115,20 @@ def load_rollouts(
     splits: tuple[str, ...],
     limit_shards: int | None = None,
     without: frozenset[str] = frozenset(),
+    only: frozenset[str] | None = None,
 ) -> Rollouts:
     """Pool the answers of some splits; an answer whose context appeared before is dropped, held-out ones first.
 
     So a question that the model happened to write twice never sits in both training and held-out data. Training answers
-    of the shards with the file names `without` are left out.
+    of the shards with the file names `without` are left out, and all but those of `only` if that is given.
     """
     parts: list[Rollouts] = []
     splits_of: list[str] = []
     for path in sorted(Path(folder).glob("shard-*.safetensors"))[:limit_shards]:
         part, conversations = _read(path)
         names = [split_of(int(x)) for x in conversations]
-        wanted = np.array([n != "train" or (n in splits and path.name not in without) for n in names], bool)
+        trains = "train" in splits and path.name not in without and (only is None or path.name in only)
+        wanted = np.array([n != "train" or trains for n in names], bool)
         parts.append(part.select(wanted))
         splits_of += [n for n, w in zip(names, wanted, strict=True) if w]
     if not parts:
