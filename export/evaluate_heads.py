@@ -25,7 +25,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 import numpy as np
 import torch
 
-from medusa_export.heads.calibration import propose_each, rank_accuracies, reliability
+from medusa_export.heads.calibration import propose, propose_each, rank_accuracies, reliability
 from medusa_export.heads.chat_tokens import TEMPLATES, load_chat_tokens
 from medusa_export.heads.checkpoint import load_heads, write_sidecar
 from medusa_export.heads.conditional_tree import conditional_tree
