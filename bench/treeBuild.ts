@@ -1,14 +1,23 @@
 /**
- * Microseconds to build a candidate tree: `npx tsx bench/treeBuild.ts`. Each call sees another of 256
- * random proposals, so that no branch is learnt by heart.
+ * Microseconds to build a candidate tree, from products of marginals and from conditional probabilities:
+ *
+ *   npx tsx bench/treeBuild.ts
+ *
+ * Each call sees another of 256 random proposals, so that no branch is learnt by heart. The conditional table has the
+ * size of a real one (its rows lie far apart in memory).
  */
 import { CandidateTreeBuilder } from '../src/decoding/candidateTree.js';
+import type { ConditionalTable } from '../src/decoding/conditionalTable.js';
 import { createRandom } from '../src/decoding/random.js';
 import { fillTreeBias, splitLayout, writeInt64 } from '../src/decoding/treeMask.js';
 import type { HeadProposals } from '../src/decoding/types.js';
 
 const heads = 4;
 const topM = 32;
+const vocabSize = 49152;
+const draftVocabSize = 8192;
+const rank = 64;
+const distances = 2;
 const random = createRandom(1);
 
 function randomProposals(): HeadProposals {
@@ -22,51 +31,81 @@ function randomProposals(): HeadProposals {
     heads,
     topM,
     probabilities,
-    ids: Int32Array.from({ length: heads * topM }, () => random() * 49152),
+    ids: Int32Array.from({ length: heads * topM }, () => 6 * Math.floor(random() * draftVocabSize)),
+    contexts: randomValues(heads * rank),
   };
 }
 
-/** Microseconds of a call. The batches are short, so that a busy machine leaves some of them alone. */
+/** Values that make scores of about -1 to 1. */
+function randomValues(count: number): Float32Array {
+  const values = new Float32Array(count);
+  for (let i = 0; i < count; i++) values[i] = 0.6 * (random() - 0.5);
+  return values;
+}
+
+function randomTable(activation: ConditionalTable['activation']): ConditionalTable {
+  return {
+    rank,
+    distances,
+    activation,
+    usesContexts: true,
+    vocabSize,
+    inputs: randomValues(distances * vocabSize * rank),
+    outputs: randomValues(draftVocabSize * rank),
+    // Every sixth token is in the draft vocabulary.
+    outputRows: Int32Array.from({ length: vocabSize }, (_, token) => (token % 6 === 0 ? token / 6 : -1)),
+  };
+}
+
+/** Microseconds of a call. The batches are short (half a millisecond), so that a busy machine leaves some of them alone. */
 function measure(call: (i: number) => void): { best: number; median: number } {
-  const calls = 256;
-  const batches: number[] = [];
-  for (let batch = 0; batch < 1000; batch++) {
+  let next = 0;
+  const time = (calls: number): number => {
     const start = performance.now();
-    for (let i = 0; i < calls; i++) call(i);
-    batches.push(((performance.now() - start) * 1000) / calls);
-  }
-  batches.sort((a, b) => a - b);
+    for (let i = 0; i < calls; i++) call(next++);
+    return ((performance.now() - start) * 1000) / calls;
+  };
+  const calls = Math.max(1, Math.min(256, Math.round(500 / time(256))));
+  const batches = Array.from({ length: 1000 }, () => time(calls)).sort((a, b) => a - b);
   return { best: batches[0], median: batches[500] };
 }
 
-const proposals = Array.from({ length: 256 }, randomProposals);
-const builder = new CandidateTreeBuilder();
 const past = 256;
 const capacity = 512;
-const ids = new BigInt64Array(64);
-const positions = new BigInt64Array(64);
+const largest = 64;
+const ids = new BigInt64Array(largest);
+const positions = new BigInt64Array(largest);
+const bias = new Float32Array(largest * (capacity + largest));
+const proposals = Array.from({ length: 256 }, randomProposals);
 
-// Compiled for every size before the first is measured.
-for (let i = 0; i < 30000; i++)
-  builder.take(1, builder.find(proposals[i & 255], { nodes: 1 + (i & 63), depth: heads }));
-
-console.log(`K = ${heads}, m = ${topM}; past ${past}, capacity ${capacity}; microseconds, best (median)`);
-console.log(
-  `nodes${['search', 'search + tree', '+ ids, positions, mask'].map((title) => title.padStart(24)).join('')}`,
-);
-for (const nodes of [8, 16, 32, 64]) {
-  const bias = new Float32Array(64 * (capacity + 64));
-  const options = { nodes, depth: heads };
-  const stages = [
-    measure((i) => builder.find(proposals[i & 255], options)),
-    measure((i) => builder.take(1, builder.find(proposals[i & 255], options))),
-    measure((i) => {
-      const tree = builder.take(1, builder.find(proposals[i & 255], options));
-      writeInt64(ids, tree.tokens, nodes);
-      writeInt64(positions, tree.depths, nodes, past);
-      fillTreeBias(bias, tree.parents, nodes, splitLayout(past, capacity, nodes));
-    }),
-  ];
-  const cells = stages.map(({ best, median }) => `${best.toFixed(2)} (${median.toFixed(2)})`.padStart(24));
-  console.log(String(nodes).padStart(5) + cells.join(''));
+function measureJoint(name: string, table: ConditionalTable | undefined): void {
+  const builder = new CandidateTreeBuilder(table);
+  const find = (nodes: number, i: number): number =>
+    builder.find(1, proposals[i & 255], { nodes, depth: heads });
+  // Compiled for every size before the first is measured.
+  for (let i = 0; i < 20000; i++) builder.take(find(1 + (i % largest), i));
+  for (const nodes of [8, 16, 32, 64]) {
+    const stages = [
+      measure((i) => find(nodes, i)),
+      measure((i) => builder.take(find(nodes, i))),
+      measure((i) => {
+        const tree = builder.take(find(nodes, i));
+        writeInt64(ids, tree.tokens, nodes);
+        writeInt64(positions, tree.depths, nodes, past);
+        fillTreeBias(bias, tree.parents, nodes, splitLayout(past, capacity, nodes));
+      }),
+    ];
+    const cells = stages.map(({ best, median }) => `${best.toFixed(2)} (${median.toFixed(2)})`.padStart(24));
+    console.log(name.padEnd(18) + String(nodes).padStart(5) + cells.join(''));
+  }
 }
+
+console.log(
+  `K = ${heads}, m = ${topM}; tables of r = ${rank}, D = ${distances}, V = ${vocabSize}, V' = ${draftVocabSize}; ` +
+    `past ${past}, capacity ${capacity}; microseconds, best (median)`,
+);
+const titles = ['search', 'search + tree', '+ ids, positions, mask'].map((title) => title.padStart(24));
+console.log(`${'joint'.padEnd(18)}nodes${titles.join('')}`);
+measureJoint('product', undefined);
+measureJoint('conditional', randomTable('none'));
+measureJoint('conditional, silu', randomTable('silu'));

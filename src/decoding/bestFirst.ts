@@ -1,52 +1,59 @@
 /**
- * Best-first search for the most probable prefixes of independent per-position candidates.
+ * Best-first search for the most probable prefixes of per-position candidates, whatever makes their probabilities:
+ * `ProductSearch` (independent marginals) and `ConditionalSearch` (a candidate's probability depends on its ancestors).
  *
- * The probability of a path is the product of its levels' marginals, computed in float32 from the root outwards
- * (((p1 p2) p3) p4). Among all m + m^2 + ... + m^K paths the search pops the most probable first, so the popped set is
- * closed under prefixes by construction and no product outside it and its border is ever formed.
+ * Path probabilities are float32 products from the root outwards (((p1 p2) p3) p4) of factors of at most 1, so no path
+ * beats its parent. Every popped node offers its best child not popped yet, and the best offer is popped next: the
+ * popped set is closed under prefixes by construction, and no product outside it and its border is ever formed.
  *
- * Ties: the shallower path first, then the lexicographically smaller ranks. This is the order of the reference's flat
- * index (offsets 0, m, m + m^2, ... plus the ranks in base m) without the index itself, which leaves the range of
- * exact doubles for m = 64, K = 9.
+ * Ties (equal float32 path probabilities): the shallower path first, then the lexicographically smaller ranks. This is
+ * the order of the reference's flat index (offsets 0, m, m + m^2, ... plus the ranks in base m) without the index
+ * itself, which leaves the range of exact doubles for m = 64, K = 9.
  *
  * One instance is a workspace: it grows to the largest search it has seen and allocates nothing afterwards. The popped
- * nodes stay readable until the next `run`.
+ * nodes stay readable until the next search.
  */
-export class BestFirstSearch {
+export abstract class BestFirstSearch {
   /** Popped nodes, root included, in the order they were popped; indexes the arrays below. */
   count = 0;
   /** [count] probability of the path, descending; 1 for the root. */
   probabilities = new Float32Array(0);
   /** [count] distance from the root. */
   depths = new Int32Array(0);
-  /** [count] rank within the level's marginals; -1 for the root. */
+  /** [count] rank within the list of the head at that depth; -1 for the root. */
   ranks = new Int32Array(0);
   /** [count] the popped index of the parent; -1 for the root. */
   parents = new Int32Array(0);
 
-  // The popped tree as links, so that it can be read out level by level. -1: none.
+  // What each popped node offers now: a rank and the path probability (stored as float32: products are rounded here).
+  protected offeredRank = new Int32Array(0);
+  protected offered = new Float32Array(0);
+
+  // The popped tree as links, so that it can be read out level by level; siblings by rank. -1: none.
   private firstChild = new Int32Array(0);
   private lastChild = new Int32Array(0);
   private nextSibling = new Int32Array(0);
-  // The border: every popped node offers its best child not popped yet. The heap holds the offering nodes.
-  private offeredRank = new Int32Array(0);
-  private offered = new Float32Array(0);
+  // The border: the nodes that offer a child, the best offer first.
   private heap = new Int32Array(0);
   private heapSize = 0;
 
   /**
-   * Pops the root and then the `nodes - 1` most probable paths, or all there are.
+   * Makes `node`, just popped, offer its most probable child: sets `offeredRank` and `offered`.
    *
-   * @param marginals [levels, width] probabilities, descending along each level, in [0, 1]
-   * @returns the number of popped nodes, root included
+   * @returns false when it has no children
    */
-  run(marginals: Float32Array, levels: number, width: number, nodes: number): number {
-    this.reserve(nodes);
+  protected abstract offerFirst(node: number): boolean;
+
+  /** Makes `node` offer the child that follows the one just popped: less probable, or equally and of a higher rank. */
+  protected abstract offerNext(node: number): boolean;
+
+  /** Pops the root and then the `nodes - 1` most probable paths, or all there are. Returns how many there were. */
+  protected popNodes(nodes: number): number {
     this.heapSize = 0;
+    this.count = 0;
     this.addNode(-1, -1, 0, 1);
-    this.count = 1;
-    if (levels > 0) this.offerFirstChild(0, 1, marginals[0]);
-    while (this.count < nodes && this.heapSize > 0) this.pop(marginals, levels, width);
+    if (nodes > 1 && this.offerFirst(0)) this.siftUp(0);
+    while (this.count < nodes && this.heapSize > 0) this.pop(nodes);
     return this.count;
   }
 
@@ -62,58 +69,81 @@ export class BestFirstSearch {
     parentRows[0] = -1;
     let end = 1;
     for (let row = 0; end < size; row++) {
-      // Children were popped by ascending rank, so the chain's popped indices ascend too.
-      for (let child = firstChild[rows[row]]; child !== -1 && child < size; child = nextSibling[child]) {
+      for (let child = firstChild[rows[row]]; child !== -1; child = nextSibling[child]) {
+        if (child >= size) continue;
         rows[end] = child;
         parentRows[end++] = row;
       }
     }
   }
 
-  /** Moves the best offer into the tree, then lets its parent offer the next sibling and the node its first child. */
-  private pop(marginals: Float32Array, levels: number, width: number): void {
+  /** Room for a search of `nodes` nodes; true when the arrays grew. */
+  protected reserve(nodes: number): boolean {
+    if (nodes <= this.heap.length) return false;
+    this.probabilities = new Float32Array(nodes);
+    this.offered = new Float32Array(nodes);
+    for (const name of integerArrays) this[name] = new Int32Array(nodes);
+    return true;
+  }
+
+  /** Moves the best offer into the tree; its parent then offers the next sibling, and the node its first child. */
+  private pop(nodes: number): void {
     const parent = this.heap[0];
-    const depth = this.depths[parent] + 1;
     const rank = this.offeredRank[parent];
     const probability = this.offered[parent];
-    const node = this.count++;
-    this.addNode(parent, rank, depth, probability);
-    if (rank + 1 < width) {
-      this.offeredRank[parent] = rank + 1;
-      this.offered[parent] = this.probabilities[parent] * marginals[(depth - 1) * width + rank + 1];
+    if (this.offerNext(parent)) {
       this.siftDown(parent);
     } else {
       this.heapSize--;
       if (this.heapSize > 0) this.siftDown(this.heap[this.heapSize]);
     }
-    if (depth < levels) this.offerFirstChild(node, probability, marginals[depth * width]);
+    const node = this.addNode(parent, rank, this.depths[parent] + 1, probability);
+    // Nothing will be popped after the last node, so its children need not be looked at.
+    if (this.count < nodes && this.offerFirst(node)) this.siftUp(node);
   }
 
-  private addNode(parent: number, rank: number, depth: number, probability: number): void {
-    const node = parent === -1 ? 0 : this.count - 1;
+  private addNode(parent: number, rank: number, depth: number, probability: number): number {
+    const node = this.count++;
     this.parents[node] = parent;
     this.ranks[node] = rank;
     this.depths[node] = depth;
     this.probabilities[node] = probability;
     this.firstChild[node] = -1;
+    this.lastChild[node] = -1;
     this.nextSibling[node] = -1;
-    if (parent === -1) return;
-    if (rank === 0) this.firstChild[parent] = node;
-    else this.nextSibling[this.lastChild[parent]] = node;
-    this.lastChild[parent] = node;
+    if (parent !== -1) this.link(parent, node, rank);
+    return node;
   }
 
-  private offerFirstChild(node: number, probability: number, marginal: number): void {
-    this.offeredRank[node] = 0;
-    this.offered[node] = probability * marginal; // stored as float32: the product is rounded here
+  /** Puts `node` among its siblings by rank. Mostly it is the last: likelier candidates have lower ranks. */
+  private link(parent: number, node: number, rank: number): void {
+    const { ranks, firstChild, lastChild, nextSibling } = this;
+    const last = lastChild[parent];
+    if (last === -1 || ranks[last] < rank) {
+      if (last === -1) firstChild[parent] = node;
+      else nextSibling[last] = node;
+      lastChild[parent] = node;
+      return;
+    }
+    let before = -1;
+    let after = firstChild[parent];
+    for (; ranks[after] < rank; after = nextSibling[after]) before = after;
+    nextSibling[node] = after;
+    if (before === -1) firstChild[parent] = node;
+    else nextSibling[before] = node;
+  }
+
+  /** Enters `node` into the heap with its offer. */
+  private siftUp(node: number): void {
+    const { heap } = this;
     let at = this.heapSize++;
     while (at > 0) {
       const above = (at - 1) >> 1;
-      if (!this.precedes(node, this.heap[above])) break;
-      this.heap[at] = this.heap[above];
+      if (!this.precedes(node, heap[above])) break;
+      heap[at] = heap[above];
       at = above;
     }
-    this.heap[at] = node;
+    heap[at] = node;
   }
 
   /** Puts `node` at the top of the heap and restores its order. */
@@ -144,13 +174,6 @@ export class BestFirstSearch {
       b = parents[b];
     }
     return ranks[a] < ranks[b];
-  }
-
-  private reserve(nodes: number): void {
-    if (nodes <= this.heap.length) return;
-    this.probabilities = new Float32Array(nodes);
-    this.offered = new Float32Array(nodes);
-    for (const name of integerArrays) this[name] = new Int32Array(nodes);
   }
 }
 

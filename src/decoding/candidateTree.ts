@@ -1,44 +1,54 @@
-import { BestFirstSearch } from './bestFirst.js';
+import { CandidateLevels, type LevelOptions } from './candidateLevels.js';
+import { ConditionalSearch } from './conditionalSearch.js';
+import type { ConditionalTable } from './conditionalTable.js';
+import { ProductSearch } from './productSearch.js';
 import type { CandidateTree, HeadProposals, TreeLimits } from './types.js';
 
-/**
- * Which probabilities rank the candidates. `full`: the heads' softmax over their whole vocabulary. `top-m`:
- * renormalised over the top m of each head, as MEDUSA-Plus does, which overrates uncertain heads.
- */
-export type Marginals = 'full' | 'top-m';
+export type { Marginals } from './candidateLevels.js';
 
-export interface TreeSearchOptions extends TreeLimits {
-  readonly marginals?: Marginals;
-  /** [levels] factors on the heads' marginals, learnt from what was accepted; results are capped at 1. */
-  readonly correction?: ArrayLike<number>;
-}
+export interface TreeSearchOptions extends TreeLimits, LevelOptions {}
 
 /**
- * Builds dynamic candidate trees (MEDUSA-Plus): of all products of the heads' marginals, the most probable prefixes.
+ * Builds dynamic candidate trees: the most probable prefixes of all combinations of the heads' candidates, where a
+ * combination's probability is the product of the heads' marginals (MEDUSA-Plus), or, given a `ConditionalTable`, of
+ * probabilities that depend on the candidates before (`ConditionalSearch`).
+ *
  * A workspace to be reused for every step; the trees it returns are the caller's.
  */
 export class CandidateTreeBuilder {
-  private readonly search = new BestFirstSearch();
-  private levels = new Float32Array(0);
+  private readonly search: ProductSearch | ConditionalSearch;
+  private readonly candidates = new CandidateLevels();
+  private marginals = new Float32Array(0);
   private rows = new Int32Array(0);
-  private proposals: HeadProposals | undefined;
+  private root: number | undefined;
+
+  constructor(table?: ConditionalTable) {
+    this.search = table === undefined ? new ProductSearch() : new ConditionalSearch(table);
+  }
 
   /**
    * Searches the `nodes` most probable nodes. `probabilities` then has them in descending order, from which the caller
    * may choose how many to `take`.
    *
+   * @param root the root's token
    * @returns the number of nodes found, root included
-   * @throws RangeError when a probability is NaN, negative or larger than its predecessor's
+   * @throws RangeError when a probability is NaN, negative or larger than its predecessor's, or when the table needs
+   *   contexts that the proposals lack
    */
-  find(proposals: HeadProposals, options: TreeSearchOptions): number {
-    const levels = Math.max(0, Math.min(proposals.heads, options.depth, options.nodes - 1));
+  find(root: number, proposals: HeadProposals, options: TreeSearchOptions): number {
+    const { search, candidates } = this;
+    const { nodes } = options;
+    const levels = Math.max(0, Math.min(proposals.heads, options.depth, nodes - 1));
+    if (this.rows.length < nodes) this.rows = new Int32Array(nodes);
+    this.root = root;
+    if (search instanceof ConditionalSearch) {
+      candidates.load(proposals, levels, proposals.topM, options);
+      return search.run(root, candidates, nodes);
+    }
     // A node of rank r has r likelier siblings, so ranks from nodes - 1 on can never enter.
-    const width = Math.min(proposals.topM, Math.max(1, options.nodes - 1));
-    if (this.levels.length < levels * width) this.levels = new Float32Array(levels * width);
-    if (this.rows.length < options.nodes) this.rows = new Int32Array(options.nodes);
-    for (let level = 0; level < levels; level++) this.loadLevel(proposals, level, width, options);
-    this.proposals = proposals;
-    return this.search.run(this.levels, levels, width, options.nodes);
+    const width = Math.min(proposals.topM, Math.max(1, nodes - 1));
+    candidates.load(proposals, levels, width, options);
+    return search.run(this.correctedMarginals(), levels, width, nodes);
   }
 
   /** [found] path probabilities of the last search, root (1) first, descending. Valid until the next `find`. */
@@ -47,9 +57,9 @@ export class CandidateTreeBuilder {
   }
 
   /** The tree of the `size` most probable nodes of the last search, in flat-index order. */
-  take(root: number, size: number): CandidateTree {
-    const { search, rows, proposals } = this;
-    if (!proposals || size > search.count)
+  take(size: number): CandidateTree {
+    const { search, rows, candidates, root } = this;
+    if (root === undefined || size > search.count)
       throw new RangeError(`No ${size} nodes were found; call find first.`);
     const tree = allocateTree(size);
     search.arrange(size, rows, tree.parents);
@@ -59,40 +69,36 @@ export class CandidateTreeBuilder {
       const depth = (tree.depths[row] = search.depths[node]);
       const rank = (tree.ranks[row] = search.ranks[node]);
       tree.probabilities[row] = search.probabilities[node];
-      if (row > 0) tree.tokens[row] = proposals.ids[(depth - 1) * proposals.topM + rank];
+      if (row > 0) tree.tokens[row] = candidates.token(depth - 1, rank);
     }
     return tree;
   }
 
-  /** Copies one head's marginals, checked, renormalised and corrected as asked. */
-  private loadLevel(
-    proposals: HeadProposals,
-    level: number,
-    width: number,
-    options: TreeSearchOptions,
-  ): void {
-    const { probabilities, topM } = proposals;
-    const from = level * topM;
-    const total = options.marginals === 'top-m' ? sum(probabilities, from, topM) : 1;
-    const factor = (options.correction?.[level] ?? 1) / (total || 1);
-    let previous = 1;
-    for (let rank = 0; rank < width; rank++) {
-      const value = probabilities[from + rank];
-      // Written so that NaN fails too. The slack is the rounding of a softmax computed in float16.
-      if (!(value >= 0 && value <= previous * 1.001)) throw unsorted(level, rank, value, previous);
-      if (value < previous) previous = value;
-      const marginal = previous * factor;
-      this.levels[level * width + rank] = marginal < 1 ? marginal : 1;
+  /** [levels, width] the marginals with their factors, at most 1. */
+  private correctedMarginals(): Float32Array {
+    const { levels, width, probabilities, factors } = this.candidates;
+    if (this.marginals.length < levels * width) this.marginals = new Float32Array(levels * width);
+    for (let level = 0; level < levels; level++) {
+      for (let i = level * width; i < (level + 1) * width; i++) {
+        const marginal = probabilities[i] * factors[level];
+        this.marginals[i] = marginal < 1 ? marginal : 1;
+      }
     }
+    return this.marginals;
   }
 }
 
 /**
  * Builds one dynamic tree. Step after step, a `CandidateTreeBuilder` does the same without allocating its workspace.
  */
-export function buildTree(root: number, proposals: HeadProposals, options: TreeSearchOptions): CandidateTree {
-  const builder = new CandidateTreeBuilder();
-  return builder.take(root, builder.find(proposals, options));
+export function buildTree(
+  root: number,
+  proposals: HeadProposals,
+  options: TreeSearchOptions,
+  table?: ConditionalTable,
+): CandidateTree {
+  const builder = new CandidateTreeBuilder(table);
+  return builder.take(builder.find(root, proposals, options));
 }
 
 /** The tree of plain decoding: the root alone. */
@@ -131,17 +137,4 @@ export function pathTo(tree: CandidateTree, row: number): number[] {
   const rows = [];
   for (let at = row; at !== -1; at = tree.parents[at]) rows.push(at);
   return rows.reverse();
-}
-
-function sum(values: Float32Array, from: number, count: number): number {
-  let total = 0;
-  for (let i = from; i < from + count; i++) total += values[i];
-  return total;
-}
-
-function unsorted(level: number, rank: number, value: number, previous: number): RangeError {
-  return new RangeError(
-    `Head ${level} gave probability ${value} at rank ${rank}; it must lie between 0 and ${previous}, ` +
-      'the probability of the rank before. The heads do not compute a sorted softmax: export them again.',
-  );
 }

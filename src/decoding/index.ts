@@ -2,6 +2,7 @@
 export * from './types.js';
 export { createAcceptance, type AcceptanceOptions } from './acceptance.js';
 export { buildTree, CandidateTreeBuilder, rootTree, type Marginals } from './candidateTree.js';
+export type { ConditionalTable, ContextActivation } from './conditionalTable.js';
 export { CostCurve, type CostPoint } from './costCurve.js';
 export { decode, type DecodeOptions, type DecodeResult } from './decode.js';
 export { drawTree, type DrawTreeOptions } from './drawTree.js';

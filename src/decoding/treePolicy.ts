@@ -1,4 +1,5 @@
 import { CandidateTreeBuilder, rootTree, type Marginals } from './candidateTree.js';
+import type { ConditionalTable } from './conditionalTable.js';
 import { CostCurve, type CostPoint } from './costCurve.js';
 import { bestTreeSize, Calibration, RecentRate, SpeculationAccount } from './treeSize.js';
 import { fillTemplate, templateSizeWithin, type TreeTemplate } from './treeTemplate.js';
@@ -30,19 +31,20 @@ export interface DynamicTreeOptions {
   /** Candidates taken from each head; >= 1. */
   readonly topM: number;
   readonly marginals?: Marginals;
+  /** A learnt correction of the joint probability; without it the marginals are multiplied (MEDUSA-Plus). */
+  readonly conditional?: ConditionalTable;
 }
 
 /** The `nodes` most probable nodes of each step's proposals (MEDUSA-Plus). */
 export function dynamicTree(options: DynamicTreeOptions): TreePolicy {
   checkOptions(options);
-  const builder = new CandidateTreeBuilder();
+  const builder = new CandidateTreeBuilder(options.conditional);
   return {
     name: 'dynamic',
     wantedTopM: (limits = unlimited) => (within(options, limits).nodes > 1 ? options.topM : 0),
     build(root, proposals, limits = unlimited) {
       if (!proposals) return rootTree(root);
-      const found = builder.find(proposals, within(options, limits));
-      return builder.take(root, found);
+      return builder.take(builder.find(root, proposals, within(options, limits)));
     },
     observe: () => {},
   };
@@ -65,7 +67,7 @@ export function autoTree(options: AutoTreeOptions): TreePolicy {
 
 class AutoTreePolicy implements TreePolicy {
   readonly name = 'dynamic';
-  private readonly builder = new CandidateTreeBuilder();
+  private readonly builder: CandidateTreeBuilder;
   private readonly account = new SpeculationAccount();
   private readonly rate = new RecentRate();
   private readonly calibration: Calibration;
@@ -77,6 +79,7 @@ class AutoTreePolicy implements TreePolicy {
 
   constructor(private readonly options: AutoTreeOptions) {
     checkOptions(options);
+    this.builder = new CandidateTreeBuilder(options.conditional);
     this.costs = new CostCurve(options.costs);
     this.calibration = new Calibration(options.heads);
   }
@@ -112,10 +115,10 @@ class AutoTreePolicy implements TreePolicy {
   private speculate(root: number, proposals: HeadProposals, limits: TreeLimits): CandidateTree {
     const { builder, costs, calibration } = this;
     const bounds = within(this.options, limits);
-    const found = builder.find(proposals, { ...bounds, correction: calibration.factors });
+    const found = builder.find(root, proposals, { ...bounds, correction: calibration.factors });
     const best = bestTreeSize(builder.probabilities, found, costs, this.rate.value(this.plainTime));
     // A try that verifies nothing would learn nothing.
-    return builder.take(root, this.account.probing ? Math.min(found, Math.max(best, 2)) : best);
+    return builder.take(this.account.probing ? Math.min(found, Math.max(best, 2)) : best);
   }
 
   /**

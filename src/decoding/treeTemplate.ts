@@ -1,5 +1,6 @@
-import { BestFirstSearch } from './bestFirst.js';
+import type { BestFirstSearch } from './bestFirst.js';
 import { allocateTree } from './candidateTree.js';
+import { ProductSearch } from './productSearch.js';
 import type { CandidateTree, HeadProposals, TreeLimits } from './types.js';
 
 /** A static tree that cannot be used; the message names the path, the value, the valid range and the mend. */
@@ -70,8 +71,8 @@ export function searchTemplate(
       head * width,
     ),
   );
-  const search = new BestFirstSearch();
-  search.run(marginals, width === 0 ? 0 : levels.length, width, limits.nodes);
+  const search = new ProductSearch();
+  search.run(marginals, levels.length, width, limits.nodes);
   return arrange(foundPaths(search, levels));
 }
 

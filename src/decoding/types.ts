@@ -19,6 +19,8 @@ export interface HeadProposals {
   readonly ids: Int32Array;
   /** [heads, topM] probabilities under the softmax over the head's whole (draft) vocabulary, descending. */
   readonly probabilities: Float32Array;
+  /** [heads, r] what the hidden state adds to the contexts of a `ConditionalTable` of rank r, where the heads say so. */
+  readonly contexts?: Float32Array;
 }
 
 /**

@@ -253,9 +253,9 @@ describe('CandidateTreeBuilder', () => {
       fc.property(marginals, fc.integer({ min: 1, max: 60 }), (levels, nodes) => {
         const proposals = proposalsOf(levels);
         const options = { nodes, depth: levels.length };
-        const tree = builder.take(3, builder.find(proposals, options));
+        const tree = builder.take(builder.find(3, proposals, options));
         const copy = structuredClone(tree);
-        builder.take(9, builder.find(proposalsOf([[0.7, 0.3]]), { nodes: 3, depth: 1 }));
+        builder.take(builder.find(9, proposalsOf([[0.7, 0.3]]), { nodes: 3, depth: 1 }));
         expect(tree).to.deep.equal(copy);
         expect(tree).to.deep.equal(buildTree(3, proposals, options));
       }),
@@ -267,21 +267,21 @@ describe('CandidateTreeBuilder', () => {
     fc.assert(
       fc.property(marginals, fc.integer({ min: 1, max: 40 }), (levels, nodes) => {
         const proposals = proposalsOf(levels);
-        const found = builder.find(proposals, { nodes: 40, depth: 4 });
+        const found = builder.find(1, proposals, { nodes: 40, depth: 4 });
         const size = Math.min(nodes, found);
         expect([...builder.probabilities.subarray(0, found)]).to.deep.equal(
           descending([...builder.probabilities.subarray(0, found)]),
         );
-        expect(builder.take(1, size)).to.deep.equal(buildTree(1, proposals, { nodes: size, depth: 4 }));
+        expect(builder.take(size)).to.deep.equal(buildTree(1, proposals, { nodes: size, depth: 4 }));
       }),
     );
   });
 
   it('refuses to take more than was found', () => {
     const builder = new CandidateTreeBuilder();
-    expect(() => builder.take(0, 1)).to.throw(RangeError);
-    const found = builder.find(proposalsOf([[1]]), { nodes: 10, depth: 1 });
-    expect(() => builder.take(0, found + 1)).to.throw(RangeError);
+    expect(() => builder.take(1)).to.throw(RangeError);
+    const found = builder.find(0, proposalsOf([[1]]), { nodes: 10, depth: 1 });
+    expect(() => builder.take(found + 1)).to.throw(RangeError);
   });
 });
 

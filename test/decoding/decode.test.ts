@@ -5,11 +5,13 @@ import { decode, type DecodeOptions } from '../../src/decoding/decode.js';
 import { autoTree, dynamicTree, noTree, staticTree } from '../../src/decoding/treePolicy.js';
 import { searchTemplate, templateFromPaths } from '../../src/decoding/treeTemplate.js';
 import type { Stopping, TreePolicy } from '../../src/decoding/types.js';
+import { anyTable, madeTable } from '../support/conditional.js';
 import { decodeAll } from '../support/decodeAll.js';
 import { TableModel, type TableModelOptions } from '../support/tableModel.js';
 
 const heads = 4;
 const topM = 8;
+const largestVocabulary = 24;
 const costs = [
   { nodes: 1, milliseconds: 5 },
   { nodes: 64, milliseconds: 20 },
@@ -22,6 +24,12 @@ const policies: fc.Arbitrary<() => TreePolicy> = fc.oneof(
       heads: fc.integer({ min: 1, max: heads }),
       topM: fc.integer({ min: 1, max: topM }),
       auto: fc.boolean(),
+      conditional: fc.option(
+        anyTable(largestVocabulary).map((made) => madeTable({ ...made, usesContexts: false })),
+        {
+          nil: undefined,
+        },
+      ),
     })
     .map(
       ({ auto, ...options }) =>
@@ -41,7 +49,7 @@ const policies: fc.Arbitrary<() => TreePolicy> = fc.oneof(
 );
 
 const models = fc.record({
-  vocabSize: fc.integer({ min: topM, max: 24 }),
+  vocabSize: fc.integer({ min: topM, max: largestVocabulary }),
   contextLength: fc.integer({ min: 12, max: 64 }),
   headCount: fc.constant(heads),
   accuracy: fc.array(fc.double({ min: 0, max: 1, noNaN: true }), { minLength: 1, maxLength: heads }),

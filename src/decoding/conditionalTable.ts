@@ -1,0 +1,30 @@
+/** What is applied to a context vector before it meets the candidates. */
+export type ContextActivation = 'none' | 'silu';
+
+/**
+ * A learnt correction of the joint probability of head candidates: how well a candidate y goes with the tokens before
+ * it, as a low-rank score
+ *
+ *     s(y) = c . B[y],   c = activation(A_1[x_{j-1}] + ... + A_D[x_{j-D}] + z_k)
+ *
+ * for a candidate at depth j of a tree, where x_{j-1}, x_{j-2}, ... are its ancestors (the root, x_0, the last) and z_k is
+ * what the heads graph may give for head k = j - 1 (`HeadProposals.contexts`). Everything is final: scales and temperatures
+ * are folded in.
+ */
+export interface ConditionalTable {
+  /** r, the length of a context vector. */
+  readonly rank: number;
+  /** D, how many ancestors count. */
+  readonly distances: number;
+  readonly activation: ContextActivation;
+  /** Whether the heads' `contexts` are part of the sum. */
+  readonly usesContexts: boolean;
+  /** V, the model's vocabulary. */
+  readonly vocabSize: number;
+  /** [D, V, r] A_1, A_2, ...: what each token adds to the context of the tokens 1, 2, ... after it. */
+  readonly inputs: Float32Array;
+  /** [V', r] B, one row for each token that has a score. */
+  readonly outputs: Float32Array;
+  /** [V] the row of each token in `outputs`; -1 for a token without one, whose score is 0. */
+  readonly outputRows: Int32Array;
+}

@@ -1,0 +1,41 @@
+import { BestFirstSearch } from './bestFirst.js';
+
+/**
+ * The most probable prefixes of independent candidates: the probability of a path is the product of its levels'
+ * marginals (MEDUSA-Plus).
+ */
+export class ProductSearch extends BestFirstSearch {
+  private marginals: Float32Array = new Float32Array(0);
+  private levels = 0;
+  private width = 0;
+
+  /**
+   * Pops the root and then the `nodes - 1` most probable paths, or all there are.
+   *
+   * @param marginals [levels, width] probabilities, descending along each level, in [0, 1]
+   * @returns the number of popped nodes, root included
+   */
+  run(marginals: Float32Array, levels: number, width: number, nodes: number): number {
+    this.marginals = marginals;
+    this.levels = width === 0 ? 0 : levels;
+    this.width = width;
+    this.reserve(nodes);
+    return this.popNodes(nodes);
+  }
+
+  protected offerFirst(node: number): boolean {
+    const level = this.depths[node];
+    if (level >= this.levels) return false;
+    this.offeredRank[node] = 0;
+    this.offered[node] = this.probabilities[node] * this.marginals[level * this.width];
+    return true;
+  }
+
+  protected offerNext(node: number): boolean {
+    const rank = this.offeredRank[node] + 1;
+    if (rank >= this.width) return false;
+    this.offeredRank[node] = rank;
+    this.offered[node] = this.probabilities[node] * this.marginals[this.depths[node] * this.width + rank];
+    return true;
+  }
+}

@@ -1,0 +1,135 @@
+import fc from 'fast-check';
+import { createRandom } from '../../src/decoding/random.js';
+import type { ConditionalTable } from '../../src/decoding/conditionalTable.js';
+import type { HeadProposals } from '../../src/decoding/types.js';
+import type { ScoredPath } from './reference.js';
+
+export interface MadeTable {
+  readonly vocabSize: number;
+  readonly rank: number;
+  readonly distances: number;
+  readonly activation?: ConditionalTable['activation'];
+  readonly usesContexts?: boolean;
+  /** Of the scores' factors; 0 makes all scores 0. */
+  readonly spread?: number;
+  /** Every how-manieth token has no row. */
+  readonly gap?: number;
+  readonly seed?: number;
+}
+
+/** A table of random numbers. */
+export function madeTable(options: MadeTable): ConditionalTable {
+  const { vocabSize, rank, distances, activation = 'none', usesContexts = false, spread = 1.5 } = options;
+  const random = createRandom(options.seed ?? 1);
+  const values = (count: number): Float32Array => {
+    const all = new Float32Array(count);
+    for (let i = 0; i < count; i++) all[i] = spread * (2 * random() - 1);
+    return all;
+  };
+  const outputRows = new Int32Array(vocabSize);
+  let rows = 0;
+  for (let token = 0; token < vocabSize; token++) {
+    outputRows[token] = options.gap !== undefined && token % options.gap === 0 ? -1 : rows++;
+  }
+  return {
+    rank,
+    distances,
+    activation,
+    usesContexts,
+    vocabSize,
+    inputs: values(distances * vocabSize * rank),
+    outputs: values(rows * rank),
+    outputRows,
+  };
+}
+
+/** Tables for `vocabSize` tokens. */
+export function anyTable(vocabSize: number): fc.Arbitrary<MadeTable> {
+  return fc.record({
+    vocabSize: fc.constant(vocabSize),
+    rank: fc.integer({ min: 1, max: 9 }),
+    distances: fc.integer({ min: 1, max: 3 }),
+    activation: fc.constantFrom('none' as const, 'silu' as const),
+    usesContexts: fc.boolean(),
+    spread: fc.constantFrom(0.3, 1.5, 4),
+    gap: fc.constantFrom(undefined, 2, 5),
+    seed: fc.integer({ min: 0, max: 1e6 }),
+  });
+}
+
+/** Adds the contexts that a table wants to proposals that have none. */
+export function withContexts(
+  proposals: HeadProposals,
+  { rank }: Pick<ConditionalTable, 'rank'>,
+  seed = 3,
+): HeadProposals {
+  const random = createRandom(seed);
+  return {
+    ...proposals,
+    contexts: Float32Array.from({ length: proposals.heads * rank }, () => 2 * random() - 1),
+  };
+}
+
+/**
+ * All m + m^2 + ... + m^K paths with their conditional probabilities, most probable first: the definition, taken
+ * literally.
+ */
+export function allConditionalPaths(
+  root: number,
+  proposals: HeadProposals,
+  table: ConditionalTable,
+  options: { readonly renormalised?: boolean; readonly correction?: readonly number[] } = {},
+): ScoredPath[] {
+  const { heads, topM } = proposals;
+  const paths: (ScoredPath & { tokens: number[] })[] = [
+    { ranks: [], tokens: [root], probability: 1, flat: 0 },
+  ];
+  let level = paths;
+  for (let head = 0; head < heads; head++) {
+    level = level.flatMap((parent) =>
+      childProbabilities(parent.tokens, head, proposals, table, options).map((probability, rank) => ({
+        ranks: [...parent.ranks, rank],
+        tokens: [...parent.tokens, proposals.ids[head * topM + rank]],
+        probability: Math.fround(parent.probability * Math.fround(probability)),
+        flat: 0,
+      })),
+    );
+    paths.push(...level);
+  }
+  return paths.sort(
+    (a, b) => b.probability - a.probability || a.ranks.length - b.ranks.length || compare(a.ranks, b.ranks),
+  );
+}
+
+/** [m] q of each candidate of `head` after the tokens of a path. */
+function childProbabilities(
+  path: readonly number[],
+  head: number,
+  { ids, probabilities, topM, contexts }: HeadProposals,
+  table: ConditionalTable,
+  { renormalised = false, correction }: { renormalised?: boolean; correction?: readonly number[] },
+): number[] {
+  const { rank: length, distances, vocabSize, inputs, outputs, outputRows } = table;
+  const context = Array.from({ length }, (_, i) => {
+    let sum = table.usesContexts ? contexts![head * length + i] : 0;
+    for (let d = 1; d <= Math.min(distances, path.length); d++) {
+      sum += inputs[((d - 1) * vocabSize + path[path.length - d]) * length + i];
+    }
+    return table.activation === 'silu' ? sum / (1 + Math.exp(-sum)) : sum;
+  });
+  const marginals = [...probabilities.subarray(head * topM, (head + 1) * topM)];
+  const total = marginals.reduce((sum, p) => sum + p, 0);
+  const weights = marginals.map((p, rank) => {
+    const row = outputRows[ids[head * topM + rank]];
+    const score = row < 0 ? 0 : context.reduce((sum, c, i) => sum + c * outputs[row * length + i], 0);
+    return p * Math.exp(score);
+  });
+  const rest = renormalised ? 0 : Math.max(0, 1 - total);
+  const normaliser = weights.reduce((sum, weight) => sum + weight, rest);
+  return weights.map((weight) => Math.min(1, ((correction?.[head] ?? 1) * weight) / normaliser));
+}
+
+function compare(a: readonly number[], b: readonly number[]): number {
+  const at = a.findIndex((rank, level) => rank !== b[level]);
+  return at === -1 ? 0 : a[at] - b[at];
+}
