@@ -3,6 +3,7 @@ import { UsageError } from './errors.js';
 
 export type TreeName = 'dynamic' | 'static' | 'none';
 export type MarginalsName = 'full' | 'top-m';
+export type JointName = 'product' | 'conditional';
 
 /** How the tokens of one generation are chosen. Everything is optional; `resolveDecodingOptions` has the defaults. */
 export interface DecodingOptions {
@@ -18,6 +19,11 @@ export interface DecodingOptions {
   treePaths?: readonly (readonly number[])[];
   /** `full`: softmax over the head's whole vocabulary. `top-m`: renormalised over the top m, as the reference does. */
   marginals?: MarginalsName;
+  /**
+   * How dynamic trees rank combinations of candidates. `product`: the heads' probabilities multiplied. `conditional`:
+   * corrected for the tokens before each candidate, by a table that comes with the heads.
+   */
+  joint?: JointName;
   temperature?: number;
   /** `greedy` at temperature 0; above, exact `sampling`, or `nucleus` when `topP` is given. `typical` is lossy. */
   acceptance?: AcceptanceName;
@@ -36,6 +42,7 @@ export interface ResolvedDecodingOptions {
   readonly topM: number;
   readonly treePaths: readonly (readonly number[])[] | undefined;
   readonly marginals: MarginalsName;
+  readonly joint: JointName;
   readonly temperature: number;
   readonly acceptance: AcceptanceName;
   readonly topP: number;
@@ -49,6 +56,7 @@ export const decodingDefaults = {
   headsUsed: 4,
   topM: 32,
   marginals: 'full',
+  joint: 'product',
   temperature: 0,
   topP: 0.8,
   maxNewTokens: 256,
@@ -56,6 +64,7 @@ export const decodingDefaults = {
 
 export const treeNames: readonly TreeName[] = ['dynamic', 'static', 'none'];
 export const marginalsNames: readonly MarginalsName[] = ['full', 'top-m'];
+export const jointNames: readonly JointName[] = ['product', 'conditional'];
 export const acceptanceNames: readonly AcceptanceName[] = ['greedy', 'sampling', 'typical', 'nucleus'];
 
 /** What a numeric option may be. */
@@ -109,6 +118,10 @@ export interface HeadFacts {
   /** 0 when no heads are loaded. */
   readonly headCount: number;
   readonly maxTopM: number;
+  /** Name of the loaded heads. */
+  readonly heads: string | undefined;
+  /** Whether the loaded heads carry a table for joint `conditional`. */
+  readonly hasConditional: boolean;
   /** Shown in messages. */
   readonly model: string;
 }
@@ -120,13 +133,15 @@ export function resolveDecodingOptions(options: DecodingOptions, facts: HeadFact
     return value === undefined ? fallback : checkNumber(name, value, numberRanges[name]);
   };
   const temperature = number('temperature', decodingDefaults.temperature);
+  const tree = resolveTree(options, facts);
   return {
-    tree: resolveTree(options, facts),
+    tree,
     nodes: options.nodes === undefined || options.nodes === 'auto' ? 'auto' : number('nodes', 1),
     headsUsed: resolveHeadsUsed(options, facts),
     topM: resolveTopM(options, facts),
     treePaths: options.treePaths,
     marginals: checkChoice('marginals', options.marginals ?? decodingDefaults.marginals, marginalsNames),
+    joint: resolveJoint(options, tree, facts),
     temperature,
     acceptance: resolveAcceptance(options, temperature),
     topP: number('topP', decodingDefaults.topP),
@@ -149,6 +164,24 @@ function resolveTree(options: DecodingOptions, facts: HeadFacts): TreeName {
     );
   }
   return tree;
+}
+
+function resolveJoint(options: DecodingOptions, tree: TreeName, facts: HeadFacts): JointName {
+  const joint = checkChoice('joint', options.joint ?? decodingDefaults.joint, jointNames);
+  if (joint === 'product') return joint;
+  if (tree !== 'dynamic') {
+    throw new UsageError(
+      `Joint ${joint} belongs to dynamic trees; the tree is ${tree}. Use --tree dynamic, or leave out --joint.`,
+    );
+  }
+  if (!facts.hasConditional) {
+    throw new UsageError(
+      `Joint ${joint} needs heads with a conditional table, and heads ${facts.heads} of model ${facts.model} have none. ` +
+        'Use joint product, or prepare the model with heads that carry a table ' +
+        '(medusa-plus prepare --heads FILE --force).',
+    );
+  }
+  return joint;
 }
 
 function resolveHeadsUsed(options: DecodingOptions, facts: HeadFacts): number {

@@ -3,7 +3,7 @@ import { availableParallelism, cpus } from 'node:os';
 import { join } from 'node:path';
 import { MedusaEngine } from './engine.js';
 import { defaultModelName, modelsFolder, preparedModels } from './model/locate.js';
-import { readManifest, type Manifest } from './model/manifest.js';
+import { readManifest, type HeadsEntry, type Manifest } from './model/manifest.js';
 import { findPython } from './model/python.js';
 import { newerHeads, verifyFiles } from './model/verify.js';
 import { silentReport } from './report.js';
@@ -147,8 +147,12 @@ async function tryModel(folder: string): Promise<void> {
   }
 }
 
+function describeHeads({ name, count, conditional }: HeadsEntry): string {
+  return `${name} (${count} heads${conditional ? ', conditional table' : ''})`;
+}
+
 function describeModel({ backbones, heads }: Manifest): string {
   const precisions = backbones.map(({ precision, layout }) => `${precision} (${layout})`).join(', ');
-  const names = [...new Set(heads.map(({ name, count }) => `${name} (${count} heads)`))].join(', ') || 'none';
+  const names = [...new Set(heads.map(describeHeads))].join(', ') || 'none';
   return `backbones ${precisions}; heads ${names}; files whole, runs`;
 }

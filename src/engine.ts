@@ -94,6 +94,8 @@ export interface EngineFacts {
   readonly heads: string | undefined;
   readonly headCount: number;
   readonly maxTopM: number;
+  /** Whether the heads carry a table for joint `conditional`. */
+  readonly hasConditional: boolean;
   readonly threads: number;
   readonly contextLength: number;
 }
@@ -198,9 +200,9 @@ export class MedusaEngine {
     resolved: ResolvedDecodingOptions,
     { signal, onStep }: GenerateOptions,
   ): AsyncGenerator<TextChunk, Omit<GenerationResult, 'promptTokenIds' | 'options'>, void> {
+    const policy = await this.policies.make(resolved);
     const start = performance.now();
     const assembler = new TextAssembler(this.tokenizer, resolved.stop);
-    const policy = this.policies.make(resolved);
     const cachedTokens = this.begin();
     const texts: string[] = [];
     let timeToFirstToken = 0;

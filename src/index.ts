@@ -14,6 +14,7 @@ export {
 } from './engine.js';
 export {
   type DecodingOptions,
+  type JointName,
   type MarginalsName,
   type ResolvedDecodingOptions,
   type TreeName,

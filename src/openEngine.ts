@@ -1,4 +1,5 @@
 import { join } from 'node:path';
+import type { ConditionalTable } from './decoding/conditionalTable.js';
 import type { CostPoint } from './decoding/costCurve.js';
 import type { NestedTrees } from './decoding/nestedTrees.js';
 import type { DraftingModel } from './decoding/types.js';
@@ -7,7 +8,7 @@ import { MedusaError } from './errors.js';
 import { chooseGraphs, type ChosenGraphs } from './model/choose.js';
 import { missingModel, preparesItself } from './model/adapters.js';
 import { locateModel, modelsFolder, type ModelPlace } from './model/locate.js';
-import { checkFiles, readManifest, type Manifest } from './model/manifest.js';
+import { checkFiles, readManifest, type ConditionalEntry, type Manifest } from './model/manifest.js';
 import { ensureTuning } from './model/tuning.js';
 import { mostAutoNodes } from './policies.js';
 import { silentReport, type Report } from './report.js';
@@ -28,6 +29,7 @@ export interface EngineParts {
   readonly accuracies: readonly (readonly number[])[];
   readonly staticTrees: NestedTrees | undefined;
   readonly costs: readonly CostPoint[];
+  readonly loadConditional: (() => Promise<ConditionalTable>) | undefined;
 }
 
 /** Finds (or prepares) the model, checks its files, tunes it for this machine and opens it. */
@@ -76,7 +78,10 @@ async function hasNewerHeads({ folder, name }: ModelPlace): Promise<boolean> {
   return (await newerHeads(folder, await readManifest(folder), name)).length > 0;
 }
 
-type OpenedModel = Pick<EngineParts, 'facts' | 'model' | 'accuracies' | 'staticTrees' | 'costs'>;
+type OpenedModel = Pick<
+  EngineParts,
+  'facts' | 'model' | 'accuracies' | 'staticTrees' | 'costs' | 'loadConditional'
+>;
 
 /** `auto` takes CUDA when it works, and says why when it does not; `cuda` never falls back. */
 async function openOnProvider(
@@ -122,10 +127,23 @@ async function openGraphs(
     heads: heads?.name,
     headCount: model.headCount,
     maxTopM: model.maxTopM,
+    hasConditional: heads?.conditional !== undefined,
     threads,
     contextLength: model.contextLength,
   };
-  return { facts, model, costs, accuracies: heads?.accuracies ?? [], staticTrees: heads?.staticTrees };
+  return {
+    facts,
+    model,
+    costs,
+    accuracies: heads?.accuracies ?? [],
+    staticTrees: heads?.staticTrees,
+    loadConditional: heads?.conditional && conditionalLoader(place.folder, heads.conditional),
+  };
+}
+
+/** The table is read when it is first wanted: products do without its tens of megabytes. */
+function conditionalLoader(folder: string, entry: ConditionalEntry): () => Promise<ConditionalTable> {
+  return async () => (await import('./model/conditional.js')).readConditional(folder, entry);
 }
 
 /** The runtime's view of the chosen graphs; threads are filled in later. */

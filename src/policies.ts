@@ -1,3 +1,4 @@
+import type { ConditionalTable } from './decoding/conditionalTable.js';
 import type { CostPoint } from './decoding/costCurve.js';
 import { CostCurve } from './decoding/costCurve.js';
 import type { NestedTrees } from './decoding/nestedTrees.js';
@@ -23,6 +24,8 @@ export interface PolicyFacts {
   readonly staticTrees?: NestedTrees;
   /** Measured cost of verifying n nodes here. */
   readonly costs: readonly CostPoint[];
+  /** Reads the heads' conditional table; absent when they have none. */
+  readonly loadConditional?: () => Promise<ConditionalTable>;
 }
 
 /** Makes the tree policy of a generation. */
@@ -30,19 +33,31 @@ export class PolicyMaker {
   /** Policies of automatic size learn from each step: one for each kind is kept for later generations. */
   private readonly learning = new Map<string, TreePolicy>();
 
+  /** Read when first asked for: tens of megabytes that products do not need. */
+  private conditional: Promise<ConditionalTable> | undefined;
+
   constructor(private readonly facts: PolicyFacts) {}
 
-  make(options: ResolvedDecodingOptions): TreePolicy {
+  /** @throws ModelError when the table that joint `conditional` needs cannot be read */
+  async make(options: ResolvedDecodingOptions): Promise<TreePolicy> {
     if (options.tree === 'none') return noTree();
     if (options.tree === 'static') return staticTree(this.template(options));
-    const { nodes, headsUsed: heads, topM, marginals } = options;
-    if (nodes !== 'auto') return dynamicTree({ nodes, heads, topM, marginals });
-    const key = [heads, topM, marginals].join();
+    const { nodes, headsUsed: heads, topM, marginals, joint } = options;
+    const conditional = joint === 'conditional' ? await this.loadConditional() : undefined;
+    const search = { heads, topM, marginals, conditional };
+    if (nodes !== 'auto') return dynamicTree({ nodes, ...search });
+    const key = [heads, topM, marginals, joint].join();
     const known = this.learning.get(key);
     if (known !== undefined) return known;
-    const policy = autoTree({ nodes: mostAutoNodes, heads, topM, marginals, costs: this.facts.costs });
+    const policy = autoTree({ nodes: mostAutoNodes, ...search, costs: this.facts.costs });
     this.learning.set(key, policy);
     return policy;
+  }
+
+  private loadConditional(): Promise<ConditionalTable> {
+    const { loadConditional } = this.facts;
+    if (loadConditional === undefined) throw new Error('These heads have no conditional table.');
+    return (this.conditional ??= loadConditional());
   }
 
   private template(options: ResolvedDecodingOptions): TreeTemplate {

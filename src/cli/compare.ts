@@ -20,7 +20,7 @@ export const compareCommand: CommandModule<object, Arguments> = {
         sweep: {
           group: 'Variants:',
           describe:
-            'Run each variant with each value: nodes=1,2,4 (or top-m, heads-used, precision, acceptance)',
+            'Run each variant with each value: nodes=1,2,4 (or top-m, heads-used, precision, acceptance, joint)',
           requiresArg: true,
         },
         trace: {

@@ -5,6 +5,7 @@ import {
   checkNumber,
   decodingDefaults,
   describeRange,
+  jointNames,
   marginalsNames,
   numberRanges,
   treeNames,
@@ -68,6 +69,11 @@ export const decodingOptionSpecs: Record<string, Options> = {
     treeGroup,
     'Head probabilities: full (softmax over the whole vocabulary) or top-m (renormalised, as the reference)',
     decodingDefaults.marginals,
+  ),
+  joint: valued(
+    treeGroup,
+    'What ranks combinations of candidates in dynamic trees: product (of the probabilities) or conditional (corrected by a learnt table)',
+    decodingDefaults.joint,
   ),
   temperature: valued(samplingGroup, 'Temperature; 0 is greedy', String(decodingDefaults.temperature)),
   acceptance: valued(
@@ -167,6 +173,7 @@ export async function readDecodingOptions(args: Arguments): Promise<DecodingOpti
     topM: readNumber(args, 'top-m', numberRanges.topM),
     treePaths: treeFile === undefined ? undefined : await readTreePaths(treeFile),
     marginals: readChoice(args, 'marginals', marginalsNames),
+    joint: readChoice(args, 'joint', jointNames),
     temperature: readNumber(args, 'temperature', numberRanges.temperature),
     acceptance: readChoice(args, 'acceptance', acceptanceNames),
     topP: readNumber(args, 'top-p', numberRanges.topP),

@@ -126,7 +126,7 @@ async function planVariants(args: Arguments, texts: readonly string[]): Promise<
     const own = parseWords(words, name);
     variants.push({
       name,
-      decoding: { ...common, ...(await readOwnDecoding(own)) },
+      decoding: ownJoint(common, await readOwnDecoding(own)),
       model: { ...commonModel, ...withoutUndefined(readModelOptions(own)) },
       point,
     });
@@ -158,6 +158,15 @@ function parseWords(words: readonly string[], name: string): Arguments {
       throw new UsageError(`Variant "${name}": ${message ?? error?.message}`);
     })
     .parseSync();
+}
+
+/** A joint given for all variants is meant for the dynamic ones: `none` is always among the others. */
+function ownJoint(common: Variant['decoding'], own: Variant['decoding']): Variant['decoding'] {
+  const decoding = { ...common, ...own };
+  const { tree, treePaths, joint, ...rest } = decoding;
+  const isDynamic = treePaths === undefined && (tree ?? 'dynamic') === 'dynamic';
+  if (isDynamic || own.joint !== undefined || joint === undefined) return decoding;
+  return withoutUndefined({ ...rest, tree, treePaths });
 }
 
 async function readOwnDecoding(own: Arguments): Promise<Variant['decoding']> {

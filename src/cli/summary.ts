@@ -35,6 +35,7 @@ export function generationJson(result: GenerationResult, facts: EngineFacts): Re
     heads_used: options.tree === 'none' ? 0 : options.headsUsed,
     top_m: options.tree === 'none' ? 0 : options.topM,
     marginals: options.marginals,
+    joint: options.joint,
     acceptance: options.acceptance,
     temperature: options.temperature,
     top_p: options.acceptance === 'nucleus' ? options.topP : null,

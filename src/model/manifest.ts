@@ -2,6 +2,7 @@ import { readFile, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { NestedTrees } from '../decoding/nestedTrees.js';
 import { TreeFormatError, type TemplateBounds } from '../decoding/treeTemplate.js';
+import type { ContextActivation } from '../decoding/conditionalTable.js';
 import { ModelError } from '../errors.js';
 import type { ModelShape, SharedAttention } from '../runtime/spec.js';
 import { JsonReader } from './jsonReader.js';
@@ -52,6 +53,17 @@ export interface BackboneEntry extends GraphEntry {
   readonly attention: SharedAttention | undefined;
 }
 
+/** A table for joint `conditional` (`ConditionalTable`), in a file of its own. */
+export interface ConditionalEntry extends StoredFile {
+  readonly rank: number;
+  readonly distances: number;
+  readonly activation: ContextActivation;
+  /** Whether the heads graph has the output `context`. */
+  readonly hasContext: boolean;
+  readonly vocabSize: number;
+  readonly draftVocabSize: number;
+}
+
 export interface HeadsEntry extends GraphEntry {
   readonly name: string;
   readonly count: number;
@@ -64,6 +76,9 @@ export interface HeadsEntry extends GraphEntry {
   readonly temperatures: readonly number[];
   /** The static trees searched from `accuracies`. */
   readonly staticTrees: NestedTrees | undefined;
+  readonly conditional: ConditionalEntry | undefined;
+  /** r, when the graph has the output `context` [count, r]. */
+  readonly contextSize: number | undefined;
   readonly sourceSha256: string | undefined;
 }
 
@@ -187,11 +202,15 @@ function readGraph(graph: JsonReader): GraphEntry {
   return {
     precision: graph.field('precision').string(),
     file: graph.field('file').fileName(),
-    files: graph.field('files').list((each) => ({
-      file: each.field('file').fileName(),
-      bytes: each.field('bytes').count(0),
-      sha256: each.field('sha256').string(),
-    })),
+    files: graph.field('files').list(readFileEntry),
+  };
+}
+
+function readFileEntry(entry: JsonReader): StoredFile {
+  return {
+    file: entry.field('file').fileName(),
+    bytes: entry.field('bytes').count(0),
+    sha256: entry.field('sha256').string(),
   };
 }
 
@@ -209,8 +228,14 @@ function readBackbone(backbone: JsonReader): BackboneEntry {
 function readHeads(heads: JsonReader): HeadsEntry {
   const count = heads.field('count').count();
   const maxTopM = heads.field('max_top_m').count();
+  const graph = readGraph(heads);
+  const conditional = heads.field('conditional').optional(readConditionalEntry);
   return {
-    ...readGraph(heads),
+    ...graph,
+    // The table is checked with the graph's own files.
+    files: conditional === undefined ? graph.files : [...graph.files, conditional],
+    conditional,
+    contextSize: conditional?.hasContext ? conditional.rank : undefined,
     name: heads.field('name').string(),
     count,
     maxTopM,
@@ -235,6 +260,18 @@ function readStaticTrees(tree: JsonReader, bounds: TemplateBounds): NestedTrees 
     if (error instanceof TreeFormatError) throw tree.refuse(error.message);
     throw error;
   }
+}
+
+function readConditionalEntry(conditional: JsonReader): ConditionalEntry {
+  return {
+    ...readFileEntry(conditional),
+    rank: conditional.field('rank').count(),
+    distances: conditional.field('distances').count(),
+    activation: conditional.field('activation').choice(['none', 'silu']),
+    hasContext: conditional.field('context').boolean(),
+    vocabSize: conditional.field('vocab_size').count(),
+    draftVocabSize: conditional.field('draft_vocab_size').count(),
+  };
 }
 
 /** The last dimension of the input `hidden`; shapes hold numbers and symbols. */
@@ -272,6 +309,23 @@ function checkFit(manifest: Manifest, file: string, mend: string): void {
           'Prepare the model with its own heads: medusa-plus prepare --heads FILE --force.',
       );
     }
+    if (entry.conditional !== undefined) checkConditional(entry.conditional, model, file, mend);
+  }
+}
+
+function checkConditional(entry: ConditionalEntry, model: ModelFacts, file: string, mend: string): void {
+  const { rank, distances, vocabSize, draftVocabSize, bytes } = entry;
+  if (vocabSize !== model.vocabSize) {
+    throw new ModelError(
+      `${file}: the conditional table ${entry.file} is for ${vocabSize} tokens, but model ${model.id} has ` +
+        `${model.vocabSize}: it was trained for another model. ${mend}`,
+    );
+  }
+  const expected = 4 * (draftVocabSize + (distances * vocabSize + draftVocabSize) * rank);
+  if (bytes !== expected) {
+    throw new ModelError(
+      `${file}: the conditional table ${entry.file} should have ${expected} bytes by its sizes, not ${bytes}. ${mend}`,
+    );
   }
 }
 

@@ -1,6 +1,6 @@
 import { ModelError } from '../errors.js';
 import { summary } from './messages.js';
-import type { CacheLayout, ModelShape } from './spec.js';
+import type { CacheLayout, HeadsFile, ModelShape } from './spec.js';
 
 /** Names of a graph's inputs and outputs (docs/architecture.md). */
 export interface GraphInterface {
@@ -8,10 +8,14 @@ export interface GraphInterface {
   readonly outputs: readonly string[];
 }
 
-export const HEADS_INTERFACE: GraphInterface = {
-  inputs: ['hidden', 'row', 'top_m'],
-  outputs: ['top_ids', 'top_probs'],
-};
+/** `context` comes with heads whose conditional table takes part of its contexts from the hidden state. */
+export function headsInterface({ contextSize }: Pick<HeadsFile, 'contextSize'>): GraphInterface {
+  const outputs = ['top_ids', 'top_probs'];
+  return {
+    inputs: ['hidden', 'row', 'top_m'],
+    outputs: contextSize === undefined ? outputs : [...outputs, 'context'],
+  };
+}
 
 export const KEEP_INTERFACE: GraphInterface = {
   inputs: ['cache', 'rows', 'write_indices'],

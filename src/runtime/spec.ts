@@ -43,6 +43,8 @@ export interface HeadsFile {
   readonly count: number;
   /** Most candidates per head the graph can return. */
   readonly maxTopM: number;
+  /** r, when the graph has the output `context` [count, r] and it is wanted. */
+  readonly contextSize?: number;
 }
 
 export interface KeepFile {

@@ -109,6 +109,7 @@ function madeInfo(tree: 'none' | 'static' | 'dynamic', ids: readonly string[]): 
       topM: 8,
       treePaths: undefined,
       marginals: 'full',
+      joint: 'product',
       acceptance: 'auto',
       topP: 0.8,
       maxNewTokens: 13,

@@ -34,6 +34,7 @@ export class ScriptedEngine implements BenchEngine {
       heads: 'rote',
       headCount: 4,
       maxTopM: 32,
+      hasConditional: false,
       threads: 1,
       contextLength: 1000,
     };

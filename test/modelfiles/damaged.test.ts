@@ -2,7 +2,13 @@ import { expect } from 'chai';
 import { copyFile, readFile, rm, truncate, writeFile, appendFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { runMain } from '../support/cli.js';
-import { copyTiny, readJson, temporaryFolder } from '../support/tinyModel.js';
+import {
+  addConditional,
+  conditionalName,
+  copyTiny,
+  readJson,
+  temporaryFolder,
+} from '../support/tinyModel.js';
 
 interface ManifestJson {
   format: number;
@@ -35,6 +41,17 @@ const scramble = async (path: string): Promise<void> => {
     bytes.map((byte) => byte ^ 0x5a),
   );
 };
+
+/** With a conditional table, which is then damaged. */
+const withTable = (damage: (folder: string) => Promise<unknown>) => async (folder: string) => {
+  await addConditional(folder);
+  await damage(folder);
+};
+
+const inTable = (change: (table: Record<string, unknown>) => void): Damage[1] =>
+  withTable(inManifest((m) => m.heads.forEach(({ conditional }) => change(conditional as never))));
+
+const conditional = ['--joint', 'conditional'];
 
 const cases: Damage[] = [
   ['no manifest', at('manifest.json', (file) => rm(file)), ['manifest.json', 'not a prepared model']],
@@ -107,6 +124,39 @@ const cases: Damage[] = [
     at('heads.tiny.int8.onnx.data', (file) => truncate(file, 7)),
     ['heads.tiny.int8.onnx.data', '7'],
   ],
+  [
+    'a missing conditional table',
+    withTable(at(conditionalName, (file) => rm(file))),
+    [conditionalName, 'missing'],
+  ],
+  [
+    'a truncated conditional table',
+    withTable(at(conditionalName, (file) => truncate(file, 99))),
+    [conditionalName, 'truncated', 'has 99'],
+  ],
+  [
+    'a scrambled conditional table',
+    withTable(at(conditionalName, scramble)),
+    [conditionalName, 'row 0'],
+    conditional,
+  ],
+  ['a table of another model', inTable((table) => (table.vocab_size = 600)), ['600', '512', 'another model']],
+  [
+    'a table of other sizes',
+    inTable((table) => (table.rank = 9)),
+    [conditionalName, 'bytes', '47104 bytes', '41984'],
+  ],
+  [
+    'a table of an unknown kind',
+    inTable((table) => (table.activation = 'relu')),
+    ['activation', 'none, silu', 'relu'],
+  ],
+  [
+    'a table for contexts that the graph does not give',
+    inTable((table) => (table.context = true)),
+    ['heads.tiny.int8.onnx', 'output context'],
+    conditional,
+  ],
   ['a scrambled graph', at('backbone.int8.onnx', scramble), ['backbone.int8.onnx']],
   ['scrambled heads', at('heads.tiny.int8.onnx', scramble), ['heads.tiny.int8.onnx']],
   [
@@ -146,7 +196,7 @@ const cases: Damage[] = [
 describe('Damaged model files', function () {
   this.timeout(60_000);
 
-  for (const [name, damage, words] of cases) {
+  for (const [name, damage, words, args = []] of cases) {
     it(name, async () => {
       const temporary = await temporaryFolder();
       try {
@@ -161,6 +211,7 @@ describe('Damaged model files', function () {
           '1',
           '--max-new-tokens',
           '2',
+          ...args,
         ]);
         expect(run.code, run.stderr).to.be.oneOf([1, 2]);
         expect(run.stdout).to.equal('');

@@ -1,7 +1,9 @@
-import { cp, mkdtemp, readFile, rm } from 'node:fs/promises';
+import { createHash } from 'node:crypto';
+import { appendFile, cp, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { createRandom } from '../../src/decoding/random.js';
 import { ChatTemplate } from '../../src/tokenizer/chatTemplate.js';
 import { Tokenizer } from '../../src/tokenizer/tokenizer.js';
 
@@ -32,4 +34,69 @@ export async function tokenizerOf(
   const config = await readJson(join(folder, 'tokenizer_config.json'));
   const tokenizer = new Tokenizer({ tokenizer: await readJson(join(folder, 'tokenizer.json')), config });
   return { tokenizer, chatTemplate: new ChatTemplate(config) };
+}
+
+export interface TinyConditional {
+  readonly rank?: number;
+  readonly distances?: number;
+  readonly activation?: 'none' | 'silu';
+  /** Whether the int8 heads graph is to give contexts: they are its `top_probs`, so r must be the m that is used. */
+  readonly context?: boolean;
+}
+
+export const conditionalName = 'heads.tiny.conditional.bin';
+
+/**
+ * Gives a copy of the tiny model a conditional table of random numbers for its first 256 tokens, in the file and the
+ * manifest as docs/architecture.md describes them.
+ */
+export async function addConditional(folder: string, options: TinyConditional = {}): Promise<void> {
+  const { rank = 8, distances = 2, activation = 'none', context = false } = options;
+  const [vocabSize, draftVocabSize] = [512, 256];
+  const bytes = 4 * (draftVocabSize + (distances * vocabSize + draftVocabSize) * rank);
+  const content = new DataView(new ArrayBuffer(bytes));
+  const random = createRandom(5);
+  for (let at = 0; at < bytes; at += 4) {
+    if (at < 4 * draftVocabSize) content.setInt32(at, at / 4, true);
+    else content.setFloat32(at, 4 * (random() - 0.5), true);
+  }
+  await writeFile(join(folder, conditionalName), content);
+  const sha256 = createHash('sha256').update(content).digest('hex');
+  const sizes = {
+    rank,
+    distances,
+    activation,
+    context,
+    vocab_size: vocabSize,
+    draft_vocab_size: draftVocabSize,
+  };
+  const manifest = (await readJson(join(folder, 'manifest.json'))) as {
+    heads: { file: string; files: { file: string; bytes: number }[]; conditional?: object }[];
+  };
+  for (const heads of manifest.heads) {
+    heads.conditional = { file: conditionalName, bytes, sha256, ...sizes };
+    if (!context) continue;
+    await appendFile(join(folder, heads.file), contextOutput);
+    heads.files.find(({ file }) => file === heads.file)!.bytes += contextOutput.length;
+  }
+  await writeFile(join(folder, 'manifest.json'), JSON.stringify(manifest));
+}
+
+/**
+ * What makes `context = Identity(top_probs)` an output of a heads graph when it is appended to its file: in protobuf,
+ * a message that comes twice is merged, so this adds a node and an output to ModelProto.graph (field 7).
+ */
+export const contextOutput = message(7, [
+  message(1, [text(1, 'top_probs'), text(2, 'context'), text(4, 'Identity')]),
+  message(12, [text(1, 'context'), message(2, [message(1, [Buffer.from([1 << 3, 1])])])]),
+]);
+
+/** A length-delimited protobuf field of less than 128 bytes. */
+function message(field: number, parts: readonly Buffer[]): Buffer {
+  const content = Buffer.concat(parts);
+  return Buffer.concat([Buffer.from([(field << 3) | 2, content.length]), content]);
+}
+
+function text(field: number, value: string): Buffer {
+  return message(field, [Buffer.from(value)]);
 }

@@ -12,6 +12,7 @@ export function describeDecoding({ decoding }: Pick<ReportRun, 'decoding'>): str
     `K = ${decoding.headsUsed}`,
     `m = ${decoding.topM}`,
     ...(decoding.acceptance === 'auto' ? [] : [decoding.acceptance]),
+    ...(decoding.joint === 'conditional' ? ['joint conditional'] : []),
     ...(decoding.marginals === 'full' ? [] : [`marginals ${decoding.marginals}`]),
   ];
   return `${decoding.tree}, ${[size, ...rest].join(', ')}`;

@@ -17,7 +17,13 @@ interface ManifestHashes {
   tokenizer?: { sha256?: string };
   source?: { sha256?: string };
   backbones?: { precision: string; layout?: string; files?: { sha256?: string }[] }[];
-  heads?: { name: string; precision?: string; source_sha256?: string; files?: { sha256?: string }[] }[];
+  heads?: {
+    name: string;
+    precision?: string;
+    source_sha256?: string;
+    files?: { sha256?: string }[];
+    conditional?: { sha256?: string };
+  }[];
 }
 
 /** Which model was measured, by hash. */
@@ -33,10 +39,18 @@ export async function modelIdentity(facts: EngineFacts): Promise<RunIdentity['mo
     provider: facts.provider,
     heads: facts.heads ?? null,
     backbone_sha256: joined(backbone?.files),
-    heads_sha256: heads.length > 0 ? joined(heads.flatMap(({ files }) => files ?? [])) : null,
+    heads_sha256: heads.length > 0 ? joined(heads.flatMap(headsFiles)) : null,
     tokenizer_sha256: manifest?.tokenizer?.sha256 ?? null,
     source_sha256: manifest?.source?.sha256 ?? null,
   };
+}
+
+/** A conditional table makes other trees of the same heads. */
+function headsFiles({
+  files,
+  conditional,
+}: NonNullable<ManifestHashes['heads']>[number]): { sha256?: string }[] {
+  return [...(files ?? []), ...(conditional ? [conditional] : [])];
 }
 
 function joined(files: readonly { sha256?: string }[] | undefined): string | null {

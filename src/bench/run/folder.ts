@@ -122,7 +122,9 @@ export async function readRunInfo(path: string): Promise<RunInfo | undefined> {
   if (info.format !== 1) {
     throw new MedusaError(`${file} has format ${String(info.format)}; this version reads format 1`);
   }
-  return info;
+  // Runs from before there was a choice have no joint.
+  const { joint = 'product' } = info.decoding as Partial<RunInfo['decoding']>;
+  return { ...info, decoding: { ...info.decoding, joint } };
 }
 
 async function makeFolder(path: string): Promise<void> {

@@ -15,7 +15,7 @@ import {
   writeInt64,
 } from '../../decoding/treeMask.js';
 import { checkPrompt, checkRows, checkTopM, checkTree, checkTruncation, Turn } from '../context.js';
-import { backboneInterface, HEADS_INTERFACE } from '../graphInterface.js';
+import { backboneInterface, headsInterface } from '../graphInterface.js';
 import { toInt32 } from '../int64.js';
 import type { OpenOptions } from '../spec.js';
 import { CpuSession, type Feeds } from './session.js';
@@ -40,6 +40,7 @@ export class SplitModel implements DraftingModel {
   readonly contextLength: number;
   readonly headCount: number;
   readonly maxTopM: number;
+  private readonly headsOutputs: readonly string[];
   private readonly prefillRows: number;
   private readonly turn = new Turn();
   private disposed = false;
@@ -62,6 +63,7 @@ export class SplitModel implements DraftingModel {
     this.contextLength = Math.min(contextLength ?? shape.contextLength, shape.contextLength);
     this.headCount = headsFile?.count ?? 0;
     this.maxTopM = headsFile?.maxTopM ?? 0;
+    this.headsOutputs = headsFile ? headsInterface(headsFile).outputs : [];
     this.prefillRows = prefillRows ?? PREFILL_ROWS;
     this.cache = new SplitCache(shape, this.feeds);
   }
@@ -72,7 +74,8 @@ export class SplitModel implements DraftingModel {
     const backbone = await CpuSession.open(file.path, threads, backboneInterface('split', shape));
     try {
       const headThreads = Math.min(threads || HEAD_THREADS, HEAD_THREADS);
-      const heads = headsFile && (await CpuSession.open(headsFile.path, headThreads, HEADS_INTERFACE));
+      const heads =
+        headsFile && (await CpuSession.open(headsFile.path, headThreads, headsInterface(headsFile)));
       return new SplitModel(backbone, heads, options);
     } catch (error) {
       await backbone.release();
@@ -142,13 +145,14 @@ export class SplitModel implements DraftingModel {
     return this.turn.take(async () => {
       const outputs = await heads.run(
         { hidden: last.hidden, row: int64Scalar(last.row), top_m: int64Scalar(topM) },
-        HEADS_INTERFACE.outputs,
+        this.headsOutputs,
       );
       return {
         heads: this.headCount,
         topM,
         ids: toInt32(outputs.top_ids.data as BigInt64Array),
         probabilities: floats(outputs.top_probs),
+        ...(outputs.context && { contexts: floats(outputs.context) }),
       };
     });
   }

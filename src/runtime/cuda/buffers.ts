@@ -92,13 +92,15 @@ export class Buffers {
   /** [heads, maxTopM] */
   readonly topIds: HostArray;
   readonly topProbabilities: HostArray;
+  /** [heads, contextSize] */
+  readonly contexts: HostArray;
 
   constructor(
     device: Device,
     plan: SharedPlan,
     /** Most rows of one run. */
     readonly maxRows: number,
-    heads: Pick<HeadsFile, 'count' | 'maxTopM'> | undefined,
+    heads: Pick<HeadsFile, 'count' | 'maxTopM' | 'contextSize'> | undefined,
   ) {
     const { shape, elementBytes } = plan;
     const onDevice = deviceMemory(device);
@@ -112,6 +114,7 @@ export class Buffers {
     const candidates = Math.max(1, (heads?.count ?? 0) * (heads?.maxTopM ?? 0));
     this.topIds = onHost(candidates, 8);
     this.topProbabilities = onHost(candidates, 4);
+    this.contexts = onHost(Math.max(1, (heads?.count ?? 0) * (heads?.contextSize ?? 0)), 4);
   }
 
   /** A layer's keys or values within the cache. */

@@ -8,14 +8,9 @@ import type {
 } from '../../decoding/types.js';
 import { chainParents, writeInt64 } from '../../decoding/treeMask.js';
 import { checkPrompt, checkRows, checkTopM, checkTree, checkTruncation, Turn } from '../context.js';
-import {
-  backboneInterface,
-  type GraphInterface,
-  HEADS_INTERFACE,
-  KEEP_INTERFACE,
-} from '../graphInterface.js';
+import { backboneInterface, type GraphInterface, headsInterface, KEEP_INTERFACE } from '../graphInterface.js';
 import { toInt32 } from '../int64.js';
-import type { OpenOptions } from '../spec.js';
+import type { HeadsFile, OpenOptions } from '../spec.js';
 import type { BackboneRunner } from './backboneRunner.js';
 import { cacheBlocks, rowBucket, rowMove, type SharedPlan } from './bindingPlan.js';
 import { BoundRunner } from './boundRunner.js';
@@ -51,6 +46,7 @@ export class IoBoundModel implements DraftingModel {
 
   private readonly keepBinding: IoBinding;
   private readonly headsBinding?: IoBinding;
+  private readonly contextSize: number | undefined;
 
   private constructor(
     private readonly sessions: Sessions,
@@ -59,12 +55,13 @@ export class IoBoundModel implements DraftingModel {
     private readonly plan: SharedPlan,
     readonly contextLength: number,
     private readonly prefillRows: number,
-    heads: { readonly count: number; readonly maxTopM: number },
+    heads: Pick<HeadsFile, 'count' | 'maxTopM' | 'contextSize'>,
     private readonly release: () => void,
   ) {
     this.vocabSize = plan.shape.vocabSize;
     this.headCount = heads.count;
     this.maxTopM = heads.maxTopM;
+    this.contextSize = heads.contextSize;
     this.keepBinding = sessions.keep.newBinding();
     this.headsBinding = sessions.heads?.newBinding();
     const whole = [cacheBlocks(plan.shape), plan.capacity, plan.shape.headDim];
@@ -96,7 +93,7 @@ export class IoBoundModel implements DraftingModel {
       const buffers = new Buffers(device, plan, limits.perRun, options.heads);
       const runner = makeRunner(api, device, sessions.backbone, plan, buffers, options.deviceSteps);
       cleanup.push(() => runner.release());
-      const heads = { count: options.heads?.count ?? 0, maxTopM: options.heads?.maxTopM ?? 0 };
+      const heads = options.heads ?? { count: 0, maxTopM: 0 };
       return new IoBoundModel(sessions, runner, buffers, plan, contextLength, limits.prefill, heads, release);
     } catch (error) {
       release();
@@ -174,7 +171,7 @@ export class IoBoundModel implements DraftingModel {
   }
 
   async propose(topM: number): Promise<HeadProposals> {
-    const { buffers, last, plan, headCount, headsBinding: binding } = this;
+    const { buffers, last, plan, headCount, contextSize, headsBinding: binding } = this;
     if (!binding) throw new RuntimeFailure('This model was opened without heads.');
     if (!last) throw new RuntimeFailure('propose must follow prefill or keep.');
     checkTopM(topM, this.maxTopM);
@@ -186,12 +183,18 @@ export class IoBoundModel implements DraftingModel {
       binding.bindInput('top_m', buffers.topM, ElementType.int64, [1]);
       binding.bindOutput('top_ids', buffers.topIds, ElementType.int64, [headCount, topM]);
       binding.bindOutput('top_probs', buffers.topProbabilities, ElementType.float32, [headCount, topM]);
+      if (contextSize !== undefined) {
+        binding.bindOutput('context', buffers.contexts, ElementType.float32, [headCount, contextSize]);
+      }
       await binding.run();
       return {
         heads: headCount,
         topM,
         ids: toInt32(buffers.topIds.int64, headCount * topM),
         probabilities: buffers.topProbabilities.float32.slice(0, headCount * topM),
+        ...(contextSize !== undefined && {
+          contexts: buffers.contexts.float32.slice(0, headCount * contextSize),
+        }),
       };
     });
   }
@@ -248,7 +251,7 @@ async function openSessions(
   return {
     backbone: await open(backbone.path, backboneInterface('shared', shape), deviceSteps === 'graphs'),
     keep: await open(keep.path, KEEP_INTERFACE),
-    heads: heads && (await open(heads.path, HEADS_INTERFACE)),
+    heads: heads && (await open(heads.path, headsInterface(heads))),
   };
 }
 
