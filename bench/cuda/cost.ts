@@ -1,40 +1,47 @@
 /**
  * What a step costs on the CUDA device:
  *
- *   cost --model <folder> --out <results> [--past 256,1024,4000] [--nodes 1,2,4,8,16,32,64] [--rounds 20]
- *       [--copy-rate copyRate.json] [--provider cuda] [--precision fp16]
+ *   cost --model <folder> --out <results> [--past 256,1024,4096] [--nodes 1,2,4,8,16,32,64] [--rounds 20]
+ *       [--copy-rate copyRate.json] [--steps bound] [--provider cuda] [--precision fp16]
  *
  * For each past: milliseconds of a verification of n nodes (medians, sizes taking turns), the ratio to n = 1, bytes over
- * PCIe (from the bindings), the memory rate that n = 1 achieves against the card's copy rate; heads, keep, and the
- * share of whole steps spent outside the backbone. Writes cost-<model>.json and .md.
+ * PCIe (from the bindings), the memory rate that n = 1 achieves against the card's copy rate; and whole steps by stage.
+ * Says which targets are met. Writes cost-<model>.json and .md, anew after each past.
  */
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
+import { greedyAcceptance } from '../../src/decoding/acceptance.js';
+import { dynamicTree } from '../../src/decoding/treePolicy.js';
 import type { DraftingModel } from '../../src/decoding/types.js';
-import { cacheElementsPerPosition } from '../../src/runtime/spec.js';
-import { graphBytes } from '../../src/runtime/cuda/memoryEstimate.js';
 import { stepTraffic, type SharedPlan } from '../../src/runtime/cuda/bindingPlan.js';
+import { graphBytes } from '../../src/runtime/cuda/memoryEstimate.js';
 import { gpuFacts, gpuMemoryUsed } from '../../src/runtime/facts.js';
-import { openModel } from '../../src/runtime/index.js';
-import { measureStepCost, median, randomTokens, randomTree } from '../../src/runtime/measure.js';
-import { modelOptions } from './openModels.js';
+import { measureStepCost, median, randomTokens } from '../../src/runtime/measure.js';
+import { cacheElementsPerPosition } from '../../src/runtime/spec.js';
+import { judgeTargets, type PastCost, renderCost, type WholeStep } from './costReport.js';
+import { modelOptions, openFor, readProvider, readSteps, runTime } from './openModels.js';
 
 const { values: args } = parseArgs({
   options: {
     model: { type: 'string' },
     out: { type: 'string' },
-    past: { type: 'string', default: '256,1024,4000' },
+    past: { type: 'string', default: '256,1024,4096' },
     nodes: { type: 'string', default: '1,2,4,8,16,32,64' },
     rounds: { type: 'string', default: '20' },
     'copy-rate': { type: 'string' },
+    steps: { type: 'string', default: 'bound' },
     provider: { type: 'string', default: 'cuda' },
     precision: { type: 'string', default: 'fp16' },
   },
 });
 const GREEDY = { logits: false };
 const TOP_M = 32;
-const provider = args.provider === 'cpu' ? 'cpu' : 'cuda';
+const WHOLE_NODES = 64;
+/** Whole steps before the timed ones. */
+const WARM_UP = 2;
+const provider = readProvider(args.provider);
+const deviceSteps = readSteps(args.steps);
 const { manifest, options } = await modelOptions(args.model!, provider, args.precision);
 const sizes = args.nodes.split(',').map(Number);
 const rounds = Number(args.rounds);
@@ -42,109 +49,95 @@ const plan: SharedPlan = {
   shape: options.shape,
   capacity: options.backbone.capacity ?? options.shape.contextLength,
   elementBytes: args.precision === 'fp16' ? 2 : 4,
+  wholeBias: options.backbone.attention === 'attention-24',
 };
 const weights = graphBytes([options.backbone.path]);
 
+mkdirSync(args.out!, { recursive: true });
 const memoryBefore = await gpuMemoryUsed();
-const model = await openModel(options);
-const table: Awaited<ReturnType<typeof costAt>>[] = [];
+const model = await openFor(provider, { ...options, deviceSteps });
+const table: PastCost[] = [];
 for (const past of args.past.split(',').map(Number)) {
-  if (past + Math.max(...sizes) > model.contextLength) continue;
-  table.push(await costAt(past));
-  process.stderr.write(`past ${past} done\n`);
+  // The last of them may leave no room for the steps measured behind it: as far as it goes.
+  table.push(await costAt(Math.min(past, model.contextLength - WHOLE_NODES - 2 * (rounds + WARM_UP))));
+  await report();
 }
-const memoryAfter = await gpuMemoryUsed();
 await model.dispose();
-report();
 
-async function costAt(past: number) {
-  await model.prefill(randomTokens(past - model.cachedLength, model.vocabSize), GREEDY);
+async function costAt(past: number): Promise<PastCost> {
+  model.truncate(0);
+  await model.prefill(randomTokens(past, model.vocabSize), GREEDY);
   const curve = await measureStepCost(model, sizes, { pastLength: past, repeats: rounds });
-  const one = curve.find(({ nodes }) => nodes === 1)?.milliseconds;
-  const read = weights + past * cacheElementsPerPosition(options.shape) * plan.elementBytes;
   return {
     past,
     steps: curve.map(({ nodes, milliseconds }) => ({
       nodes,
       milliseconds,
-      ratio: one && milliseconds / one,
-      traffic: stepTraffic(plan, { nodes, past, moved: 3, heads: model.headCount, topM: TOP_M }),
+      ...stepTraffic(
+        plan,
+        { nodes, past, moved: 3, heads: model.headCount, topM: TOP_M },
+        deviceSteps !== 'bound',
+      ),
     })),
-    /** Bytes that a plain step must read, by its time. */
-    readRate: one && (read / one) * 1000,
+    bytesRead: weights + past * cacheElementsPerPosition(options.shape) * plan.elementBytes,
     whole: model.headCount > 0 ? await wholeSteps(model, past) : undefined,
   };
 }
 
-/** Steps of 64 nodes as in decoding, two rows accepted out of place: medians of each stage and of all. */
-async function wholeSteps(drafting: DraftingModel, past: number) {
-  const stages = {
-    heads: [] as number[],
-    tree: [] as number[],
-    backbone: [] as number[],
-    keep: [] as number[],
-  };
-  const totals: number[] = [];
-  await drafting.verify(randomTree(1, drafting.vocabSize), GREEDY);
-  await drafting.keep([0]);
-  for (let step = 0; step < rounds; step++) {
-    const times = [performance.now()];
-    await drafting.propose(TOP_M);
-    times.push(performance.now());
-    const tree = randomTree(64, drafting.vocabSize);
-    times.push(performance.now());
-    await drafting.verify(tree, GREEDY);
-    times.push(performance.now());
-    await drafting.keep([0, 2]);
-    times.push(performance.now());
-    Object.values(stages).forEach((list, i) => list.push(times[i + 1] - times[i]));
-    totals.push(times[4] - times[0]);
+/** Steps of 64 nodes as in decoding, but for what is kept: a leaf's path, so that rows must move. */
+async function wholeSteps(drafting: DraftingModel, past: number): Promise<WholeStep> {
+  const policy = dynamicTree({ nodes: WHOLE_NODES, heads: drafting.headCount, topM: TOP_M });
+  const acceptance = greedyAcceptance();
+  const names = ['heads', 'tree', 'backbone', 'accept', 'keep'] as const;
+  const times = Object.fromEntries(names.map((name) => [name, [] as number[]]));
+  const [totals, inRuns]: [number[], number[]] = [[], []];
+  drafting.truncate(past - 1);
+  await drafting.prefill(randomTokens(1, drafting.vocabSize), GREEDY);
+  const [root] = randomTokens(1, drafting.vocabSize);
+  for (let step = -WARM_UP; step < rounds; step++) {
+    const before = runTime(drafting);
+    const marks = [performance.now()];
+    const proposals = await drafting.propose(TOP_M);
+    marks.push(performance.now());
+    const tree = policy.build(root, proposals);
+    marks.push(performance.now());
+    const result = await drafting.verify(tree, GREEDY);
+    marks.push(performance.now());
+    acceptance.accept(tree, result);
+    marks.push(performance.now());
+    await drafting.keep([0, tree.size - 1]);
+    marks.push(performance.now());
+    if (step < 0) continue;
+    names.forEach((name, i) => times[name].push(marks[i + 1] - marks[i]));
+    totals.push(marks[5] - marks[0]);
+    if (before !== undefined) inRuns.push(runTime(drafting)! - before);
   }
-  drafting.truncate(past);
-  const total = median(totals);
-  const medians = Object.fromEntries(Object.entries(stages).map(([name, list]) => [name, median(list)]));
-  return { ...medians, total, outsideBackbone: 1 - medians.backbone / total };
+  const medians = Object.fromEntries(names.map((name) => [name, median(times[name])]));
+  return {
+    ...(medians as Record<(typeof names)[number], number>),
+    total: median(totals),
+    runs: inRuns.length > 0 ? median(inRuns) : undefined,
+  };
 }
 
-function report(): void {
-  const copy = args['copy-rate']
+async function report(): Promise<void> {
+  const copyRate = args['copy-rate']
     ? (JSON.parse(readFileSync(args['copy-rate'], 'utf8')) as { bytes_per_second: number }).bytes_per_second
     : undefined;
-  const { id } = manifest.model;
-  const result = {
-    model: id,
+  const measurement = {
+    model: manifest.model.id,
     provider,
     precision: args.precision,
-    weights,
+    steps: deviceSteps,
+    copyRate,
     memoryBefore,
-    memoryAfter,
-    copy,
+    memoryAfter: await gpuMemoryUsed(),
     table,
   };
-  const lines = [`# Cost of a step: ${id}, ${args.precision}, ${provider}`, ''];
-  lines.push(
-    `| past | ${sizes.map((n) => `n = ${n}`).join(' | ')} | cost(64)/cost(1) | read rate | of copy rate |`,
-  );
-  lines.push(`|---|${'---|'.repeat(sizes.length + 3)}`);
-  for (const { past, steps, readRate } of table) {
-    const cells = steps.map(({ milliseconds }) => milliseconds.toFixed(2));
-    const share = readRate && copy ? `${((100 * readRate) / copy).toFixed(0)}%` : '';
-    const rate = readRate ? `${(readRate / 1e9).toFixed(0)} GB/s` : '';
-    lines.push(
-      `| ${past} | ${cells.join(' | ')} | ${steps.at(-1)?.ratio?.toFixed(3)} | ${rate} | ${share} |`,
-    );
-  }
-  lines.push('', 'Milliseconds, medians. Whole steps of 64 nodes:', '');
-  for (const { past, whole } of table) if (whole) lines.push(`- past ${past}: ${JSON.stringify(whole)}`);
-  const traffic = table.at(-1)?.steps.at(-1)?.traffic;
-  if (traffic)
-    lines.push(
-      `- over PCIe at n = ${sizes.at(-1)}: ${traffic.toDevice} bytes there, ${traffic.fromDevice} back`,
-    );
-  mkdirSync(args.out!, { recursive: true });
-  writeFileSync(join(args.out!, `cost-${id}.md`), `${lines.join('\n')}\n`);
-  void gpuFacts().then((gpus) =>
-    writeFileSync(join(args.out!, `cost-${id}.json`), `${JSON.stringify({ ...result, gpus }, null, 1)}\n`),
-  );
-  console.log(lines.join('\n'));
+  const name = `cost-${manifest.model.id}${deviceSteps === 'bound' ? '' : `-${deviceSteps}`}`;
+  const text = renderCost(measurement);
+  const all = { ...measurement, weights, targets: judgeTargets(measurement), gpus: await gpuFacts() };
+  writeFileSync(join(args.out!, `${name}.md`), text);
+  writeFileSync(join(args.out!, `${name}.json`), `${JSON.stringify(all, null, 1)}\n`);
+  if (table.length === args.past.split(',').length) console.log(text);
 }
