@@ -7,6 +7,7 @@
  * For each capacity: whether both give the same rows for one tree, then the milliseconds of a verification at a past
  * near the capacity, the two taking turns. Writes attention.json, anew after each capacity.
  */
+import './oneLine.js';
 import { mkdirSync, readdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';

@@ -75,7 +75,7 @@ function collectProgram(folder: string): void {
   });
   copyFileSync(join(root, 'package.json'), join(folder, 'package.json'));
   cpSync(join(root, 'export'), join(folder, 'export'), { recursive: true, filter: skipCaches });
-  copyFileSync(join(root, 'export/random_llama.py'), join(folder, 'random_llama.py'));
+
   for (const path of runtimePackages()) {
     cpSync(join(root, path), join(folder, path), { recursive: true, filter: forLinux, dereference: true });
   }

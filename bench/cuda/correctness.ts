@@ -8,6 +8,7 @@
  *    float16 could not tell them apart. 2. A tree row equals its path run causally. 3. How often float16 on the device
  *    chooses the token that float32 on the CPU chooses, given the same text. Writes correctness.json.
  */
+import './oneLine.js';
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';

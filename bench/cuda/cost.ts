@@ -8,6 +8,7 @@
  * PCIe (from the bindings), the memory rate that n = 1 achieves against the card's copy rate; and whole steps by stage.
  * Says which targets are met. Writes cost-<model>.json and .md, anew after each past.
  */
+import './oneLine.js';
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';

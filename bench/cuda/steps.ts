@@ -7,6 +7,7 @@
  * Each generates greedily from the same prompts, plainly and with trees of 64; differences to `bound` are listed. Then
  * the milliseconds of a verification. Writes steps-<model>.json, anew after each way.
  */
+import './oneLine.js';
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
