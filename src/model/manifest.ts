@@ -62,6 +62,8 @@ export interface ConditionalEntry extends StoredFile {
   readonly hasContext: boolean;
   readonly vocabSize: number;
   readonly draftVocabSize: number;
+  /** sha256 of the tensors it was made from. */
+  readonly sourceSha256: string | undefined;
 }
 
 export interface HeadsEntry extends GraphEntry {
@@ -271,6 +273,7 @@ function readConditionalEntry(conditional: JsonReader): ConditionalEntry {
     hasContext: conditional.field('context').boolean(),
     vocabSize: conditional.field('vocab_size').count(),
     draftVocabSize: conditional.field('draft_vocab_size').count(),
+    sourceSha256: conditional.field('source_sha256').optional((each) => each.string()),
   };
 }
 

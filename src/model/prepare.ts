@@ -14,12 +14,16 @@ import {
 import { runChild } from './childProcess.js';
 import { fetchDefaultWeights, sha256Of } from './defaultWeights.js';
 import { diskFullHint, explainDiskError } from './diskErrors.js';
+import { conditionalSuffix } from './conditional.js';
 import { checkModelName, defaultModelName } from './locate.js';
 import { takeLock } from './lock.js';
 import { checkFiles, manifestName, readManifest, type Manifest } from './manifest.js';
 import { packageRoot } from './packageRoot.js';
 import type { Report } from '../report.js';
 import { ensureRequirements, exportEnvironment, findPython, type Python } from './python.js';
+
+/** Other tensors that lie beside heads; the exporter finds a conditional joint by itself. */
+const besideHeads = [adapterSuffix, conditionalSuffix];
 
 export interface PrepareOptions {
   readonly modelsDir: string;
@@ -213,7 +217,7 @@ export async function headsFor(
   const folder = join(packageRoot, 'heads', name);
   const names = await readdir(folder).catch(() => []);
   return names
-    .filter((each) => each.endsWith('.safetensors') && !each.endsWith(adapterSuffix))
+    .filter((each) => each.endsWith('.safetensors') && !besideHeads.some((suffix) => each.endsWith(suffix)))
     .sort()
     .map((each) => join(folder, each));
 }

@@ -2,6 +2,7 @@ import { readFile, stat } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import { isDeepStrictEqual } from 'node:util';
 import { ModelError } from '../errors.js';
+import { conditionalSuffix } from './conditional.js';
 import { sha256Of } from './defaultWeights.js';
 import {
   checkFiles,
@@ -52,16 +53,22 @@ export async function newerHeads(folder: string, manifest: Manifest, name: strin
 /** The sidecar beside the tensors: temperatures and accuracies, which go into the graph and the manifest. */
 const sidecarOf = (file: string): string => file.replace(/\.safetensors$/, '.json');
 
-/** When the tensors or their sidecar were last written, in ms. */
+/** The conditional joint beside the tensors, where there is one. */
+const conditionalOf = (file: string): string => file.replace(/\.safetensors$/, conditionalSuffix);
+
+/** When the tensors or what lies beside them were last written, in ms. */
 async function lastChange(file: string): Promise<number> {
-  const beside = await stat(sidecarOf(file)).catch(() => undefined);
-  return Math.max((await stat(file)).mtimeMs, beside?.mtimeMs ?? 0);
+  const beside = [sidecarOf(file), conditionalOf(file)].map(async (each) => (await stat(each)).mtimeMs);
+  const changes = await Promise.all(beside.map((change) => change.catch(() => 0)));
+  return Math.max((await stat(file)).mtimeMs, ...changes);
 }
 
-/** Whether the model holds these tensors with this calibration. */
+/** Whether the model holds these tensors with this calibration and this conditional joint. */
 async function isHeld(file: string, heads: readonly HeadsEntry[]): Promise<boolean> {
   const sha256 = await sha256Of(file);
+  const conditional = await sha256Of(conditionalOf(file)).catch(() => undefined);
   const held = heads.filter((entry) => entry.sourceSha256 === sha256);
+  if (held.some((entry) => entry.conditional?.sourceSha256 !== conditional)) return false;
   const sidecar = await readFile(sidecarOf(file), 'utf8').catch(() => undefined);
   if (held.length === 0 || sidecar === undefined) return held.length > 0;
   const calibration = JSON.parse(sidecar) as Record<string, unknown>;

@@ -1,6 +1,6 @@
 import { expect } from 'chai';
 import { mkdir, writeFile } from 'node:fs/promises';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import { adaptedName, committedAdapter, missingModel, preparesItself } from '../../src/model/adapters.js';
 import { defaultModelName, locateModel } from '../../src/model/locate.js';
 import { headsFor } from '../../src/model/prepare.js';
@@ -44,6 +44,9 @@ describe('Models with an adapter', () => {
     await addFile('m', 'other.safetensors');
     expect(await headsFor(defaultModelName, undefined, adapter)).to.deep.equal([heads]);
     expect(await headsFor('anything', [], adapter)).to.deep.equal([]);
+    // Nor is what lies beside the default heads taken for heads.
+    const committed = (await headsFor(defaultModelName, undefined)).map((each) => basename(each));
+    expect(committed).to.deep.equal(['medusa1.safetensors']);
   });
 
   it('are told apart from other missing models', () => {

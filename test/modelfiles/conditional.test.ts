@@ -16,6 +16,7 @@ const entry: ConditionalEntry = {
   hasContext: true,
   vocabSize: 5,
   draftVocabSize: 3,
+  sourceSha256: undefined,
 };
 
 describe('readConditional', () => {

@@ -4,12 +4,30 @@ import { join } from 'node:path';
 import { NestedTrees } from '../../src/decoding/nestedTrees.js';
 import { sha256Of } from '../../src/model/defaultWeights.js';
 import { defaultModelName } from '../../src/model/locate.js';
-import { readManifest, type HeadsEntry, type Manifest } from '../../src/model/manifest.js';
+import {
+  readManifest,
+  type ConditionalEntry,
+  type HeadsEntry,
+  type Manifest,
+} from '../../src/model/manifest.js';
 import { packageRoot } from '../../src/model/packageRoot.js';
 import { newerHeads } from '../../src/model/verify.js';
 import { temporaryFolder, tinyFolder } from '../support/tinyModel.js';
 
 const committed = join(packageRoot, 'heads', defaultModelName, 'medusa1');
+
+const conditional: ConditionalEntry = {
+  file: 'heads.medusa1.conditional.bin',
+  bytes: 0,
+  sha256: '',
+  rank: 1,
+  distances: 1,
+  activation: 'silu',
+  hasContext: false,
+  vocabSize: 1,
+  draftVocabSize: 1,
+  sourceSha256: await sha256Of(`${committed}.conditional.safetensors`),
+};
 
 /** The manifest of a model that holds the committed heads, with some facts of theirs changed. */
 async function manifestWith(changes: Partial<HeadsEntry>): Promise<Manifest> {
@@ -22,6 +40,7 @@ async function manifestWith(changes: Partial<HeadsEntry>): Promise<Manifest> {
     temperatures: sidecar.temperatures as number[],
     accuracies: sidecar.accuracies as number[][],
     staticTrees: NestedTrees.fromPaths(sidecar.static_tree, { heads: 4, topM: 64 }),
+    conditional,
     ...changes,
   };
   return { ...tiny, heads: [heads] };
@@ -34,6 +53,8 @@ describe('Newer heads', () => {
     ['other temperatures', { temperatures: [1, 1, 1, 1] }, true],
     ['other accuracies', { accuracies: [[0.5]] }, true],
     ['no static trees yet', { staticTrees: undefined }, true],
+    ['no conditional joint yet', { conditional: undefined }, true],
+    ['another conditional joint', { conditional: { ...conditional, sourceSha256: 'other' } }, true],
     ['heads of another name', { name: 'other', sourceSha256: 'other' }, false],
   ];
   for (const [name, changes, isNewer] of cases) {
