@@ -119,6 +119,14 @@ def test_time_failure_and_missing_needs_are_said(tmp_path: Path) -> None:
     assert "SyntaxError" in (tmp_path / "w" / "fails.log").read_text()
 
 
+def test_a_command_that_knows_no_limit_leaves_time_for_the_next(tmp_path: Path) -> None:
+    sleeps = "{python} -c __import__('time').sleep(60)"
+    stages = (Stage("endless", sleeps, 0.01, 1), Stage("next", "{python} --version", 0.1, 1))
+    run = small_run(tmp_path, stages, seconds=90)
+    outcomes = [str(r["outcome"]) for r in run.run()]
+    assert outcomes == ["stopped: out of time", "done"] and run.left > 50
+
+
 def test_results_keep_to_the_limits_and_bulk_gives_way(tmp_path: Path) -> None:
     bulk = Stage("bulk", "{python} --version", 0.1, 0, keep=("b0", "b1"), bulk=True)
     heads = Stage("heads", "{python} --version", 0.1, 0, keep=("h",))
