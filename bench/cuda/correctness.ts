@@ -57,29 +57,33 @@ const variants: Record<string, GenerateOptions> = {
 
 mkdirSync(args.out!, { recursive: true });
 const { texts, differences } = await compareTrees();
-const device = await open(folder, provider, args.precision);
-const gaps: Difference[] = [];
-for (const difference of differences) {
-  gaps.push({ ...difference, gap: await logitGap(device, texts[difference.turn], difference) });
-}
-const rows = await compareRows(device);
-const agreement = await compareWithCpu(device, texts);
-await device.dispose();
-const summary = {
+// Written after each part: a run that is cut short keeps what it found.
+const summary: Record<string, unknown> = {
   turns: texts.length,
   tokens: texts.reduce((sum, { tokens }) => sum + tokens.length, 0),
   identical: Object.fromEntries(
     Object.keys(variants).map((tree) => [
       tree,
-      texts.length - gaps.filter((each) => each.tree === tree).length,
+      texts.length - differences.filter((each) => each.tree === tree).length,
     ]),
   ),
-  differences: gaps,
-  treeRowsAgainstCausal: rows,
-  agreementWithFloat32OnCpu: agreement,
 };
-writeFileSync(join(args.out!, 'correctness.json'), `${JSON.stringify(summary, null, 1)}\n`);
+save({ differences });
+const device = await open(folder, provider, args.precision);
+const gaps: Difference[] = [];
+for (const difference of differences) {
+  gaps.push({ ...difference, gap: await logitGap(device, texts[difference.turn], difference) });
+}
+save({ differences: gaps });
+save({ treeRowsAgainstCausal: await compareRows(device) });
+save({ agreementWithFloat32OnCpu: await compareWithCpu(device, texts) });
+await device.dispose();
 console.log(JSON.stringify({ ...summary, differences: gaps.slice(0, 10) }, null, 1));
+
+function save(part: Record<string, unknown>): void {
+  Object.assign(summary, part);
+  writeFileSync(join(args.out!, 'correctness.json'), `${JSON.stringify(summary, null, 1)}\n`);
+}
 
 /** Generates each turn plainly and with each kind of tree. */
 async function compareTrees(): Promise<{ texts: Text[]; differences: Omit<Difference, 'gap'>[] }> {

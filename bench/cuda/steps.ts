@@ -64,6 +64,7 @@ for (const steps of WAYS) {
       await model.dispose();
     }
   } catch (error) {
+    if (reference === undefined) throw error;
     // What one way cannot do is a finding; the others still run.
     outcomes.push({ steps, error: (error as Error).message });
   }
