@@ -73,7 +73,7 @@ export const decodingOptionSpecs: Record<string, Options> = {
   joint: valued(
     treeGroup,
     'What ranks combinations of candidates in dynamic trees: product (of the probabilities) or conditional (corrected by a learnt table)',
-    decodingDefaults.joint,
+    'conditional for dynamic trees where the heads come with a table',
   ),
   temperature: valued(samplingGroup, 'Temperature; 0 is greedy', String(decodingDefaults.temperature)),
   acceptance: valued(

@@ -203,6 +203,23 @@ describe('comparisons', () => {
     expect(text).to.include('| here: made int8, builtin, n = 4 | 1.86 | 2.17 | 1.17x [1.17, 1.17] |');
   });
 
+  it('set a tree of the product beside the published one when there is one, else name the joint', () => {
+    const runs = threeRuns();
+    const conditional = (run: LoadedRun): LoadedRun => ({
+      ...run,
+      name: 'corrected',
+      info: { ...run.info, decoding: { ...run.info.decoding, joint: 'conditional' } },
+    });
+    const text = (given: LoadedRun[]): string => markdownReport(makeReport(compareRuns(given), '1'));
+    const [none, fixed, dynamic] = runs;
+    expect(text([none, fixed, conditional(dynamic)])).to.include(
+      '| here: made int8, builtin, n = 4, conditional joint |',
+    );
+    expect(text([none, fixed, conditional(dynamic), dynamic])).to.include(
+      '| here: made int8, builtin, n = 4 | 1.86 |',
+    );
+  });
+
   it('draw sweeps', () => {
     const runs = threeRuns();
     const points = [

@@ -87,7 +87,7 @@ describe('Joint conditional', function () {
     }
   });
 
-  it('is an option of generate, and doctor names the table', async () => {
+  it('is an option of generate, the default where there is a table, and doctor names that', async () => {
     const folder = await copyTiny(temporary.path, 'cli');
     await addConditional(folder);
     const generate = await runMain([
@@ -96,6 +96,17 @@ describe('Joint conditional', function () {
     ]);
     expect(generate.code, generate.stderr).to.equal(0);
     expect(JSON.parse(generate.stdout)).to.include({ joint: 'conditional', tree: 'dynamic' });
+    for (const [options, joint] of [
+      [[], 'conditional'],
+      [['--joint', 'product'], 'product'],
+      [['--tree', 'static'], 'product'],
+    ] as const) {
+      const run = await runMain([
+        ...['generate', 'Hi', '--model', folder, '--threads', '1', '--nodes', '8', '--top-m', '8'],
+        ...['--max-new-tokens', '4', '--json', ...options],
+      ]);
+      expect(JSON.parse(run.stdout), run.stderr).to.include({ joint });
+    }
     const doctor = await runMain(['doctor', '--models-dir', temporary.path]);
     expect(doctor.stdout).to.contain('tiny (4 heads, conditional table)');
   });

@@ -11,13 +11,16 @@ const PUBLISHED = [
 
 /** Static against dynamic, theirs and ours; undefined where this report does not compare the two. */
 export function publishedTable(report: Report): Table | undefined {
-  const pair = report.pairs.find((each) => isDynamicOverStatic(report, each));
+  // Theirs is the product's tree; a conditional one is set beside it only where there is no other, and named.
+  const pairs = report.pairs.filter((each) => isDynamicOverStatic(report, each));
+  const pair = pairs.find(({ run }) => jointOf(report, run) === 'product') ?? pairs.at(0);
   if (!pair) return undefined;
   const [fixed, dynamic] = [pair.against, pair.run].map((name) =>
     report.runs.find((run) => run.name === name)!,
   );
   const { model } = fixed;
-  const name = `here: ${model.id} ${model.precision}, ${report.questions.name}, n = ${dynamic.decoding.nodes}`;
+  const joint = jointOf(report, pair.run) === 'product' ? '' : ', conditional joint';
+  const name = `here: ${model.id} ${model.precision}, ${report.questions.name}, n = ${dynamic.decoding.nodes}${joint}`;
   const ours = [fixed, dynamic].map((run) => number(run.ratios.tokens_per_inference.value));
   return {
     head: ['tokens per inference', 'static tree', 'dynamic tree', 'quotient'],
@@ -31,6 +34,10 @@ export function publishedTable(report: Report): Table | undefined {
       [name, ...ours, factor(pair.quotients.tokens_per_inference)],
     ],
   };
+}
+
+function jointOf(report: Report, name: string): string | undefined {
+  return report.runs.find((run) => run.name === name)?.decoding.joint;
 }
 
 function isDynamicOverStatic({ runs }: Report, pair: Pair): boolean {
