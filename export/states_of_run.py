@@ -21,13 +21,10 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 import numpy as np
-import onnxruntime
 
 from medusa_export.heads.conversations import Answer
-from medusa_export.heads.shards import write_shard
-
-MASKED = -1e9
-TOP = 8  # tokens stored with their log-probabilities, as in distilled shards
+from medusa_export.heads.shards import TOP, write_shard
+from medusa_export.split_runner import SplitRunner
 
 
 def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
@@ -40,43 +37,17 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     return p.parse_args(argv)
 
 
-class CpuBackbone:
-    """The exported graph of layout "split" (docs/architecture.md) with a growing past."""
-
-    def __init__(self, folder: Path, precision: str, threads: int) -> None:
-        manifest = json.loads((folder / "manifest.json").read_text())
-        entry = next((b for b in manifest["backbones"] if (b["precision"], b["layout"]) == (precision, "split")), None)
-        if entry is None:
-            raise SystemExit(f"error: {folder} has no CPU graph of precision {precision}: medusa-plus prepare makes it")
-        self.shape, self.sha256 = manifest["model"], "+".join(f["sha256"] for f in entry["files"])
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        path = str(folder / entry["file"])
-        self.session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-        self.forget()
-
-    def forget(self) -> None:
-        s = self.shape
-        self.past = np.zeros((s["layers"], 2, 1, s["kv_heads"], 0, s["head_dim"]), np.float32)
-
-    def read(self, tokens: list[int]) -> tuple[np.ndarray, np.ndarray]:
-        """Appends `tokens` [n]; returns hidden float32 [n, H] and logits float32 [n, V]."""
-        n, length = len(tokens), self.past.shape[4]
-        feeds = {
-            "input_ids": np.array(tokens, np.int64),
-            "position_ids": np.arange(length, length + n, dtype=np.int64),
-            "attention_bias": np.where(np.tri(n, length + n, length, dtype=bool), 0, MASKED).astype(np.float32),
-            "output_rows": np.arange(n, dtype=np.int64),
-            "want_logits": np.array(True),
-        }
-        for layer, (key, value) in enumerate(self.past):
-            feeds[f"past_key.{layer}"], feeds[f"past_value.{layer}"] = key, value
-        hidden, logits, new = self.session.run(["hidden", "logits", "new_kv"], feeds)
-        self.past = np.concatenate((self.past, new[:, :, None]), axis=4)
-        return hidden, logits
+def find_graph(folder: Path, precision: str) -> tuple[Path, str, int]:
+    """Path, sha256 (of all its files, as run.json has them) and hidden size of the CPU graph of a prepared model."""
+    manifest = json.loads((folder / "manifest.json").read_text())
+    entry = next((b for b in manifest["backbones"] if (b["precision"], b["layout"]) == (precision, "split")), None)
+    if entry is None:
+        raise SystemExit(f"error: {folder} has no CPU graph of precision {precision}: medusa-plus prepare makes it")
+    sha256 = "+".join(f["sha256"] for f in entry["files"])
+    return folder / entry["file"], sha256, manifest["model"]["hidden_size"]
 
 
-def answers_of_run(run: Path, backbone: CpuBackbone, rows: int) -> Iterator[tuple[Answer, int]]:
+def answers_of_run(run: Path, runner: SplitRunner, rows: int) -> Iterator[tuple[Answer, int]]:
     """Each turn's answer with its states, and how many of its tokens the graph would not have chosen."""
     for line in (run / "records.jsonl").read_text().split("\n"):
         if not line.strip():
@@ -88,34 +59,39 @@ def answers_of_run(run: Path, backbone: CpuBackbone, rows: int) -> Iterator[tupl
             for turn, each in enumerate(repeat["turns"]):
                 context, tokens = each["prompt_token_ids"], each["token_ids"]
                 answer = Answer(record["question_id"], record["category"], 0.0, turn, context, tokens)
-                yield answer, fill(answer, backbone, rows)
+                yield answer, fill(answer, runner, rows)
 
 
-def fill(answer: Answer, backbone: CpuBackbone, rows: int) -> int:
+def fill(answer: Answer, runner: SplitRunner, rows: int) -> int:
     """Reads context and answer, less its last token, which no state follows. Returns the tokens chosen otherwise."""
-    backbone.forget()
+    runner.reset()
     text, first = answer.context + answer.tokens[:-1], len(answer.context) - 1
     for start in range(0, len(text), rows):
-        hidden, logits = backbone.read(text[start : start + rows])
-        inside = slice(max(0, first - start), None)
-        top = np.argsort(-logits[inside], axis=1, kind="stable")[:, :TOP]
-        normaliser = np.logaddexp.reduce(logits[inside].astype(np.float64), axis=1)
-        answer.hidden += list(hidden[inside].astype(np.float16))
+        part = text[start : start + rows]
+        if start + len(part) <= first:  # context alone: only its keys and values are wanted
+            runner.append(runner.run(part, rows=[0]))
+            continue
+        step = runner.run(part, rows=np.arange(max(0, first - start), len(part)), want_logits=True)
+        runner.append(step)
+        top = np.argsort(-step.logits, axis=1, kind="stable")[:, :TOP]
+        normaliser = np.logaddexp.reduce(step.logits.astype(np.float64), axis=1)
+        answer.hidden += list(step.hidden.astype(np.float16))
         answer.top_ids += list(top.astype(np.int32))
-        chosen = np.take_along_axis(logits[inside], top, axis=1) - normaliser[:, None]
+        chosen = np.take_along_axis(step.logits, top, axis=1) - normaliser[:, None]
         answer.top_logprobs += list(chosen.astype(np.float16))
     return sum(int(best[0]) != token for best, token in zip(answer.top_ids, answer.tokens, strict=True))
 
 
 def main(a: argparse.Namespace) -> None:
     info = json.loads((a.run / "run.json").read_text())
-    backbone = CpuBackbone(a.model, info["model"]["precision"], a.threads)
-    if info["model"]["backbone_sha256"] != backbone.sha256:
+    graph, sha256, hidden_size = find_graph(a.model, info["model"]["precision"])
+    if info["model"]["backbone_sha256"] != sha256:
         raise SystemExit(f"error: {a.run} was made with another graph than that of {a.model}: prepare that one again")
+    runner = SplitRunner(graph, a.threads)
     a.out.mkdir(parents=True, exist_ok=True)
     answers: list[Answer] = []
     others, started = 0, time.time()
-    for answer, other in answers_of_run(a.run, backbone, a.rows):
+    for answer, other in answers_of_run(a.run, runner, a.rows):
         answers.append(answer)
         others += other
         if len(answers) % 20 == 0:
@@ -123,7 +99,7 @@ def main(a: argparse.Namespace) -> None:
     if not answers:
         raise SystemExit(f"error: {a.run} holds no finished question")
     ids = sorted({answer.conversation for answer in answers})
-    write_shard(a.out / "shard-run.safetensors", answers, ids, backbone.shape["hidden_size"])
+    write_shard(a.out / "shard-run.safetensors", answers, ids, hidden_size)
     tokens = sum(len(answer.tokens) for answer in answers)
     print(f"{len(answers)} answers, {tokens} tokens; {others} are not the graph's own choice (0 expected)")
     if others:

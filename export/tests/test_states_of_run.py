@@ -8,30 +8,32 @@ import pytest
 from safetensors.numpy import load_file
 
 import states_of_run
-from states_of_run import CpuBackbone
+from medusa_export.split_runner import SplitRunner
+from states_of_run import find_graph
 
 TINY = Path(__file__).resolve().parents[2] / "test/fixtures/tiny"
 PROMPTS = [[1, 5, 9, 30], [7]]
 
 
-def greedy(backbone: CpuBackbone, prompt: list[int], count: int) -> tuple[list[int], list[np.ndarray]]:
+def greedy(runner: SplitRunner, prompt: list[int], count: int) -> tuple[list[int], list[np.ndarray]]:
     """Token by token: the answer and the state behind each of its tokens."""
-    backbone.forget()
+    runner.reset()
     tokens, states, rows = [], [], prompt
     for _ in range(count):
-        hidden, logits = backbone.read(rows)
-        tokens.append(int(logits[-1].argmax()))
-        states.append(hidden[-1])
+        step = runner.run(rows, want_logits=True)
+        runner.append(step)
+        tokens.append(int(step.logits[-1].argmax()))
+        states.append(step.hidden[-1])
         rows = tokens[-1:]
     return tokens, states
 
 
-def write_run(folder: Path, backbone: CpuBackbone, answers: list[list[int]], temperature: float = 0) -> None:
+def write_run(folder: Path, answers: list[list[int]], temperature: float = 0) -> None:
     folder.mkdir()
     turns = [{"prompt_token_ids": prompt, "token_ids": tokens} for prompt, tokens in zip(PROMPTS, answers, strict=True)]
     record = {"question_id": 81, "category": "math", "repeats": [{"temperature": temperature, "turns": turns}]}
     (folder / "records.jsonl").write_text(json.dumps(record) + "\n")
-    info = {"model": {"precision": "int8", "backbone_sha256": backbone.sha256}}
+    info = {"model": {"precision": "int8", "backbone_sha256": find_graph(TINY, "int8")[1]}}
     (folder / "run.json").write_text(json.dumps(info))
 
 
@@ -40,13 +42,13 @@ def arguments(tmp_path: Path) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def backbone() -> CpuBackbone:
-    return CpuBackbone(TINY, "int8", 1)
+def runner() -> SplitRunner:
+    return SplitRunner(find_graph(TINY, "int8")[0])
 
 
-def test_states_are_those_of_decoding_token_by_token(tmp_path: Path, backbone: CpuBackbone) -> None:
-    found = [greedy(backbone, prompt, 10) for prompt in PROMPTS]
-    write_run(tmp_path / "run", backbone, [tokens for tokens, _ in found])
+def test_states_are_those_of_decoding_token_by_token(tmp_path: Path, runner: SplitRunner) -> None:
+    found = [greedy(runner, prompt, 10) for prompt in PROMPTS]
+    write_run(tmp_path / "run", [tokens for tokens, _ in found])
     states_of_run.main(states_of_run.parse_arguments(arguments(tmp_path)))
     shard = load_file(tmp_path / "out/shard-run.safetensors")
     expected = np.stack([row for _, states in found for row in states]).astype(np.float16)
@@ -58,19 +60,19 @@ def test_states_are_those_of_decoding_token_by_token(tmp_path: Path, backbone: C
 
 
 def test_a_token_the_graph_would_not_choose_is_counted(
-    tmp_path: Path, backbone: CpuBackbone, capsys: pytest.CaptureFixture
+    tmp_path: Path, runner: SplitRunner, capsys: pytest.CaptureFixture
 ) -> None:
-    answers = [greedy(backbone, prompt, 6)[0] for prompt in PROMPTS]
+    answers = [greedy(runner, prompt, 6)[0] for prompt in PROMPTS]
     answers[1][5] = (answers[1][5] + 1) % 64
-    write_run(tmp_path / "run", backbone, answers)
+    write_run(tmp_path / "run", answers)
     with pytest.raises(SystemExit) as stop:
         states_of_run.main(states_of_run.parse_arguments(arguments(tmp_path)))
     assert stop.value.code == 1
     assert "12 tokens; 1 are not the graph's own choice" in capsys.readouterr().out
 
 
-def test_refusals_name_the_matter(tmp_path: Path, backbone: CpuBackbone) -> None:
-    write_run(tmp_path / "run", backbone, [[5], [6]], temperature=0.7)
+def test_refusals_name_the_matter(tmp_path: Path) -> None:
+    write_run(tmp_path / "run", [[5], [6]], temperature=0.7)
     with pytest.raises(SystemExit, match="question 81 was sampled"):
         states_of_run.main(states_of_run.parse_arguments(arguments(tmp_path)))
     info = {"model": {"precision": "int8", "backbone_sha256": "another"}}
@@ -78,4 +80,4 @@ def test_refusals_name_the_matter(tmp_path: Path, backbone: CpuBackbone) -> None
     with pytest.raises(SystemExit, match="another graph"):
         states_of_run.main(states_of_run.parse_arguments(arguments(tmp_path)))
     with pytest.raises(SystemExit, match="no CPU graph of precision fp16"):
-        CpuBackbone(TINY, "fp16", 1)
+        find_graph(TINY, "fp16")

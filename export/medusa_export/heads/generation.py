@@ -14,8 +14,7 @@ import torch
 
 from .backbone_torch import Backbone
 from .conversations import Conversation
-
-TOP = 8  # backbone tokens kept per position, for soft targets
+from .shards import TOP
 
 
 class Generator:

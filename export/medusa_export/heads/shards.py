@@ -24,6 +24,7 @@ from safetensors.numpy import save_file
 
 from .conversations import Answer
 
+TOP = 8  # backbone tokens kept per position, for soft targets
 HELD_OUT_EVERY = 20  # conversation % 20: 0 is validation, 1 is calibration, the rest is training
 
 
@@ -43,8 +44,8 @@ def write_shard(path: Path, answers: list[Answer], conversations: list[int], hid
     tensors = {
         "hidden": stack("hidden", hidden_size, np.float16),
         "tokens": np.array([t for a in answers for t in a.tokens], np.int32),
-        "top_ids": stack("top_ids", 8, np.int32),
-        "top_logprobs": stack("top_logprobs", 8, np.float16),
+        "top_ids": stack("top_ids", TOP, np.int32),
+        "top_logprobs": stack("top_logprobs", TOP, np.float16),
         "offsets": np.cumsum([0, *lengths]).astype(np.int64),
         "context": np.array([t for a in answers for t in a.context], np.int32),
         "context_offsets": np.cumsum([0, *contexts]).astype(np.int64),

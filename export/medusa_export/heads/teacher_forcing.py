@@ -13,8 +13,7 @@ import torch.nn.functional as F
 from .backbone_torch import Backbone
 from .conversations import Answer
 from .lora import run_sequences
-
-TOP = 8  # backbone tokens kept per position, for soft targets
+from .shards import TOP
 
 
 @torch.inference_mode()
