@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import math
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ import torch.nn.functional as F
 from .conditional import ConditionalJoint, conditional_logits
 from .conditional_data import ExampleBatches, Examples, Text, tensors_of
 from .model import fused_cross_entropy
+from .schedule import warmup_cosine
 
 
 @dataclass(frozen=True)
@@ -38,10 +38,7 @@ class ConditionalRecipe:
     pretrained_share: float = 0.5
 
     def lr_at(self, step: int, steps: int = 0) -> float:
-        """Linear warm-up, then a cosine down to 2%."""
-        if step < self.warmup:
-            return self.lr * (step + 1) / self.warmup
-        return self.lr * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * step / (steps or self.steps))))
+        return warmup_cosine(self.lr, step, self.warmup, step / (steps or self.steps))
 
 
 def losses_of(model: ConditionalJoint, batch: dict[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:

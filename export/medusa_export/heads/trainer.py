@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import time
 from dataclasses import asdict, dataclass
@@ -15,6 +14,7 @@ from .calibration import propose, rank_accuracies
 from .device_batches import DeviceBatches
 from .loss_table import LossTable
 from .model import MedusaHeads, fused_cross_entropy
+from .schedule import warmup_cosine
 from .shards import Rollouts
 from .training_data import Batches
 
@@ -45,10 +45,7 @@ class Recipe:
         return min(1.0, max(step / self.steps, by_clock))
 
     def lr_at(self, step: int, seconds: float) -> float:
-        """Linear warm-up, then a cosine down to 2%."""
-        if step < self.warmup:
-            return self.lr * (step + 1) / self.warmup
-        return self.lr * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * self.progress(step, seconds))))
+        return warmup_cosine(self.lr, step, self.warmup, self.progress(step, seconds))
 
 
 class Trainer:
