@@ -74,9 +74,9 @@ def main(a: argparse.Namespace) -> None:
     material, _ = train_conditional.load_material(base)
     validation, overlap = load_held_out(a.data, "validation", base.max_overlap)
     print(overlap, flush=True)
-    heads, sidecar = load_heads(a.heads)
+    heads, sidecar = load_heads(a.heads, a.backbone)
     validation = first_tokens(validation, a.max_new_tokens)
-    proposals = propose(heads, validation.hidden, base.top_m, sidecar["temperatures"])
+    proposals = propose(heads, validation, base.top_m, sidecar["temperatures"])
     ablate(a, material, (validation, proposals), load_tokens(a.data, ("train",)))
 
 

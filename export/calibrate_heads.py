@@ -40,6 +40,7 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--heads", required=True, help="checkpoint (.safetensors); its sidecar is what changes")
     p.add_argument("--data", required=True, help="folder of shards")
+    p.add_argument("--backbone", help="for heads that read tokens: .gguf file or HF folder")
     p.add_argument("--trained-shards", help="text file: the shards the heads were trained on (default: all of them)")
     p.add_argument(
         "--source",
@@ -60,7 +61,7 @@ def main(a: argparse.Namespace) -> dict:
     """Fit, print and, with --write, store; returns what was fitted."""
     if a.threads:
         torch.set_num_threads(a.threads)
-    heads, sidecar = load_heads(a.heads)
+    heads, sidecar = load_heads(a.heads, a.backbone)
     heads.to(a.device)
     unseen, overlap = unseen_answers(a)
     counts = ", ".join(f"{s}: {unseen.sources.count(s)}" for s in sorted(set(unseen.sources)))
@@ -142,7 +143,7 @@ def compare(heads: MedusaHeads, stored: list[float], unseen: Rollouts, a: argpar
 
 def _measure(heads: MedusaHeads, fits: dict[str, list[float]], answers: Rollouts, device: str) -> Iterator[str]:
     for (name, temperatures), proposals in zip(
-        fits.items(), propose_each(heads, answers.hidden, TOP_M, list(fits.values()), device), strict=True
+        fits.items(), propose_each(heads, answers, TOP_M, list(fits.values()), device), strict=True
     ):
         tally = simulate(proposals, answers.tokens, answers.offsets, dynamic_tree(proposals, NODES), TOKENS)
         low, high = bootstrap(tally)

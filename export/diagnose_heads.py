@@ -15,7 +15,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
@@ -77,7 +77,7 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
 def diagnose(a: argparse.Namespace) -> None:
     """Load everything, print every section."""
     torch.set_num_threads(a.threads)
-    heads, sidecar = load_heads(a.heads)
+    heads, sidecar = load_heads(a.heads, a.backbone)
     accuracies = np.array(sidecar["accuracies"])[:, : a.top_m]
     subject = Subject(heads, sidecar["temperatures"], accuracies, a.nodes, a.max_new_tokens)
     validation = load_rollouts(a.data, ("validation",))
@@ -86,7 +86,7 @@ def diagnose(a: argparse.Namespace) -> None:
     training, trained = read_training(a.data, a.trained_every, a.max_new_tokens)
     print_overlap("validation", subject, validation, training)
     print_overlap("questions", subject, questions, training)
-    print_measured(f"trained on ({len(trained.sources)} answers)", measure(subject, trained, trained.hidden))
+    print_measured(f"trained on ({len(trained.sources)} answers)", measure(subject, trained))
     if a.recompute:
         # Distillation used bf16 products, the questions were answered in fp32: each is read in the other precision.
         print_recomputed("validation, fp32 states", subject, validation, a.backbone, torch.float32)
@@ -119,11 +119,11 @@ def repeated_shares(rollouts: Rollouts) -> np.ndarray:
     return np.array([(len(own) - len(set(own))) / max(1, len(own)) for own in lists])
 
 
-def measure(subject: Subject, rollouts: Rollouts, hidden: np.ndarray) -> Measured:
-    """Both trees on the answers, proposed from the states hidden float16 [N, H]."""
+def measure(subject: Subject, rollouts: Rollouts) -> Measured:
+    """Both trees on the answers."""
     width = subject.accuracies.shape[1]
-    plain = propose(subject.heads, hidden, width)
-    tempered = propose(subject.heads, hidden, width, subject.temperatures)
+    plain = propose(subject.heads, rollouts, width)
+    tempered = propose(subject.heads, rollouts, width, subject.temperatures)
     static = static_tree(subject.accuracies, subject.nodes)
     dynamic = dynamic_tree(tempered, subject.nodes)
     return Measured(
@@ -164,7 +164,7 @@ def print_measured(name: str, measured: Measured) -> None:
 
 def print_overlap(name: str, subject: Subject, rollouts: Rollouts, training: TokenRows) -> None:
     """Tokens per step of the answers, their overlap with the training answers, and one by the other."""
-    measured = measure(subject, rollouts, rollouts.hidden)
+    measured = measure(subject, rollouts)
     shared, repeated = shared_shares(rollouts.token_rows, training), repeated_shares(rollouts)
     print_measured(f"{name} ({len(rollouts.sources)} answers)", measured)
     gain = paired_gain(measured.static, measured.dynamic, rollouts.sources)
@@ -189,7 +189,7 @@ def print_recomputed(
 ) -> None:
     """The same texts with recomputed states, and how far these are from the stored ones (root mean square)."""
     hidden = recomputed_states(rollouts, backbone_path, precision)
-    print_measured(name, measure(subject, rollouts, hidden))
+    print_measured(name, measure(subject, replace(rollouts, hidden=hidden)))
     stored = rollouts.hidden.astype(np.float32)
     difference = np.sqrt(((hidden.astype(np.float32) - stored) ** 2).mean())
     print(f"  states: rms {np.sqrt((stored**2).mean()):.4f}, rms of the difference {difference:.4f}", flush=True)

@@ -95,7 +95,7 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
 def evaluate(a: argparse.Namespace) -> dict:
     if a.threads:
         torch.set_num_threads(a.threads)
-    heads, sidecar = load_heads(a.heads)
+    heads, sidecar = load_heads(a.heads, a.backbone)
     heads.to(a.device)
     overlap = None
     adapter = read_adapter(Path(a.adapter)) if a.adapter else None
@@ -160,7 +160,7 @@ def report_on(
     """Everything measured on one set of greedy answers."""
     rollouts = first_tokens(rollouts, limit)
     as_trained = [1.0] * heads.config.heads
-    plain, tempered = propose_each(heads, rollouts.hidden, width, [as_trained, sidecar["temperatures"]], device)
+    plain, tempered = propose_each(heads, rollouts, width, [as_trained, sidecar["temperatures"]], device)
     accuracy = rank_accuracies(plain, rollouts)
     calibrated = np.array(sidecar["accuracies"])[:, :width]
 
@@ -265,11 +265,11 @@ def gains_over(
     a: argparse.Namespace, stored: Rollouts, heads: MedusaHeads, sidecar: dict, rollouts: Rollouts
 ) -> dict[str, dict]:
     """`paired_gain` of `heads` on `rollouts` over the heads --against on `stored`: the same answers, by tree size."""
-    other, facts = load_heads(a.against)
+    other, facts = load_heads(a.against, a.backbone)
 
     def tally(each: MedusaHeads, its: dict, on: Rollouts, tree: str, n: int) -> Tally:
         on = first_tokens(on, a.max_new_tokens)
-        proposals = propose(each, on.hidden, a.top_m, its["temperatures"], a.device)
+        proposals = propose(each, on, a.top_m, its["temperatures"], a.device)
         accuracies = np.array(its["accuracies"])[:, : a.top_m]
         made = static_tree(accuracies, n) if tree == "static" else dynamic_tree(proposals, n)
         return simulate(proposals, on.tokens, on.offsets, made, a.max_new_tokens)

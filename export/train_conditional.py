@@ -91,7 +91,7 @@ class Material:
 
 def load_material(a: argparse.Namespace) -> tuple[Material, OverlapReport]:
     """Read all of it; proposals are the heads' with their temperatures, as decoding gets them."""
-    heads, sidecar = load_heads(a.heads)
+    heads, sidecar = load_heads(a.heads, a.backbone)
     source, token_map = open_source(Path(a.backbone)), heads.token_map.numpy()
     if heads.config.hidden_size != source.config.hidden_size:
         raise ValueError(
@@ -103,7 +103,7 @@ def load_material(a: argparse.Namespace) -> tuple[Material, OverlapReport]:
     calibration, overlap = load_held_out(a.data, "calibration", a.max_overlap)
 
     def proposed(rollouts: Rollouts) -> tuple[Rollouts, Proposals]:
-        return rollouts, propose(heads, rollouts.hidden, a.top_m, sidecar["temperatures"])
+        return rollouts, propose(heads, rollouts, a.top_m, sidecar["temperatures"])
 
     unseen = [proposed(training)]
     if a.also:
@@ -115,11 +115,11 @@ def load_material(a: argparse.Namespace) -> tuple[Material, OverlapReport]:
 
 def _with_other_heads(a: argparse.Namespace, count: int) -> tuple[Rollouts, Proposals]:
     """The answers of --also with its heads' proposals."""
-    heads, sidecar = load_heads(a.also[0])
+    heads, sidecar = load_heads(a.also[0], a.backbone)
     if heads.config.heads != count:
         raise ValueError(f"--also {a.also[0]} holds {heads.config.heads} heads, --heads {a.heads} {count}")
     rollouts = load_rollouts(a.data, ("train",), only=shard_names(Path(a.also[1])))
-    return rollouts, propose(heads, rollouts.hidden, a.top_m, sidecar["temperatures"])
+    return rollouts, propose(heads, rollouts, a.top_m, sidecar["temperatures"])
 
 
 def recipe_of(a: argparse.Namespace) -> ConditionalRecipe:

@@ -19,12 +19,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 import numpy as np
 import torch
 
-from medusa_export.heads.backbone_torch import file_sha256, load_lm_head
+from medusa_export.heads.backbone_torch import file_sha256, load_embedding, load_lm_head
 from medusa_export.heads.calibration import fit_temperatures, propose, rank_accuracies
 from medusa_export.heads.chat_tokens import TEMPLATES, load_chat_tokens
 from medusa_export.heads.checkpoint import save_heads
 from medusa_export.heads.device_batches import DeviceBatches
-from medusa_export.heads.model import HeadsConfig, MedusaHeads
+from medusa_export.heads.model import TOKEN_INPUTS, HeadsConfig, MedusaHeads
 from medusa_export.heads.near_duplicates import MAX_OVERLAP, OverlapReport, drop_near_duplicates, load_held_out
 from medusa_export.heads.run_facts import distil_record, hardware
 from medusa_export.heads.shards import Rollouts, load_rollouts
@@ -49,6 +49,13 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     p.add_argument("--draft-vocab", type=int, default=8192, help="draft vocabulary size (default %(default)s)")
     p.add_argument(
         "--output", choices=["own", "shared"], default="own", help="one output layer per head, or one for all"
+    )
+    p.add_argument(
+        "--tokens",
+        choices=TOKEN_INPUTS,
+        default="none",
+        help="what the heads read besides the state: nothing (Medusa), the token the backbone has just chosen, or "
+        "every token between it and their own target (Hydra; measured only, no graph is made of them)",
     )
     p.add_argument("--init", help="start from this checkpoint's weights (same sizes) instead of the tied embedding")
     p.add_argument("--steps", type=int, default=d.steps)
@@ -100,17 +107,20 @@ def train(a: argparse.Namespace) -> None:
     lm_head = load_lm_head(a.backbone)
     end = load_chat_tokens(a.backbone, template=a.template).end
     token_map = _draft_vocabulary(a, training, len(lm_head), end)
-    config = HeadsConfig(a.heads, training.hidden.shape[1], a.layers, len(token_map), a.output)
+    config = HeadsConfig(a.heads, training.hidden.shape[1], a.layers, len(token_map), a.output, a.tokens)
     heads = MedusaHeads(config, torch.from_numpy(token_map))
     if a.init:
         from medusa_export.heads.checkpoint import load_heads
 
-        heads, _ = load_heads(a.init)
+        heads, _ = load_heads(a.init, a.backbone)
         if heads.config != config:
             raise ValueError(f"--init {a.init} holds {heads.config}, this run needs {config}")
         token_map = heads.token_map.numpy()
     else:
         heads.initialise_output(lm_head)
+        if a.tokens != "none":
+            embedding = load_embedding(a.backbone)
+            heads.attach_embedding(embedding, token_scale(training, embedding))
     heads.to(a.device)
     covered = coverage(calibration.tokens, token_map)
     print(
@@ -173,12 +183,19 @@ def _batches(a: argparse.Namespace, training: Rollouts, token_map: np.ndarray, v
     return Batches(training, a.heads, token_map, vocab, a.soft, a.seed, a.device, a.common, a.sampled)
 
 
+def token_scale(rollouts: Rollouts, embedding: torch.Tensor) -> float:
+    """What makes rows of the embedding [V, H] as large as hidden states (root mean square), four digits: the first
+    block's weights for both then learn at one rate."""
+    states = rollouts.hidden[:20_000].astype(np.float32)
+    return float(f"{np.sqrt((states**2).mean()) / embedding.square().mean().sqrt().item():.4g}")
+
+
 def calibrate(heads: MedusaHeads, greedy: Rollouts, device: str) -> dict:
     """Accuracies by rank, temperatures and static trees, on held-out greedy answers."""
     if not len(greedy.tokens):
         raise ValueError("no held-out greedy answers in the data: distil more conversations")
     width = min(RANKS, heads.config.draft_vocab_size)
-    accuracies = rank_accuracies(propose(heads, greedy.hidden, width, device=device), greedy)
+    accuracies = rank_accuracies(propose(heads, greedy, width, device=device), greedy)
     temperatures = fit_temperatures(heads, greedy, device)
     rounded = [[round(float(x), 6) for x in row] for row in accuracies]
     return {

@@ -143,7 +143,7 @@ def stage_1(a: argparse.Namespace) -> Path:
 
 
 def _start_heads(path: Path, backbone: str) -> MedusaHeads:
-    heads, sidecar = load_heads(path)
+    heads, sidecar = load_heads(path, backbone)
     trained_on = (sidecar.get("backbone") or {}).get("gguf_sha256")
     digest = sha256_of(Path(backbone))
     if trained_on not in (None, digest):

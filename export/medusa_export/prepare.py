@@ -108,6 +108,7 @@ def prepare(request: Request) -> Manifest:
     heads = [read_heads(path, source) for path in request.heads]
     for each in heads:
         each.check_fits(source.config, request.model_id, digest, adapter and adapter.sha256)
+    heads = [_with_embedding(each, source) for each in heads]
     heads = [_with_conditional(each, path, source) for each, path in zip(heads, request.heads, strict=True)]
     with staging_folder(request.output, manifest is None) as staged:
         result = manifest or _begin(request, source, staged, digest, adapter)
@@ -163,6 +164,11 @@ def _export_backbones(request: Request, source: WeightSource, staged: Path, mani
 def _layouts(asked: str, there: tuple[str, ...]) -> tuple[str, ...]:
     """auto: the first, which is "split" wherever a precision has it."""
     return {"both": there, "auto": there[:1]}.get(asked, (asked,))
+
+
+def _with_embedding(heads: HeadsCheckpoint, source: WeightSource) -> HeadsCheckpoint:
+    """The heads with the backbone's embedding, if they read tokens."""
+    return heads if heads.token_weights is None else replace(heads, embedding=source.tensor("embed.weight"))
 
 
 def _with_conditional(heads: HeadsCheckpoint, path: Path, source: WeightSource) -> HeadsCheckpoint:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -85,8 +86,9 @@ def _successors(random: np.random.Generator) -> Array:
     return successor
 
 
-def tiny_heads(source: TinySource, name: str = "tiny") -> HeadsCheckpoint:
-    """Heads over half of the vocabulary with small random blocks; accuracies are made up, but fall as real ones do."""
+def tiny_heads(source: TinySource, name: str = "tiny", reads_token: bool = False) -> HeadsCheckpoint:
+    """Heads over half of the vocabulary with small random blocks; accuracies are made up, but fall as real ones do.
+    With `reads_token` the blocks read the chosen token too, with weights large enough to change the proposals."""
     random, size = np.random.default_rng(7), CONFIG.hidden_size
     token_map = np.sort(random.permutation(VOCAB)[:DRAFT]).astype(np.int32)
     blocks = [
@@ -95,7 +97,12 @@ def tiny_heads(source: TinySource, name: str = "tiny") -> HeadsCheckpoint:
     ]
     outputs = [OutputMatrix(source.rows_ahead(k + 2)[token_map], None) for k in range(HEADS)]
     accuracies = [[round(0.5 * 0.8**k * 0.6**r, 6) for r in range(64)] for k in range(HEADS)]
-    return HeadsCheckpoint(name, blocks, outputs, token_map, [1.0, 1.1, 1.2, 1.3], accuracies, "0" * 64, "tiny", None)
+    temperatures, digest = [1.0, 1.1, 1.2, 1.3], "0" * 64
+    heads = HeadsCheckpoint(name, blocks, outputs, token_map, temperatures, accuracies, digest, "tiny", None)
+    if not reads_token:
+        return heads
+    weights = [(0.1 * random.standard_normal((size, size))).astype(np.float32) for _ in range(HEADS)]
+    return replace(heads, token_weights=weights, embedding=source.tensor("embed.weight"))
 
 
 def tiny_tokenizer() -> TokenizerFiles:
@@ -150,7 +157,7 @@ def _apply(word: list[str], pair: tuple[str, str]) -> list[str]:
     return joined
 
 
-def write_tiny(folder: Path) -> None:
+def write_tiny(folder: Path, reads_token: bool = False) -> None:
     """All graphs of the fixture: split and shared fp32, split int8, keep, heads in fp32 and int8."""
     folder.mkdir(parents=True, exist_ok=True)
     source, tokenizer = TinySource(), tiny_tokenizer()
@@ -165,7 +172,7 @@ def write_tiny(folder: Path) -> None:
         put(manifest, "backbones", export_backbone(source, folder, precision, layout, CAPACITY, silent))
     put(manifest, "keep", export_keep(CONFIG, folder, "fp32", CAPACITY))
     for precision in ("int8", "fp32"):
-        put(manifest, "heads", export_heads(tiny_heads(source), folder, precision))
+        put(manifest, "heads", export_heads(tiny_heads(source, reads_token=reads_token), folder, precision))
     set_defaults(manifest)
     (folder / NAME).write_text(dump(manifest), encoding="utf-8")
 
@@ -173,8 +180,10 @@ def write_tiny(folder: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description="Write the tiny random model that the tests use.")
     parser.add_argument("--output", type=Path, required=True, metavar="DIR")
-    folder = parser.parse_args().output
-    write_tiny(folder)
+    parser.add_argument("--reads-token", action="store_true", help="heads that read the chosen token")
+    args = parser.parse_args()
+    folder = args.output
+    write_tiny(folder, args.reads_token)
     print(json.dumps({"stage": "done", "folder": str(folder)}))
 
 

@@ -17,12 +17,14 @@ from medusa_export.weights.source import Array
 HIDDEN = np.random.default_rng(3).standard_normal((5, 64)).astype(np.float32)
 
 
-def expected(heads: HeadsCheckpoint, h: Array, m: int) -> tuple[Array, Array]:
+def expected(heads: HeadsCheckpoint, h: Array, m: int, token: int | None = None) -> tuple[Array, Array]:
     ids, probabilities = [], []
     for k in range(heads.count):
         x = h.astype(np.float64)
-        for weight, bias in heads.blocks[k]:
+        for j, (weight, bias) in enumerate(heads.blocks[k]):
             y = weight @ x + bias
+            if j == 0 and token is not None:
+                y = y + heads.token_weights[k] @ heads.embedding.float32()[token]
             x = x + y / (1 + np.exp(-y))
         logits = heads.outputs[k].float32() @ x / heads.temperatures[k]
         p = np.exp(logits - logits.max())
@@ -33,10 +35,14 @@ def expected(heads: HeadsCheckpoint, h: Array, m: int) -> tuple[Array, Array]:
     return np.array(ids), np.array(probabilities)
 
 
-def run(heads: HeadsCheckpoint, precision: str, folder: Path, row: int, m: int) -> list[Array]:
+def run(
+    heads: HeadsCheckpoint, precision: str, folder: Path, row: int, m: int, token: int | None = None
+) -> list[Array]:
     path = build_heads(heads, precision, folder / "heads.onnx").finish()[0]
     hidden = HIDDEN.astype(np.float16) if precision == "fp16" else HIDDEN
     feed = {"hidden": hidden, "row": np.array([row]), "top_m": np.array([m])}
+    if token is not None:
+        feed["token"] = np.array([token])
     return ort.InferenceSession(str(path)).run(["top_ids", "top_probs"], feed)
 
 
@@ -50,6 +56,17 @@ def test_heads_equal_the_formula(tmp_path: Path, precision: str, tolerance: floa
     np.testing.assert_allclose(probabilities, true_probabilities, atol=tolerance)
     assert (ids[:, 0] == true_ids[:, 0]).all()
     assert (np.diff(probabilities, axis=1) <= 0).all()
+
+
+@pytest.mark.parametrize("layers", [1, 2])
+@pytest.mark.parametrize(("precision", "tolerance"), [("fp32", 1e-5), ("int8", 0.03), ("fp16", 0.01)])
+def test_heads_read_the_chosen_token(tmp_path: Path, precision: str, tolerance: float, layers: int) -> None:
+    heads = tiny_heads(TinySource(), reads_token=True)
+    heads = replace(heads, blocks=[(head * 2)[:layers] for head in heads.blocks])
+    found = [run(heads, precision, tmp_path, row=3, m=8, token=token)[1] for token in (5, 400)]
+    for token, probabilities in zip((5, 400), found, strict=True):
+        np.testing.assert_allclose(probabilities, expected(heads, HIDDEN[3], 8, token)[1], atol=tolerance)
+    assert np.abs(found[0] - found[1]).max() > 3 * tolerance  # the token matters far more than rounding does
 
 
 @pytest.mark.parametrize("precision", ["fp32", "int8", "fp16"])

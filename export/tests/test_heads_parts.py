@@ -10,14 +10,17 @@ import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
+from safetensors.torch import save_file  # noqa: E402
+
 pytest.importorskip("tokenizers")
 sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parent.parent)]
 
 from heads_tiny import write_tiny_model  # noqa: E402
 
+from medusa_export.errors import ExportError  # noqa: E402
 from medusa_export.heads import cpu_attention  # noqa: E402
 from medusa_export.heads.backbone_torch import load_backbone  # noqa: E402
-from medusa_export.heads.calibration import propose_each  # noqa: E402
+from medusa_export.heads.calibration import propose, propose_each  # noqa: E402
 from medusa_export.heads.chat_tokens import load_chat_tokens  # noqa: E402
 from medusa_export.heads.checkpoint import load_heads, quantise_rows, save_heads, sidecar_path  # noqa: E402
 from medusa_export.heads.conversations import Conversation, Mix  # noqa: E402
@@ -34,6 +37,23 @@ from medusa_export.heads.tree_simulation import (  # noqa: E402
     simulate,
     static_tree,
 )
+from medusa_export.weights.heads_file import read_own_heads  # noqa: E402
+
+
+def made_rollouts(lengths: list[int], hidden_size: int = 8, vocab: int = 60) -> Rollouts:
+    """Random answers of some lengths, greedy, states of `hidden_size` values."""
+    rng, n = np.random.default_rng(0), sum(lengths)
+    tokens = rng.integers(0, vocab, n).astype(np.int32)
+    return Rollouts(
+        rng.normal(size=(n, hidden_size)).astype(np.float16),
+        tokens,
+        np.tile(tokens[:, None], (1, 8)).astype(np.int32),
+        np.full((n, 8), -2, np.float16),
+        np.cumsum([0, *lengths]),
+        np.zeros(len(lengths)),
+        ["s"] * len(lengths),
+        [bytes([i]) for i in range(len(lengths))],
+    )
 
 
 def test_backbone_equals_transformers(tmp_path: Path) -> None:
@@ -152,11 +172,11 @@ def test_proposals_are_the_softmax_over_the_whole_draft_vocabulary_at_every_temp
     heads = MedusaHeads(HeadsConfig(2, 8, 1, 20), torch.arange(0, 60, 3))
     for parameter in heads.parameters():
         torch.nn.init.normal_(parameter)
-    hidden = np.random.default_rng(0).normal(size=(5, 8)).astype(np.float16)
+    rollouts = made_rollouts([5])
     sets = [[1.0, 1.0], [2.0, 0.5]]
     with torch.no_grad():
-        logits = heads(torch.from_numpy(hidden).float())
-    for temperatures, got in zip(sets, propose_each(heads, hidden, 4, sets), strict=True):
+        logits = heads(torch.from_numpy(rollouts.hidden).float())
+    for temperatures, got in zip(sets, propose_each(heads, rollouts, 4, sets), strict=True):
         for k in range(2):
             top = torch.softmax(logits[k] / temperatures[k], -1).topk(4)
             assert got.ids[:, k].tolist() == heads.token_map[top.indices].tolist()
@@ -176,6 +196,75 @@ def test_simulation_counts_bonus_tokens_and_steps() -> None:
         assert tally.accepted_by_depth.tolist() == [1, 1]
     assert simulate(proposals, tokens, offsets, dynamic_tree(proposals, 1), 100).tokens_per_step == 1
     assert simulate(proposals, tokens, offsets, oracle, limit=3).per_answer == [(2, 1), (1, 1)]
+
+
+def reading_heads(tokens: str) -> MedusaHeads:
+    """3 random heads of 2 blocks on states of 8 values, a vocabulary of 60, reading `tokens`."""
+    torch.manual_seed(0)
+    heads = MedusaHeads(HeadsConfig(3, 8, 2, 20, tokens=tokens), torch.arange(0, 60, 3))
+    for parameter in heads.parameters():
+        torch.nn.init.normal_(parameter)
+    heads.attach_embedding(torch.randn(60, 8), 0.5)
+    return heads
+
+
+def test_heads_read_the_tokens_up_to_their_target_and_no_others() -> None:
+    hidden, tokens = torch.randn(2, 8), torch.tensor([[3, 10, 17], [40, 41, 42]])
+    for reads, read in (("root", [1, 1, 1]), ("path", [1, 2, 3])):
+        heads = reading_heads(reads)
+        before = [x.detach() for x in heads(hidden, tokens)]
+        for changed in range(3):
+            other = tokens.clone()
+            other[:, changed] = 25
+            after = heads(hidden, other)
+            assert [bool((a != b).any()) for a, b in zip(after, before, strict=True)] == [changed < n for n in read]
+    # The formula, written out for the last head: y = W h + U_0 e(x1) + U_1 e(x2) + U_2 e(x3) + b.
+    e = 0.5 * heads.embedding[tokens]
+    y = hidden @ heads.block_weight[2][0].T + heads.block_bias[2][0]
+    y = y + sum(e[:, d] @ heads.token_weight[2][d].T for d in range(3))
+    x = hidden + y * torch.sigmoid(y)
+    y = x @ heads.block_weight[2][1].T + heads.block_bias[2][1]
+    torch.testing.assert_close(heads.trunk(hidden, 2, tokens), x + y * torch.sigmoid(y))
+    with pytest.raises(ValueError, match="need the tokens"):
+        heads.trunk(hidden, 0)
+
+
+def test_proposals_and_batches_give_a_head_the_tokens_of_its_own_answer() -> None:
+    rollouts = made_rollouts([5, 4])
+    heads = reading_heads("path")
+    found = propose(heads, rollouts, 1)
+    hidden = torch.from_numpy(rollouts.hidden).float()
+    following = torch.from_numpy(np.stack([np.roll(rollouts.tokens, -d) for d in range(3)], 1)).long()
+    expected = [heads.token_map[x.argmax(-1)].tolist() for x in heads(hidden, following)]
+    # The last rows have no target for the later heads, and whatever these read there.
+    assert found.ids[:7, :, 0].T.tolist() == [ids[:7] for ids in expected]
+    batch = Batches(rollouts, 3, np.arange(60), 60).batch(0, 7, full=True)
+    for row, read in zip(batch.hidden, batch.tokens, strict=True):
+        at = int((hidden == row).all(1).nonzero()[0])
+        assert read.tolist() == rollouts.tokens[np.minimum(at + np.arange(3), 8)].tolist()
+    device = DeviceBatches(rollouts, 3, np.arange(60), 60, device="cpu").batch(0, 7)
+    pairs = {(tuple(h.tolist()), tuple(t.tolist())) for h, t in zip(batch.hidden, batch.tokens, strict=True)}
+    assert pairs == {(tuple(h.tolist()), tuple(t.tolist())) for h, t in zip(device.hidden, device.tokens, strict=True)}
+
+
+@pytest.mark.parametrize("tokens", ["root", "path"])
+def test_token_reading_heads_return_from_their_file_and_need_the_backbone(tmp_path: Path, tokens: str) -> None:
+    heads, path = reading_heads(tokens), tmp_path / "h.safetensors"
+    save_heads(heads, path, {"temperatures": [1, 1, 1]}, quantise=False)
+    with pytest.raises(ValueError, match=f"read tokens .tokens: {tokens}.*--backbone"):
+        load_heads(path)
+    save_file({"model.embed_tokens.weight": heads.embedding.contiguous()}, str(tmp_path / "model.safetensors"))
+    loaded, sidecar = load_heads(path, tmp_path)
+    assert (sidecar["format"], sidecar["tokens"], sidecar["token_scale"]) == (2, tokens, 0.5)
+    hidden, read = torch.randn(4, 8), torch.randint(60, (4, 3))
+    for a, b in zip(loaded(hidden, read), heads(hidden, read), strict=True):
+        assert (a - b).abs().max() < 0.02 * b.abs().max()
+    if tokens == "root":
+        own = read_own_heads(path)
+        np.testing.assert_allclose(own.token_weights[1], 0.5 * heads.token_weight[1][0].detach(), atol=1e-2)
+    else:
+        with pytest.raises(ExportError, match="can be trained and measured, but not prepared"):
+            read_own_heads(path)
 
 
 @pytest.mark.parametrize("output", ["own", "shared"])

@@ -6,9 +6,11 @@ import csv
 import importlib.util
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import onnxruntime as ort
 import pytest
 
 torch = pytest.importorskip("torch")
@@ -22,10 +24,14 @@ import distil  # noqa: E402
 import evaluate_heads  # noqa: E402
 import train_conditional  # noqa: E402
 import train_heads  # noqa: E402
-from medusa_export.heads.calibration import calibration_error  # noqa: E402
+from medusa_export import prepare  # noqa: E402
+from medusa_export.graph.heads import build_heads  # noqa: E402
+from medusa_export.heads.calibration import calibration_error, propose  # noqa: E402
 from medusa_export.heads.checkpoint import load_heads  # noqa: E402
 from medusa_export.heads.shards import Rollouts, finished_conversations, load_rollouts  # noqa: E402
 from medusa_export.heads.tree_simulation import Proposals  # noqa: E402
+from medusa_export.weights import open_source  # noqa: E402
+from medusa_export.weights.heads_file import read_own_heads  # noqa: E402
 
 # A random backbone falls into the same few loops whatever it is asked, so every answer repeats another.
 LOOPS = ("--max-overlap", "1")
@@ -118,6 +124,38 @@ def test_losses_fall_and_the_checkpoint_returns(distilled: tuple[Path, Path], tm
     for kind in ("static", "dynamic"):
         assert 1 < report["trees"]["16"][kind]["tokens_per_step"] <= report["oracle_top_m"]["tokens_per_step"]
     assert load_heads(out)[1]["evaluation"]["held_out"]["top1"] == report["top1"]
+
+
+def test_heads_that_read_the_chosen_token_are_trained_prepared_and_equal_torch(
+    distilled: tuple[Path, Path], tmp_path: Path
+) -> None:
+    model, data = distilled
+    losses = {}
+    for tokens in ("none", "root"):
+        out = tmp_path / f"{tokens}.safetensors"
+        arguments = train_arguments(model, data, tmp_path / tokens, 60, out)
+        arguments.tokens = tokens
+        train_heads.train(arguments)
+        with (tmp_path / tokens / "losses.csv").open() as f:
+            losses[tokens] = float(list(csv.DictReader(f))[-1]["loss_1"])
+    # The same batches: knowing the token in between makes the next one easier to guess.
+    assert losses["root"] < 0.95 * losses["none"]
+    heads, sidecar = load_heads(out, model)
+    assert sidecar["format"] == 2 and sidecar["token_scale"] > 0
+    folder = tmp_path / "prepared"
+    prepare.prepare(prepare._parse(["--output", str(folder), "--from", str(model), "--id", "x", "--heads", str(out)]))
+    entry = json.loads((folder / "manifest.json").read_text())["heads"][0]
+    assert [i["name"] for i in entry["inputs"]] == ["hidden", "row", "top_m", "token"]
+    own = replace(read_own_heads(out), embedding=open_source(model).tensor("embed.weight"))
+    path = build_heads(own, "fp32", tmp_path / "heads.onnx").finish()[0]
+    answers = load_rollouts(data, ("validation",))
+    rows = np.arange(0, len(answers.tokens), 7)
+    expected = propose(heads, answers, 8, sidecar["temperatures"])
+    session = ort.InferenceSession(str(path))
+    for row in rows:
+        feed = {"hidden": answers.hidden[row : row + 1].astype(np.float32), "row": np.array([0])}
+        feed |= {"top_m": np.array([8]), "token": answers.tokens[row : row + 1].astype(np.int64)}
+        np.testing.assert_allclose(session.run(["top_probs"], feed)[0], expected.probabilities[row], atol=1e-4)
 
 
 def test_a_resumed_run_equals_an_unbroken_one(distilled: tuple[Path, Path], tmp_path: Path, monkeypatch) -> None:

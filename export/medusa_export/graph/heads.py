@@ -3,6 +3,8 @@
 hidden F [r, H] --Gather(row [1])--> h [1, H]
   block 0 of all heads as one product: h x [H, K H] -> [K, 1, H], + bias, SiLU, + h
   further blocks: [K, 1, H] x [K, H, H], the same
+  heads that read the chosen token: token [1] --Gather(embedding [V, H])--> e [1, H]; block 0 reads h and e side by
+  side, [1, 2 H] x [2 H, K H]
   outputs: K products [1, H] x [H, V'] --Concat--> [K, V'] --x 1/temperature--Softmax--TopK(top_m)-->
   top_probs [K, m], token_map --> top_ids [K, m]
 With a conditional joint that depends on the hidden state, also, in float32:
@@ -20,6 +22,7 @@ from ..weights.conditional_file import ConditionalTables
 from ..weights.heads_checkpoint import HeadsCheckpoint, OutputMatrix
 from ..weights.source import Array
 from .builder import GraphBuilder
+from .embedding import embed
 from .linear import Int8RowLinear, quantise_rows
 from .linear_nbits import emit_nbits, quantise_blocks
 
@@ -36,7 +39,8 @@ def build_heads(heads: HeadsCheckpoint, precision: str, path: Path) -> GraphBuil
     top_m = b.input("top_m", "int64", [1])
     emit = _HeadProducts(b, heads, precision, dtype)
     h = b.node("Gather", [hidden, row], axis=0)  # [1, H]
-    x = emit.outputs(emit.blocks(h))  # [K, V']
+    e = None if heads.token_weights is None else _embedded(b, heads, precision, dtype)
+    x = emit.outputs(emit.blocks(h, e))  # [K, V']
     if dtype == "float16":
         x = b.node("Cast", [x], to=TensorProto.FLOAT)
     if any(t != 1 for t in heads.temperatures):
@@ -54,6 +58,20 @@ def build_heads(heads: HeadsCheckpoint, precision: str, path: Path) -> GraphBuil
     if heads.conditional is not None and heads.conditional.context_weight is not None:
         b.output(_context(b, h, dtype, heads.conditional), "float32", [count, heads.conditional.rank])
     return b
+
+
+def _embedded(b: GraphBuilder, heads: HeadsCheckpoint, precision: str, dtype: str) -> str:
+    """token [1] -> its row of the embedding, [1, H]. int8 keeps a Q8_0 table, or rounds each row to int8 and a scale:
+    the row only helps to guess."""
+    table, token = heads.embedding, b.input("token", "int64", [1])
+    assert table is not None, "heads that read tokens need the embedding (prepare attaches it)"
+    blocks = table.blocks() if precision == "int8" else None
+    if precision != "int8" or (blocks is not None and blocks.offset is None):
+        return embed(b, table, token, dtype, keep_codes=precision == "int8")
+    codes, scale = quantise_rows(table.float32())
+    row = b.node("Gather", [b.weight("embed.codes", codes), token], axis=0)
+    scale_of_row = b.node("Gather", [b.weight("embed.scale", scale[:, None]), token], axis=0)
+    return b.node("Mul", [b.node("Cast", [row], to=TensorProto.FLOAT), scale_of_row])
 
 
 def _context(b: GraphBuilder, h: str, dtype: str, tables: ConditionalTables) -> str:
@@ -78,15 +96,19 @@ class _HeadProducts:
         self._int8 = Int8RowLinear() if precision == "int8" else None
         self._numpy = np.dtype(dtype)
 
-    def blocks(self, h: str) -> str:
-        """h [1, H] -> [K, 1, H]."""
+    def blocks(self, h: str, e: str | None = None) -> str:
+        """h [1, H] and, for heads that read it, the token's row e [1, H] -> [K, 1, H]."""
         b, count, size = self._b, self._heads.count, self._heads.hidden_size
         x = b.node("Expand", [b.node("Unsqueeze", [h, b.ints(0)]), b.ints(count, 1, size)])
         for j in range(len(self._heads.blocks[0])):
             name = f"block.{j}"
             weights = np.stack([head[j][0] for head in self._heads.blocks])  # [K, H out, H in]
             if j == 0:
-                flat = self._product(name, h, weights.reshape(count * size, size))
+                first = h
+                if e is not None:
+                    first = b.node("Concat", [h, e], axis=1)
+                    weights = np.concatenate((weights, np.stack(self._heads.token_weights)), axis=2)
+                flat = self._product(name, first, weights.reshape(count * size, -1))
                 y = b.node("Reshape", [flat, b.ints(count, 1, size)])
             else:
                 y = self._each(name, x, weights)

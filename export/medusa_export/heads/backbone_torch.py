@@ -19,6 +19,8 @@ import torch.nn.functional as F
 
 from .cpu_attention import decode_attention
 
+EMBEDDING = "token_embd.weight"  # llama.cpp's name
+
 
 @dataclass(frozen=True)
 class BackboneConfig:
@@ -211,17 +213,26 @@ def load_backbone(path: str | Path, compute: torch.dtype = torch.float32, device
 
 
 def load_lm_head(path: str | Path) -> torch.Tensor:
-    """Only the output layer, fp32 [V, H]: all that training needs of the backbone."""
-    path = Path(path)
+    """Only the output layer, fp32 [V, H], of a .gguf file or a Hugging Face folder."""
+    return _first_matrix(Path(path), ("lm_head.weight", "model.embed_tokens.weight"), ("output.weight", EMBEDDING))
+
+
+def load_embedding(path: str | Path) -> torch.Tensor:
+    """Only the input embedding, fp32 [V, H], of a .gguf file or a Hugging Face folder."""
+    return _first_matrix(Path(path), ("model.embed_tokens.weight",), (EMBEDDING,))
+
+
+def _first_matrix(path: Path, hf_names: tuple[str, ...], gguf_names: tuple[str, ...]) -> torch.Tensor:
+    """The first of the names that is there, fp32."""
     if path.is_dir():
-        names, where = ("lm_head.weight", "model.embed_tokens.weight"), _safetensors(path)
-        name = next(n for n in names if n in where)
+        where = _safetensors(path)
+        name = next(n for n in hf_names if n in where)
         return where[name].get_tensor(name).float()
     from gguf import GGUFReader
     from gguf.quants import dequantize
 
     tensors = {t.name: t for t in GGUFReader(str(path)).tensors}
-    tensor = tensors.get("output.weight", tensors["token_embd.weight"])
+    tensor = next(tensors[n] for n in gguf_names if n in tensors)
     return torch.from_numpy(np.array(dequantize(tensor.data, tensor.tensor_type), dtype=np.float32))
 
 

@@ -7,35 +7,36 @@ import torch
 
 from .model import MedusaHeads
 from .shards import Rollouts
-from .training_data import head_targets
+from .training_data import head_targets, read_tokens
 from .tree_simulation import Proposals
 
 
 def propose(
     heads: MedusaHeads,
-    hidden: np.ndarray,
+    rollouts: Rollouts,
     width: int,
     temperatures: list[float] | None = None,
     device: str = "cpu",
 ) -> Proposals:
-    """Top-`width` token ids and probabilities (softmax over the whole draft vocabulary) at every row of
-    hidden [N, H]."""
-    return propose_each(heads, hidden, width, [temperatures or [1.0] * heads.config.heads], device)[0]
+    """Top-`width` token ids and probabilities (softmax over the whole draft vocabulary) at every row of `rollouts`.
+    Heads that read a path of tokens are given the true one."""
+    return propose_each(heads, rollouts, width, [temperatures or [1.0] * heads.config.heads], device)[0]
 
 
 @torch.inference_mode()
 def propose_each(
-    heads: MedusaHeads, hidden: np.ndarray, width: int, temperature_sets: list[list[float]], device: str = "cpu"
+    heads: MedusaHeads, rollouts: Rollouts, width: int, temperature_sets: list[list[float]], device: str = "cpu"
 ) -> list[Proposals]:
     """`propose` at several temperatures for the price of one: which tokens are best does not depend on them."""
-    n, k = len(hidden), heads.config.heads
+    n, k = len(rollouts.tokens), heads.config.heads
     ids = np.zeros((n, k, width), np.int32)
     probabilities = [np.zeros((n, k, width), np.float32) for _ in temperature_sets]
     for start in range(0, n, 2048):
         rows = slice(start, start + 2048)
-        h = torch.from_numpy(hidden[rows]).to(device).float()
+        h = torch.from_numpy(rollouts.hidden[rows]).to(device).float()
+        read = torch.from_numpy(read_tokens(rollouts, np.arange(n)[rows], k)).to(device)
         for head in range(k):
-            logits = torch.nn.functional.linear(heads.trunk(h, head), heads.output_of(head))
+            logits = torch.nn.functional.linear(heads.trunk(h, head, read), heads.output_of(head))
             top = logits.topk(width, dim=-1)
             ids[rows, head] = heads.token_map[top.indices].cpu().numpy()
             for temperatures, into in zip(temperature_sets, probabilities, strict=True):
@@ -71,8 +72,10 @@ def fit_temperatures(heads: MedusaHeads, rollouts: Rollouts, device: str = "cpu"
     for head in range(heads.config.heads):
         truth = index[rollouts.tokens[targets.target_rows[::stride, head]]]
         usable = (targets.target_rows[::stride, head] >= 0) & (truth >= 0)
-        h = torch.from_numpy(rollouts.hidden[targets.rows[::stride][usable]]).to(device).float()
-        logits = torch.nn.functional.linear(heads.trunk(h, head), heads.output_of(head))
+        rows = targets.rows[::stride][usable]
+        h = torch.from_numpy(rollouts.hidden[rows]).to(device).float()
+        read = torch.from_numpy(read_tokens(rollouts, rows, heads.config.heads)).to(device)
+        logits = torch.nn.functional.linear(heads.trunk(h, head, read), heads.output_of(head))
         goal = torch.from_numpy(truth[usable]).to(device)
         temperatures.append(_golden_section(logits, goal))
     return temperatures

@@ -13,7 +13,10 @@ import torch
 from safetensors import safe_open
 from safetensors.numpy import save_file
 
+from .backbone_torch import load_embedding
 from .model import HeadsConfig, MedusaHeads
+
+FORMATS = (1, 2)  # 2: the heads read tokens
 
 
 def quantise_rows(weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -42,8 +45,13 @@ def save_heads(heads: MedusaHeads, path: str | Path, facts: dict[str, Any], quan
             tensors[prefix + "output.weight"], tensors[prefix + "output.scale"] = quantise_rows(weight)
         else:
             tensors[prefix + "output.weight"] = weight.astype(np.float16)
+    for k, weight in enumerate(heads.token_weight):
+        for d in range(c.tokens_of(k)):
+            tensors[f"{k}.tokens.{d}.weight"] = weight[d].detach().cpu().numpy().astype(np.float16)
+    reads = {} if c.tokens == "none" else {"tokens": c.tokens, "token_scale": heads.token_scale}
     sidecar = {
-        "format": 1,
+        # Readers that know format 1 only would leave the tokens out and say nothing.
+        "format": 2 if reads else 1,
         "name": path.stem,
         "kind": "medusa-1",
         "heads": c.heads,
@@ -51,6 +59,7 @@ def save_heads(heads: MedusaHeads, path: str | Path, facts: dict[str, Any], quan
         "layers": c.layers,
         "draft_vocab_size": c.draft_vocab_size,
         "output": c.output,
+        **reads,
         **facts,
     }
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -67,18 +76,22 @@ def write_sidecar(path: Path, sidecar: dict[str, Any]) -> None:
     os.replace(temporary, sidecar_path(path))
 
 
-def load_heads(path: str | Path) -> tuple[MedusaHeads, dict[str, Any]]:
-    """Read heads and sidecar; a file that does not hold what its sidecar says is refused with both shapes named."""
+def load_heads(path: str | Path, backbone: str | Path | None = None) -> tuple[MedusaHeads, dict[str, Any]]:
+    """Read heads and sidecar; a file that does not hold what its sidecar says is refused with both shapes named.
+
+    `backbone` (as given to distil.py) is read only for heads that read tokens, which need its embedding.
+    """
     path = Path(path)
     sidecar = json.loads(sidecar_path(path).read_text())
-    if sidecar.get("format") != 1:
-        raise ValueError(f"heads {path}: format {sidecar.get('format')!r} is not known (1 is); update medusa-plus")
+    if sidecar.get("format") not in FORMATS:
+        raise ValueError(f"heads {path}: format {sidecar.get('format')!r} is not known (1, 2 are); update medusa-plus")
     config = HeadsConfig(
         sidecar["heads"],
         sidecar["hidden_size"],
         sidecar["layers"],
         sidecar["draft_vocab_size"],
         sidecar.get("output", "own"),
+        sidecar.get("tokens", "none"),
     )
     with safe_open(str(path), "numpy") as f:
         tensors = {name: f.get_tensor(name) for name in f.keys()}  # noqa: SIM118 safe_open has no iterator
@@ -97,10 +110,16 @@ def load_heads(path: str | Path) -> tuple[MedusaHeads, dict[str, Any]]:
             for j in range(config.layers):
                 heads.block_weight[k][j].copy_(take(f"{k}.blocks.{j}.weight", (h, h)))
                 heads.block_bias[k][j].copy_(take(f"{k}.blocks.{j}.bias", (h,)))
+            for d in range(config.tokens_of(k)):
+                heads.token_weight[k][d].copy_(take(f"{k}.tokens.{d}.weight", (h, h)))
         for index, parameter in enumerate(heads.output_weight):
             prefix = f"{index}." if config.output == "own" else ""
             weight = take(prefix + "output.weight", (v, h))
             if prefix + "output.scale" in tensors:
                 weight = weight * take(prefix + "output.scale", (v,))[:, None]
             parameter.copy_(weight)
+    if config.tokens != "none":
+        if backbone is None:
+            raise ValueError(f"heads {path} read tokens (tokens: {config.tokens}): name the backbone with --backbone")
+        heads.attach_embedding(load_embedding(backbone), sidecar["token_scale"])
     return heads, sidecar

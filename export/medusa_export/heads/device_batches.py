@@ -56,9 +56,11 @@ class DeviceBatches:
             self._epoch = epoch
             self._order = torch.randperm(len(self), generator=generator, device=self.device)
         chosen = self._order[(step % per_epoch) * size :][:size]
-        hidden = self.hidden[self.rows[chosen]].float()
-        rows = self.target_rows[chosen].long()
-        return Batch(hidden, None, self.bias, [self._masses(rows[:, k]) for k in range(rows.shape[1])])
+        own, rows = self.rows[chosen], self.target_rows[chosen].long()
+        read = own[:, None] + torch.arange(rows.shape[1], device=self.device)
+        tokens = self.tokens[read.clamp(max=len(self.tokens) - 1)].long()
+        masses = [self._masses(rows[:, k]) for k in range(rows.shape[1])]
+        return Batch(self.hidden[own].float(), tokens, None, self.bias, masses)
 
     def _masses(self, rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Draft indices int64 [B, C] and their target mass fp32 [B, C]; a row without target has mass 0."""

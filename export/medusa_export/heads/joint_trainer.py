@@ -208,12 +208,13 @@ class JointTrainer:
         r, device = self.recipe, self.backbone.device
         states = states_of(self.backbone, micro, self.lora)
         full = r.progress(self.step, self.seconds) >= 1 - r.full_last
-        batch = self.draft.batch(states, self.targets[micro.rows], None if full else rng)
+        batch = self.draft.batch(states, micro.rows, self.targets[micro.rows], None if full else rng)
         dtype, losses = getattr(torch, r.dtype), []
         for k, (ids, mass) in enumerate(batch.per_head):
             weight = self.heads.output_of(k)
             weight = weight if batch.subset is None else weight[batch.subset]
-            losses.append(fused_cross_entropy(self.heads.trunk(states, k), weight, ids, mass, batch.bias, dtype))
+            states_of_head = self.heads.trunk(states, k, batch.tokens)
+            losses.append(fused_cross_entropy(states_of_head, weight, ids, mass, batch.bias, dtype))
         count = max(1, round(r.kl_share * len(micro.rows)))
         chosen = np.sort(rng.choice(len(micro.rows), count, replace=False))
         original = torch.from_numpy(self.training.hidden[micro.rows[chosen]]).to(device)
@@ -227,7 +228,7 @@ class JointTrainer:
             return np.full(self.heads.config.heads, np.nan), math.nan, math.nan
         part, adapted = with_states(part, self.backbone, self.lora, max(self.recipe.micro_tokens, 4096))
         fidelity = measure_fidelity(adapted.hidden, part.hidden, part.tokens, self.backbone.lm_head).summary()
-        proposals = propose(self.heads, adapted.hidden, 1, device=self.backbone.device)
+        proposals = propose(self.heads, adapted, 1, device=self.backbone.device)
         return rank_accuracies(proposals, part)[:, 0], fidelity["kl"], fidelity["greedy_agreement"]
 
     def _log(self, sums: _Losses | None, evaluate_rows: int) -> None:

@@ -1,6 +1,11 @@
 """Medusa heads in torch: residual blocks and an output layer over a draft vocabulary; the fused training loss.
 
 K heads, H hidden, V' draft vocabulary, B positions. Head k reads the state that predicts x(t+1) and predicts x(t+2+k).
+
+Medusa's heads (Cai et al. 2024) read nothing else, although x(t+1) is known when they run. Hydra's (Ankner et al. 2024)
+read the tokens between the state and their own target too. `tokens` says which of them a head reads: "none", "root"
+(x(t+1) alone: the heads stay independent of each other, and trees are made as for Medusa's) or "path" (head k reads
+x(t+1) .. x(t+1+k): a proposal for every path of a tree).
 """
 
 from __future__ import annotations
@@ -10,6 +15,8 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 from torch import nn
+
+TOKEN_INPUTS = ("none", "root", "path")
 
 
 @dataclass(frozen=True)
@@ -21,12 +28,21 @@ class HeadsConfig:
     layers: int
     draft_vocab_size: int
     output: str = "own"
+    tokens: str = "none"
 
     def __post_init__(self) -> None:
+        if self.tokens not in TOKEN_INPUTS:
+            raise ValueError(f"heads: tokens must be one of {', '.join(TOKEN_INPUTS)}, not {self.tokens!r}")
+        if self.tokens != "none" and self.layers < 1:
+            raise ValueError(f"heads: tokens are read by the first block, so they need one; layers is {self.layers}")
         if self.output not in {"own", "shared"}:
             raise ValueError(f"heads: output must be own or shared, not {self.output!r}")
         if min(self.heads, self.hidden_size, self.draft_vocab_size) < 1 or self.layers < 0:
             raise ValueError(f"heads: sizes must be positive, got {self}")
+
+    def tokens_of(self, head: int) -> int:
+        """How many tokens a head reads, from x(t+1) on."""
+        return {"none": 0, "root": 1, "path": head + 1}[self.tokens]
 
 
 class MedusaHeads(nn.Module):
@@ -42,6 +58,11 @@ class MedusaHeads(nn.Module):
         # Zero weights make each block the identity at the start: training begins at the backbone's own predictions.
         self.block_weight = nn.ParameterList([nn.Parameter(torch.zeros(n, h, h)) for _ in range(k)])
         self.block_bias = nn.ParameterList([nn.Parameter(torch.zeros(n, h)) for _ in range(k)])
+        # U of the first block, one for each token that is read: y = W x + sum over d of U_d e(token d) + b.
+        read = [config.tokens_of(head) for head in range(k)] if config.tokens != "none" else []
+        self.token_weight = nn.ParameterList([nn.Parameter(torch.zeros(count, h, h)) for count in read])
+        self.token_scale = 1.0
+        self.register_buffer("embedding", None, persistent=False)
         outputs = k if config.output == "own" else 1
         self.output_weight = nn.ParameterList(
             [nn.Parameter(torch.zeros(config.draft_vocab_size, h)) for _ in range(outputs)]
@@ -56,15 +77,32 @@ class MedusaHeads(nn.Module):
     def output_of(self, head: int) -> torch.Tensor:
         return self.output_weight[head if self.config.output == "own" else 0]
 
-    def trunk(self, hidden: torch.Tensor, head: int) -> torch.Tensor:
-        """hidden [B, H] -> the output layer's input [B, H]."""
+    def attach_embedding(self, embedding: torch.Tensor, scale: float) -> None:
+        """The backbone's input embedding fp32 [V, H], of which tokens are rows: e(x) = scale * E[x]. It is not trained
+        and not stored with the heads; `scale` is (it brings rows to the size of hidden states)."""
+        self.embedding, self.token_scale = embedding.to(self.token_map.device), scale
+
+    def trunk(self, hidden: torch.Tensor, head: int, tokens: torch.Tensor | None = None) -> torch.Tensor:
+        """hidden [B, H], tokens int64 [B, at least tokens_of(head)] from x(t+1) on -> the output layer's input
+        [B, H]."""
         for j in range(self.config.layers):
-            hidden = hidden + F.silu(F.linear(hidden, self.block_weight[head][j], self.block_bias[head][j]))
+            y = F.linear(hidden, self.block_weight[head][j], self.block_bias[head][j])
+            if j == 0 and self.config.tokens != "none":
+                y = y + self._read(tokens, head)
+            hidden = hidden + F.silu(y)
         return hidden
 
-    def forward(self, hidden: torch.Tensor) -> list[torch.Tensor]:
-        """hidden fp32 [B, H] -> K logits, [B, V'] each."""
-        return [F.linear(self.trunk(hidden, k), self.output_of(k)) for k in range(self.config.heads)]
+    def _read(self, tokens: torch.Tensor | None, head: int) -> torch.Tensor:
+        """What the tokens add to the first block of a head, [B, H]."""
+        if self.embedding is None or tokens is None:
+            raise ValueError(f"heads with tokens={self.config.tokens!r} need the tokens and the backbone's embedding")
+        rows = [self.embedding[tokens[:, d]] for d in range(self.config.tokens_of(head))]
+        weights = self.token_weight[head].unbind(0)
+        return self.token_scale * sum(F.linear(e, u) for e, u in zip(rows, weights, strict=True))
+
+    def forward(self, hidden: torch.Tensor, tokens: torch.Tensor | None = None) -> list[torch.Tensor]:
+        """hidden fp32 [B, H], tokens as in `trunk` -> K logits, [B, V'] each."""
+        return [F.linear(self.trunk(hidden, k, tokens), self.output_of(k)) for k in range(self.config.heads)]
 
 
 class FusedCrossEntropy(torch.autograd.Function):

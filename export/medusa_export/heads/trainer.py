@@ -133,7 +133,9 @@ class Trainer:
             # One head at a time: its logits are freed before the next head's are made.
             weight = self.heads.output_of(k)
             weight = weight if batch.subset is None else weight[batch.subset]
-            loss = fused_cross_entropy(self.heads.trunk(batch.hidden, k), weight, ids, mass, batch.bias, dtype)
+            loss = fused_cross_entropy(
+                self.heads.trunk(batch.hidden, k, batch.tokens), weight, ids, mass, batch.bias, dtype
+            )
             (loss * r.head_decay ** (k + 1)).backward()
             losses.append(loss.detach())
         torch.nn.utils.clip_grad_norm_(self.heads.parameters(), 1.0)
@@ -147,7 +149,7 @@ class Trainer:
         part = first_rows(self.held_out, rows)
         if not len(part.tokens):
             return np.full(self.heads.config.heads, np.nan)
-        return rank_accuracies(propose(self.heads, part.hidden, 1, device=self.batches.device), part)[:, 0]
+        return rank_accuracies(propose(self.heads, part, 1, device=self.batches.device), part)[:, 0]
 
     def _log(self, losses: np.ndarray, top1: np.ndarray | None) -> None:
         right = [""] * len(losses) if top1 is None else [f"{x:.4f}" for x in top1]

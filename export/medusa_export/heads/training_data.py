@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from .shards import Rollouts
+from .shards import Rollouts, TokenRows
 
 
 def frequent_tokens(tokens: np.ndarray, vocab: int, count: int, always: tuple[int, ...] = ()) -> np.ndarray:
@@ -46,6 +46,13 @@ def head_targets(rollouts: Rollouts, heads: int) -> HeadTargets:
     return HeadTargets(rows, found[rows])
 
 
+def read_tokens(rollouts: Rollouts | TokenRows, rows: np.ndarray, count: int) -> np.ndarray:
+    """[P, count] int64: the token that each row's state produced, x(t+1), and those that follow it. Past an answer's
+    end they are whatever comes next; no target lies there."""
+    following = np.minimum(rows[:, None] + np.arange(count), len(rollouts.tokens) - 1)
+    return rollouts.tokens[following].astype(np.int64)
+
+
 @dataclass
 class Batch:
     """One training batch; every head scores the same `subset` of the draft vocabulary.
@@ -56,6 +63,7 @@ class Batch:
     """
 
     hidden: torch.Tensor  # fp32 [B, H]
+    tokens: torch.Tensor  # int64 [B, K]: x(t+1) and those after it, for heads that read them
     subset: torch.Tensor | None  # int64 [S] draft indices, None: all
     bias: torch.Tensor  # fp32 [S or V']
     per_head: list[tuple[torch.Tensor, torch.Tensor]]  # (ids into the subset [B, C], mass fp32 [B, C]) per head
@@ -83,15 +91,19 @@ class DraftTargets:
         self.common = np.argsort(-frequency, kind="stable")[:common]
         self.sampled = sampled
 
-    def batch(self, hidden: torch.Tensor, target_rows: np.ndarray, rng: np.random.Generator | None) -> Batch:
-        """hidden fp32 [B, H], its heads' target rows [B, K] (-1: none); `rng` draws the sample, None scores all."""
+    def batch(
+        self, hidden: torch.Tensor, rows: np.ndarray, target_rows: np.ndarray, rng: np.random.Generator | None
+    ) -> Batch:
+        """hidden fp32 [B, H] of the rollouts' rows [B], their heads' target rows [B, K] (-1: none); `rng` draws the
+        sample, None scores all."""
+        tokens = self._put(read_tokens(self.rollouts, rows, target_rows.shape[1]))
         masses = [self._masses(target_rows[:, k]) for k in range(target_rows.shape[1])]
         if rng is None or not len(self.common):
             bias = torch.zeros(self.size, device=self.device)
-            return Batch(hidden, None, bias, [(self._put(i), self._put(m)) for i, m in masses])
-        return self._sampled(hidden, masses, rng)
+            return Batch(hidden, tokens, None, bias, [(self._put(i), self._put(m)) for i, m in masses])
+        return self._sampled(hidden, tokens, masses, rng)
 
-    def _sampled(self, hidden: torch.Tensor, masses: list, rng: np.random.Generator) -> Batch:
+    def _sampled(self, hidden: torch.Tensor, tokens: torch.Tensor, masses: list, rng: np.random.Generator) -> Batch:
         always = np.zeros(self.size, bool)
         always[self.common] = True
         for ids, _ in masses:
@@ -105,7 +117,7 @@ class DraftTargets:
         position = np.zeros(self.size, np.int64)
         position[subset] = np.arange(len(subset))
         per_head = [(self._put(position[i]), self._put(m)) for i, m in masses]
-        return Batch(hidden, self._put(subset), self._put(bias), per_head)
+        return Batch(hidden, tokens, self._put(subset), self._put(bias), per_head)
 
     def _put(self, array: np.ndarray) -> torch.Tensor:
         return torch.from_numpy(array).to(self.device)
@@ -158,6 +170,7 @@ class Batches:
         if epoch != self._epoch:
             self._epoch, self._order = epoch, np.random.default_rng([self.seed, epoch]).permutation(len(self))
         chosen = np.sort(self._order[(step % per_epoch) * size :][:size])
-        hidden = torch.from_numpy(self.rollouts.hidden[self.targets.rows[chosen]]).to(self.device).float()
+        rows = self.targets.rows[chosen]
+        hidden = torch.from_numpy(self.rollouts.hidden[rows]).to(self.device).float()
         rng = None if full else np.random.default_rng([self.seed, 7, step])
-        return self.draft.batch(hidden, self.targets.target_rows[chosen], rng)
+        return self.draft.batch(hidden, rows, self.targets.target_rows[chosen], rng)

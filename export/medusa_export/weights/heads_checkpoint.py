@@ -2,6 +2,9 @@
 
 Head k of K: x0 = hidden [H]; x_{j+1} = x_j + SiLU(W_kj x_j + b_kj) for its blocks; logits = O_k x [V'];
 probabilities = softmax(logits / temperature_k) over the draft vocabulary; its token i is token_map[i] of the backbone.
+
+Heads that read the token the backbone has just chosen, x(t+1), add U_k e to the product of their first block, where e
+is the token's row of the backbone's input embedding.
 """
 
 from __future__ import annotations
@@ -13,7 +16,7 @@ import numpy as np
 from ..errors import ExportError
 from .conditional_file import ConditionalTables
 from .config import ModelConfig
-from .source import Array
+from .source import Array, WeightTensor
 
 
 @dataclass(frozen=True)
@@ -44,6 +47,8 @@ class HeadsCheckpoint:
     # Static trees of every size: the first n - 1 paths of ranks are the tree of n nodes; none: searched when needed.
     static_tree: list[list[int]] = field(default_factory=list)
     conditional: ConditionalTables | None = None
+    token_weights: list[Array] | None = None  # [K] U_k [H, H] float32, for rows of the embedding as they are
+    embedding: WeightTensor | None = None  # [V, H], the backbone's: needed with token_weights
     adapter_sha256: str | None = None  # MEDUSA-2: of the adapter that the backbone was trained with
 
     @property

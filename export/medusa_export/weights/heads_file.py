@@ -1,4 +1,4 @@
-"""Reader of this project's heads: `<name>.safetensors` beside `<name>.json` (heads/FORMAT.md, format 1)."""
+"""Reader of this project's heads: `<name>.safetensors` beside `<name>.json` (heads/FORMAT.md, formats 1 and 2)."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ from .hf_folder import read_json
 from .safetensors_file import SafetensorsFile
 from .source import Array
 
+FORMATS = (1, 2)  # 2: the heads read tokens
+
 
 def read_own_heads(path: Path) -> HeadsCheckpoint:
     """Read and check heads; `path` names either of the two files or their common stem."""
@@ -22,8 +24,8 @@ def read_own_heads(path: Path) -> HeadsCheckpoint:
         if not file.is_file():
             raise ExportError(f"--heads {path}: {file.name} is missing")
     facts = read_json(sidecar)
-    if facts.get("format") != 1:
-        raise ExportError(f"{sidecar.name}: format {facts.get('format')} is not supported (supported: 1)")
+    if facts.get("format") not in FORMATS:
+        raise ExportError(f"{sidecar.name}: format {facts.get('format')} is not supported (supported: 1, 2)")
     reader = _Reader(SafetensorsFile(weights), sidecar.name, facts)
     backbone: dict[str, Any] = facts.get("backbone") or {}
     count = reader.count
@@ -38,6 +40,7 @@ def read_own_heads(path: Path) -> HeadsCheckpoint:
         backbone_id=backbone.get("id"),
         backbone_sha256=backbone.get("gguf_sha256"),
         static_tree=reader.static_tree(),
+        token_weights=reader.token_weights(),
         adapter_sha256=backbone.get("adapter_sha256"),
     )
 
@@ -105,6 +108,22 @@ class _Reader:
             )
             for j in range(self._layers)
         ]
+
+    def token_weights(self) -> list[Array] | None:
+        """U_k of every head, with the scale of the embedding's rows multiplied in; None where no token is read."""
+        reads = self._facts.get("tokens", "none")
+        if reads == "none":
+            return None
+        if reads != "root":
+            raise ExportError(
+                f"{self._sidecar}: heads with tokens {reads!r} can be trained and measured, but not prepared: they"
+                " propose for each path of a tree, which no graph here does. Give heads with tokens 'root' or none"
+            )
+        scale = self._facts.get("token_scale")
+        if not isinstance(scale, int | float) or scale <= 0:
+            raise ExportError(f"{self._sidecar}: token_scale is {scale!r}; expected a number above 0")
+        shape = (self._hidden, self._hidden)
+        return [scale * self._tensor(f"{k}.tokens.0.weight", shape).astype(np.float32) for k in range(self.count)]
 
     def output(self, k: int) -> OutputMatrix:
         return self._shared or self._matrix(f"{k}.output")
