@@ -35,6 +35,7 @@ from medusa_export.heads.lora import merged_backbone
 from medusa_export.heads.model import MedusaHeads
 from medusa_export.heads.near_duplicates import MAX_OVERLAP, load_held_out
 from medusa_export.heads.sequences import with_states
+from medusa_export.heads.sequential_tree import sequential_tree
 from medusa_export.heads.shards import Rollouts, load_all, write_shard
 from medusa_export.heads.tree_simulation import (
     Proposals,
@@ -169,13 +170,19 @@ def report_on(
 
     trees, gains = {}, {}
     for n in sizes:
-        tallies = {
-            "static": tally(plain, static_tree(calibrated, n)),
-            "dynamic": tally(plain, dynamic_tree(plain, n)),
-            "dynamic_temperature": tally(tempered, dynamic_tree(tempered, n)),
-            "dynamic_renormalised": tally(plain, dynamic_tree(plain.renormalised(), n)),
-        }
+        tallies = {"static": tally(plain, static_tree(calibrated, n))}
+        if heads.config.tokens == "path":
+            tree = sequential_tree(heads, rollouts, sidecar["temperatures"], n, width)
+            tallies["dynamic_temperature"] = tally(tempered, tree)
+        else:
+            tallies |= {
+                "dynamic": tally(plain, dynamic_tree(plain, n)),
+                "dynamic_temperature": tally(tempered, dynamic_tree(tempered, n)),
+                "dynamic_renormalised": tally(plain, dynamic_tree(plain.renormalised(), n)),
+            }
         if conditional is not None:
+            if heads.config.tokens == "path":
+                raise ValueError("--conditional: heads that read the path are conditional themselves")
             tree = conditional_tree(tempered, rollouts.tokens, rollouts.hidden, conditional, n)
             best = tallies["dynamic_conditional"] = tally(tempered, tree)
             gains[str(n)] = {
@@ -272,6 +279,8 @@ def gains_over(
         proposals = propose(each, on, a.top_m, its["temperatures"], a.device)
         accuracies = np.array(its["accuracies"])[:, : a.top_m]
         made = static_tree(accuracies, n) if tree == "static" else dynamic_tree(proposals, n)
+        if tree != "static" and each.config.tokens == "path":
+            made = sequential_tree(each, on, its["temperatures"], n, a.top_m)
         return simulate(proposals, on.tokens, on.offsets, made, a.max_new_tokens)
 
     other.to(a.device)

@@ -26,6 +26,7 @@ from medusa_export.heads.checkpoint import load_heads, quantise_rows, save_heads
 from medusa_export.heads.conversations import Conversation, Mix  # noqa: E402
 from medusa_export.heads.device_batches import DeviceBatches  # noqa: E402
 from medusa_export.heads.model import HeadsConfig, MedusaHeads, fused_cross_entropy  # noqa: E402
+from medusa_export.heads.sequential_tree import sequential_best_first_tree  # noqa: E402
 from medusa_export.heads.shards import Rollouts  # noqa: E402
 from medusa_export.heads.training_data import Batch, Batches, coverage, frequent_tokens  # noqa: E402
 from medusa_export.heads.tree_simulation import (  # noqa: E402
@@ -245,6 +246,50 @@ def test_proposals_and_batches_give_a_head_the_tokens_of_its_own_answer() -> Non
     device = DeviceBatches(rollouts, 3, np.arange(60), 60, device="cpu").batch(0, 7)
     pairs = {(tuple(h.tolist()), tuple(t.tolist())) for h, t in zip(batch.hidden, batch.tokens, strict=True)}
     assert pairs == {(tuple(h.tolist()), tuple(t.tolist())) for h, t in zip(device.hidden, device.tokens, strict=True)}
+
+
+def all_paths(heads: MedusaHeads, hidden: np.ndarray, root: int, temperatures: list[float], width: int) -> dict:
+    """Probability of every rank path, each node's list computed by itself."""
+    found: dict = {}
+    reached = [((), [root], 1.0)]
+    while reached:
+        path, tokens, above = reached.pop()
+        k = len(path)
+        with torch.no_grad():
+            logits = heads(torch.from_numpy(hidden).float()[None], torch.tensor([tokens + [0] * 3]))[k][0]
+        top = torch.softmax(logits / temperatures[k], -1).topk(width)
+        for rank in range(width):
+            p = above * float(top.values[rank])
+            found[(*path, rank)] = p
+            if k + 1 < heads.config.heads:
+                token = int(heads.token_map[top.indices[rank]])
+                reached.append(((*path, rank), [*tokens, token], p))
+    return found
+
+
+@pytest.mark.parametrize("nodes", [2, 5, 30])
+def test_sequential_trees_hold_the_most_probable_paths_of_all(nodes: int) -> None:
+    heads, temperatures = reading_heads("path"), [1.0, 2.0, 3.0]
+    for parameter in heads.output_weight:
+        parameter.data *= 0.1
+    hidden = np.random.default_rng(1).normal(size=8).astype(np.float16)
+    tree = sequential_best_first_tree(heads, hidden, 7, temperatures, nodes, width=5)
+    every = all_paths(heads, hidden, 7, temperatures, width=5)
+    assert len(every) == 5 + 25 + 125
+    best = sorted(every.values(), reverse=True)[: nodes - 1]
+    np.testing.assert_allclose([every[path] for path in tree], best, rtol=1e-4)
+    assert all(path[:-1] in tree for path in tree if len(path) > 1)
+
+
+def test_sequential_trees_of_heads_that_read_the_root_only_are_the_ordinary_ones() -> None:
+    rollouts, heads = made_rollouts([6]), reading_heads("root")
+    for parameter in heads.output_weight:
+        parameter.data *= 0.1
+    proposals = propose(heads, rollouts, 5, [1.0, 1.0, 1.0])
+    for row in range(6):
+        root = int(rollouts.tokens[row])
+        tree = sequential_best_first_tree(heads, rollouts.hidden[row], root, [1.0] * 3, 12, width=5)
+        assert set(tree) == set(best_first_tree(proposals.probabilities[row], 12))
 
 
 @pytest.mark.parametrize("tokens", ["root", "path"])

@@ -134,7 +134,7 @@ def test_heads_that_read_the_chosen_token_are_trained_prepared_and_equal_torch(
     for tokens in ("none", "root"):
         out = tmp_path / f"{tokens}.safetensors"
         arguments = train_arguments(model, data, tmp_path / tokens, 60, out)
-        arguments.tokens = tokens
+        arguments.tokens, arguments.backbone_id = tokens, "x"
         train_heads.train(arguments)
         with (tmp_path / tokens / "losses.csv").open() as f:
             losses[tokens] = float(list(csv.DictReader(f))[-1]["loss_1"])
