@@ -98,7 +98,7 @@ async function wholeSteps(drafting: DraftingModel, past: number): Promise<WholeS
   for (let step = -WARM_UP; step < rounds; step++) {
     const before = runTime(drafting);
     const marks = [performance.now()];
-    const proposals = await drafting.propose(TOP_M);
+    const proposals = await drafting.propose(TOP_M, root);
     marks.push(performance.now());
     const tree = policy.build(root, proposals);
     marks.push(performance.now());

@@ -74,7 +74,7 @@ export async function* decode(
     const root = steps.at(-1)!.tokens.at(-1)!;
 
     const topM = policy.wantedTopM(limits);
-    const proposals = topM > 0 ? await model.propose(topM) : undefined;
+    const proposals = topM > 0 ? await model.propose(topM, root) : undefined;
     stopwatch.lap('heads');
     const tree = policy.build(root, proposals, limits);
     stopwatch.lap('tree');

@@ -80,8 +80,12 @@ export interface DraftingModel {
   verify(tree: CandidateTree, options: VerifyOptions): Promise<VerifiedRows>;
   /** Appends the given rows of the last verified tree (a root-to-node path, root first) to the cache. */
   keep(rows: readonly number[]): Promise<void>;
-  /** Runs the heads on the hidden state of the last cached position (the row that chose the next root). */
-  propose(topM: number): Promise<HeadProposals>;
+  /**
+   * Runs the heads on the hidden state of the last cached position (the row that chose the next root).
+   *
+   * @param root the token of the next tree's root; heads that do not read it ignore it
+   */
+  propose(topM: number, root: number): Promise<HeadProposals>;
   /** Frees sessions and buffers. */
   dispose(): Promise<void>;
 }

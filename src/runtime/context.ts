@@ -44,6 +44,12 @@ export function checkTopM(topM: number, maxTopM: number): void {
   }
 }
 
+export function checkRoot(root: number, vocabSize: number): void {
+  if (!Number.isInteger(root) || root < 0 || root >= vocabSize) {
+    throw new RangeError(`The root is a token from 0 to ${vocabSize - 1}, not ${root}.`);
+  }
+}
+
 /** Refuses a call while another is under way: both would write the same buffers. */
 export class Turn {
   private current?: Promise<unknown>;

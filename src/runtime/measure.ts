@@ -50,10 +50,10 @@ export async function measureHeads(
     const start = model.cachedLength;
     const times: number[] = [];
     for (let i = 0; i <= (options.repeats ?? DEFAULT_REPEATS); i++) {
-      await model.verify(tree, GREEDY);
+      const { nextTokens } = await model.verify(tree, GREEDY);
       await model.keep([0]);
       const begin = performance.now();
-      await model.propose(topM);
+      await model.propose(topM, nextTokens[0]);
       if (i > 0) times.push(performance.now() - begin);
       model.truncate(start);
     }

@@ -376,6 +376,29 @@ describe('decode', () => {
     expect(wallTime).to.equal(prefillTime + 4 + 63 + 12);
   });
 
+  it('tells the heads the root of the very tree that follows, greedy or sampling', async () => {
+    const roots: number[] = [];
+    class Watched extends TableModel {
+      override propose(
+        ...[topM, root]: Parameters<TableModel['propose']>
+      ): ReturnType<TableModel['propose']> {
+        roots.push(root);
+        return super.propose(topM, root);
+      }
+    }
+    for (const acceptance of [
+      createAcceptance({ name: 'greedy' }),
+      createAcceptance({ name: 'sampling', temperature: 1, seed: 3 }),
+    ]) {
+      roots.length = 0;
+      const { steps } = await decodeAll(new Watched(), [1, 2], { policy: wideTree(), acceptance });
+      const drafted = steps.filter((step) => step.proposals !== undefined);
+      expect(drafted.length).to.be.above(5);
+      expect(roots).to.deep.equal(drafted.map(({ tree }) => tree!.tokens[0]));
+      expect(roots).to.deep.equal(drafted.map(({ index }) => steps[index - 1].tokens.at(-1)));
+    }
+  });
+
   it('asks for logits only where acceptance reads them', async () => {
     const asked = new Set<boolean>();
     class Watched extends TableModel {

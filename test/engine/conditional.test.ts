@@ -79,7 +79,7 @@ describe('Joint conditional', function () {
       const model = await opener({ ...options, heads });
       try {
         await model.prefill([1, 2, 3], { logits: false });
-        const { probabilities, contexts } = await model.propose(8);
+        const { probabilities, contexts } = await model.propose(8, 4);
         expect(contexts).to.deep.equal(probabilities);
       } finally {
         await model.dispose();

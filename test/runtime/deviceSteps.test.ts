@@ -58,8 +58,9 @@ async function walk(model: IoBoundModel, seed: number): Promise<{ tokens: number
     const tree = randomTree(1 + ((step * 7) % 20), seed + step, 5);
     const { nextTokens } = await model.verify(tree, { logits: false });
     tokens.push(...nextTokens);
-    await model.keep(pathTo(tree, tree.size - 1).slice(0, 3));
-    drafts.push(...(await model.propose(3)).ids);
+    const kept = pathTo(tree, tree.size - 1).slice(0, 3);
+    await model.keep(kept);
+    drafts.push(...(await model.propose(3, nextTokens[kept.at(-1)!])).ids);
   }
   return { tokens, drafts };
 }

@@ -199,9 +199,9 @@ for (const { name, open, options, boundary } of paths) {
       await model.verify(nodes, { logits: false });
       const kept = pathTo(nodes, 9);
       await model.keep(kept);
-      const drafted = await model.propose(7);
+      const drafted = await model.propose(7, 1);
       await causal([...prompt, ...kept.map((at) => nodes.tokens[at])]);
-      const alone = await fresh.propose(7);
+      const alone = await fresh.propose(7, 1);
       expect(drafted.heads).to.equal(4);
       expect(drafted.topM).to.equal(7);
       expect(drafted.ids).to.deep.equal(alone.ids);
@@ -228,12 +228,17 @@ for (const { name, open, options, boundary } of paths) {
 
     it('refuses calls out of order and arguments out of range', async () => {
       expect(await rejection(model.keep([0]))).to.be.instanceOf(RuntimeFailure);
-      expect(await rejection(model.propose(1))).to.be.instanceOf(RuntimeFailure);
+      expect(await rejection(model.propose(1, 0))).to.be.instanceOf(RuntimeFailure);
       await model.prefill([1, 2, 3], { logits: false });
       expect(() => model.truncate(4)).to.throw(RangeError, '3 positions');
       expect(() => model.truncate(-1)).to.throw(RangeError);
-      expect(await rejection(model.propose(65))).to.be.instanceOf(RangeError);
-      expect(await rejection(model.propose(0))).to.be.instanceOf(RangeError);
+      expect(await rejection(model.propose(65, 0))).to.be.instanceOf(RangeError);
+      expect(await rejection(model.propose(0, 0))).to.be.instanceOf(RangeError);
+      for (const root of [-1, 512, 1.5, NaN]) {
+        const error = await rejection(model.propose(1, root));
+        expect(error).to.be.instanceOf(RangeError);
+        expect(error.message).to.include('from 0 to 511').and.include(`not ${root}`);
+      }
       await model.verify(tree([1, 2], [-1, 0]), { logits: false });
       expect(await rejection(model.keep([0, 2]))).to.be.instanceOf(RangeError);
       expect(await rejection(model.keep([]))).to.be.instanceOf(RangeError);
@@ -255,7 +260,7 @@ for (const { name, open, options, boundary } of paths) {
       try {
         expect(plain.headCount).to.equal(0);
         await plain.prefill([1, 2], { logits: false });
-        expect(await rejection(plain.propose(1))).to.be.instanceOf(RuntimeFailure);
+        expect(await rejection(plain.propose(1, 0))).to.be.instanceOf(RuntimeFailure);
       } finally {
         await plain.dispose();
       }
@@ -336,7 +341,7 @@ describe('runtime: both paths', () => {
         }
         expect(rows[0].nextTokens).to.deep.equal(rows[1].nextTokens);
         expect(distance(rows[0].logits!, rows[1].logits!)).to.be.below(TOLERANCE);
-        const [a, b] = [await split.propose(5), await shared.propose(5)];
+        const [a, b] = [await split.propose(5, 1), await shared.propose(5, 1)];
         expect(a.ids).to.deep.equal(b.ids);
         expect(distance(a.probabilities, b.probabilities)).to.be.below(TOLERANCE);
       }
@@ -362,7 +367,7 @@ describe('runtime: both paths', () => {
         expect(distance(a.logits!, b.logits!)).to.be.within(1e-6, 0.02);
         await split.keep(kept);
         await half.keep(kept);
-        const [p, q] = [await split.propose(3), await half.propose(3)];
+        const [p, q] = [await split.propose(3, 1), await half.propose(3, 1)];
         expect(distance(p.probabilities, q.probabilities)).to.be.below(0.002);
         const next = tree([3, 4], [-1, 0]);
         const [c, d] = [await split.verify(next, logits), await half.verify(next, logits)];

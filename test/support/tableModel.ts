@@ -48,6 +48,8 @@ export class TableModel implements DraftingModel {
   private cached: number[] = [];
   private verified: { tree: CandidateTree; states: number[] } | undefined;
   private mayPropose = false;
+  /** What `propose` was told of the next tree. */
+  private announcedRoot: number | undefined;
 
   constructor(options: TableModelOptions = {}) {
     this.options = options;
@@ -70,6 +72,7 @@ export class TableModel implements DraftingModel {
     this.calls.push('truncate');
     this.cached.length = this.states.length = length;
     this.mayPropose = false;
+    this.announcedRoot = undefined;
   }
 
   prefill(ids: ArrayLike<number>, options: VerifyOptions): Promise<VerifiedRows> {
@@ -87,6 +90,8 @@ export class TableModel implements DraftingModel {
     checkTree(tree);
     check(this.cachedLength > 0, 'verify before prefill');
     check(this.cachedLength + tree.size <= this.contextLength, 'verify beyond the context');
+    const [root] = tree.tokens;
+    check((this.announcedRoot ?? root) === root, `verify of root ${root}, propose for ${this.announcedRoot}`);
     this.calls.push('verify');
     const states: number[] = [];
     for (let row = 0; row < tree.size; row++) {
@@ -95,6 +100,7 @@ export class TableModel implements DraftingModel {
     }
     this.verified = { tree, states };
     this.mayPropose = false;
+    this.announcedRoot = undefined;
     this.time += this.options.costs?.verify(tree.size) ?? 0;
     return Promise.resolve(this.rows(states, options));
   }
@@ -113,9 +119,11 @@ export class TableModel implements DraftingModel {
     return Promise.resolve();
   }
 
-  propose(topM: number): Promise<HeadProposals> {
+  propose(topM: number, root: number): Promise<HeadProposals> {
     check(this.mayPropose, 'propose out of order');
     check(topM >= 1 && topM <= this.maxTopM, `propose(${topM}) of ${this.maxTopM}`);
+    check(Number.isInteger(root) && root >= 0 && root < this.vocabSize, `propose for root ${root}`);
+    this.announcedRoot = root;
     this.calls.push('propose');
     this.time += this.options.costs?.heads ?? 0;
     const ids = new Int32Array(this.headCount * topM);

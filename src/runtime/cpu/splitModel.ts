@@ -14,7 +14,7 @@ import {
   splitLayout,
   writeInt64,
 } from '../../decoding/treeMask.js';
-import { checkPrompt, checkRows, checkTopM, checkTree, checkTruncation, Turn } from '../context.js';
+import { checkPrompt, checkRoot, checkRows, checkTopM, checkTree, checkTruncation, Turn } from '../context.js';
 import { backboneInterface, headsInterface } from '../graphInterface.js';
 import { toInt32 } from '../int64.js';
 import type { OpenOptions } from '../spec.js';
@@ -137,11 +137,12 @@ export class SplitModel implements DraftingModel {
     this.verified = undefined;
   }
 
-  async propose(topM: number): Promise<HeadProposals> {
+  async propose(topM: number, root: number): Promise<HeadProposals> {
     const { heads, last } = this;
     if (!heads) throw new RuntimeFailure('This model was opened without heads.');
     if (!last) throw new RuntimeFailure('propose must follow prefill or keep.');
     checkTopM(topM, this.maxTopM);
+    checkRoot(root, this.vocabSize);
     return this.turn.take(async () => {
       const outputs = await heads.run(
         { hidden: last.hidden, row: int64Scalar(last.row), top_m: int64Scalar(topM) },

@@ -7,7 +7,7 @@ import type {
   VerifyOptions,
 } from '../../decoding/types.js';
 import { chainParents, writeInt64 } from '../../decoding/treeMask.js';
-import { checkPrompt, checkRows, checkTopM, checkTree, checkTruncation, Turn } from '../context.js';
+import { checkPrompt, checkRoot, checkRows, checkTopM, checkTree, checkTruncation, Turn } from '../context.js';
 import { backboneInterface, type GraphInterface, headsInterface, KEEP_INTERFACE } from '../graphInterface.js';
 import { toInt32 } from '../int64.js';
 import type { HeadsFile, OpenOptions } from '../spec.js';
@@ -170,11 +170,12 @@ export class IoBoundModel implements DraftingModel {
     });
   }
 
-  async propose(topM: number): Promise<HeadProposals> {
+  async propose(topM: number, root: number): Promise<HeadProposals> {
     const { buffers, last, plan, headCount, contextSize, headsBinding: binding } = this;
     if (!binding) throw new RuntimeFailure('This model was opened without heads.');
     if (!last) throw new RuntimeFailure('propose must follow prefill or keep.');
     checkTopM(topM, this.maxTopM);
+    checkRoot(root, this.vocabSize);
     return this.turn.take(async () => {
       buffers.row.int64[0] = BigInt(last.row);
       buffers.topM.int64[0] = BigInt(topM);
