@@ -76,7 +76,14 @@ async function costAt(past: number): Promise<PastCost> {
       milliseconds,
       ...stepTraffic(
         plan,
-        { nodes, past, moved: 3, heads: model.headCount, topM: TOP_M },
+        {
+          nodes,
+          past,
+          moved: 3,
+          heads: model.headCount,
+          topM: TOP_M,
+          readsToken: options.heads?.readsToken,
+        },
         deviceSteps !== 'bound',
       ),
     })),

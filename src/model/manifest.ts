@@ -81,6 +81,8 @@ export interface HeadsEntry extends GraphEntry {
   readonly conditional: ConditionalEntry | undefined;
   /** r, when the graph has the output `context` [count, r]. */
   readonly contextSize: number | undefined;
+  /** Whether the graph has the input `token`: the next tree's root. */
+  readonly readsToken: boolean;
   readonly sourceSha256: string | undefined;
 }
 
@@ -242,6 +244,7 @@ function readHeads(heads: JsonReader): HeadsEntry {
     count,
     maxTopM,
     hiddenSize: readHiddenSize(heads.field('inputs')),
+    readsToken: readInputNames(heads.field('inputs')).includes('token'),
     accuracies:
       heads.field('accuracies').optional((each) => each.list((row) => row.list((rate) => rate.number()))) ??
       [],
@@ -286,6 +289,10 @@ function readHiddenSize(inputs: JsonReader): number | undefined {
     }),
   );
   return sizes?.find((size) => size !== undefined);
+}
+
+function readInputNames(inputs: JsonReader): string[] {
+  return inputs.optional((list) => list.list((input) => input.field('name').string())) ?? [];
 }
 
 function readDefaults(defaults: JsonReader): ProviderDefaults {

@@ -8,11 +8,18 @@ export interface GraphInterface {
   readonly outputs: readonly string[];
 }
 
-/** `context` comes with heads whose conditional table takes part of its contexts from the hidden state. */
-export function headsInterface({ contextSize }: Pick<HeadsFile, 'contextSize'>): GraphInterface {
+/**
+ * `token` is read by heads that know the next tree's root; `context` comes with heads whose conditional table takes
+ * part of its contexts from the hidden state.
+ */
+export function headsInterface({
+  contextSize,
+  readsToken,
+}: Pick<HeadsFile, 'contextSize' | 'readsToken'>): GraphInterface {
+  const inputs = ['hidden', 'row', 'top_m'];
   const outputs = ['top_ids', 'top_probs'];
   return {
-    inputs: ['hidden', 'row', 'top_m'],
+    inputs: readsToken ? [...inputs, 'token'] : inputs,
     outputs: contextSize === undefined ? outputs : [...outputs, 'context'],
   };
 }

@@ -45,6 +45,8 @@ export interface HeadsFile {
   readonly maxTopM: number;
   /** r, when the graph has the output `context` [count, r] and it is wanted. */
   readonly contextSize?: number;
+  /** Whether the graph has the input `token` [1]: the next tree's root. Default false. */
+  readonly readsToken?: boolean;
 }
 
 export interface KeepFile {

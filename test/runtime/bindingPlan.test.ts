@@ -83,6 +83,8 @@ describe('runtime: the binding plan', () => {
     expect(toDevice).to.equal(3 * 64 * 8 + 64 * 1280 * 2 + 8 + (3 + 2048) * 8 + 16);
     expect(fromDevice).to.equal(64 * 8 + 4 * 32 * 12);
     expect(toDevice + fromDevice).to.be.below(2 ** 20);
+    const withToken = stepTraffic(llama, { ...step, readsToken: true });
+    expect(withToken).to.deep.equal({ toDevice: toDevice + 8, fromDevice });
     const packed = stepTraffic(llama, step, true);
     expect(packed.toDevice - toDevice).to.be.within(0, 1024);
     expect(stepTraffic(llama, { ...step, nodes: 33 }, true)).to.deep.equal(packed);

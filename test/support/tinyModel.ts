@@ -88,13 +88,42 @@ export async function addConditional(folder: string, options: TinyConditional = 
  */
 export const contextOutput = message(7, [
   message(1, [text(1, 'top_probs'), text(2, 'context'), text(4, 'Identity')]),
-  message(12, [text(1, 'context'), message(2, [message(1, [Buffer.from([1 << 3, 1])])])]),
+  message(12, [text(1, 'context'), message(2, [message(1, [number(1, 1)])])]),
+]);
+
+/**
+ * Appended likewise, makes `context = top_probs * token` of a new input `token` [1]: the smallest heads graph that reads
+ * the next tree's root.
+ */
+export const tokenInput = Buffer.concat([
+  message(7, [
+    message(11, [text(1, 'token'), message(2, [message(1, [number(1, 7)])])]),
+    message(1, [
+      ...[text(1, 'token'), text(2, 'factor'), text(4, 'Cast')],
+      message(5, [text(1, 'to'), number(3, 1), number(20, 2)]),
+    ]),
+  ]),
+  message(7, [
+    message(1, [text(1, 'top_probs'), text(1, 'factor'), text(2, 'context'), text(4, 'Mul')]),
+    message(12, [text(1, 'context'), message(2, [message(1, [number(1, 1)])])]),
+  ]),
 ]);
 
 /** A length-delimited protobuf field of less than 128 bytes. */
 function message(field: number, parts: readonly Buffer[]): Buffer {
   const content = Buffer.concat(parts);
-  return Buffer.concat([Buffer.from([(field << 3) | 2, content.length]), content]);
+  return Buffer.concat([tag(field, 2), Buffer.from([content.length]), content]);
+}
+
+/** A protobuf field with a number below 128. */
+function number(field: number, value: number): Buffer {
+  return Buffer.concat([tag(field, 0), Buffer.from([value])]);
+}
+
+/** Field number and wire type. */
+function tag(field: number, type: number): Buffer {
+  const value = (field << 3) | type;
+  return Buffer.from(value < 128 ? [value] : [(value & 127) | 128, value >> 7]);
 }
 
 function text(field: number, value: string): Buffer {

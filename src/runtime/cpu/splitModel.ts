@@ -14,7 +14,15 @@ import {
   splitLayout,
   writeInt64,
 } from '../../decoding/treeMask.js';
-import { checkPrompt, checkRoot, checkRows, checkTopM, checkTree, checkTruncation, Turn } from '../context.js';
+import {
+  checkPrompt,
+  checkRoot,
+  checkRows,
+  checkTopM,
+  checkTree,
+  checkTruncation,
+  Turn,
+} from '../context.js';
 import { backboneInterface, headsInterface } from '../graphInterface.js';
 import { toInt32 } from '../int64.js';
 import type { OpenOptions } from '../spec.js';
@@ -41,6 +49,7 @@ export class SplitModel implements DraftingModel {
   readonly headCount: number;
   readonly maxTopM: number;
   private readonly headsOutputs: readonly string[];
+  private readonly readsToken: boolean;
   private readonly prefillRows: number;
   private readonly turn = new Turn();
   private disposed = false;
@@ -64,6 +73,7 @@ export class SplitModel implements DraftingModel {
     this.headCount = headsFile?.count ?? 0;
     this.maxTopM = headsFile?.maxTopM ?? 0;
     this.headsOutputs = headsFile ? headsInterface(headsFile).outputs : [];
+    this.readsToken = headsFile?.readsToken ?? false;
     this.prefillRows = prefillRows ?? PREFILL_ROWS;
     this.cache = new SplitCache(shape, this.feeds);
   }
@@ -145,7 +155,12 @@ export class SplitModel implements DraftingModel {
     checkRoot(root, this.vocabSize);
     return this.turn.take(async () => {
       const outputs = await heads.run(
-        { hidden: last.hidden, row: int64Scalar(last.row), top_m: int64Scalar(topM) },
+        {
+          hidden: last.hidden,
+          row: int64Scalar(last.row),
+          top_m: int64Scalar(topM),
+          ...(this.readsToken && { token: int64Scalar(root) }),
+        },
         this.headsOutputs,
       );
       return {

@@ -123,10 +123,11 @@ export function stepTraffic(
     readonly moved: number;
     readonly heads: number;
     readonly topM: number;
+    readonly readsToken?: boolean;
   },
   packed = false,
 ): StepTraffic {
-  const { nodes, past, moved, heads, topM } = step;
+  const { nodes, past, moved, heads, topM, readsToken } = step;
   const int64 = 8;
   const rows = packed ? Math.min(rowBucket(nodes), plan.capacity - past) : nodes;
   const columns = biasColumns(plan, past, rows);
@@ -135,7 +136,8 @@ export function stepTraffic(
     : // input_ids, position_ids, output_rows; the bias; seqlens_k, total_sequence_length
       3 * rows * int64 + rows * columns * plan.elementBytes + 4 + 4;
   const keep = moved > 0 ? (moved + cacheBlocks(plan.shape)) * int64 : 0;
-  const propose = heads > 0 ? 2 * int64 : 0;
+  // row and top_m; token
+  const propose = heads > 0 ? (readsToken ? 3 : 2) * int64 : 0;
   return {
     toDevice: inputs + keep + propose,
     fromDevice: rows * int64 + heads * topM * (int64 + 4),

@@ -89,6 +89,7 @@ export class Buffers {
   /** Scalars. */
   readonly row: HostArray;
   readonly topM: HostArray;
+  readonly token: HostArray;
   /** [heads, maxTopM] */
   readonly topIds: HostArray;
   readonly topProbabilities: HostArray;
@@ -111,6 +112,7 @@ export class Buffers {
     this.writeIndices = onHost(cacheBlocks(shape), 8);
     this.row = onHost(1, 8);
     this.topM = onHost(1, 8);
+    this.token = onHost(1, 8);
     const candidates = Math.max(1, (heads?.count ?? 0) * (heads?.maxTopM ?? 0));
     this.topIds = onHost(candidates, 8);
     this.topProbabilities = onHost(candidates, 4);

@@ -7,7 +7,15 @@ import type {
   VerifyOptions,
 } from '../../decoding/types.js';
 import { chainParents, writeInt64 } from '../../decoding/treeMask.js';
-import { checkPrompt, checkRoot, checkRows, checkTopM, checkTree, checkTruncation, Turn } from '../context.js';
+import {
+  checkPrompt,
+  checkRoot,
+  checkRows,
+  checkTopM,
+  checkTree,
+  checkTruncation,
+  Turn,
+} from '../context.js';
 import { backboneInterface, type GraphInterface, headsInterface, KEEP_INTERFACE } from '../graphInterface.js';
 import { toInt32 } from '../int64.js';
 import type { HeadsFile, OpenOptions } from '../spec.js';
@@ -47,6 +55,7 @@ export class IoBoundModel implements DraftingModel {
   private readonly keepBinding: IoBinding;
   private readonly headsBinding?: IoBinding;
   private readonly contextSize: number | undefined;
+  private readonly readsToken: boolean;
 
   private constructor(
     private readonly sessions: Sessions,
@@ -55,13 +64,14 @@ export class IoBoundModel implements DraftingModel {
     private readonly plan: SharedPlan,
     readonly contextLength: number,
     private readonly prefillRows: number,
-    heads: Pick<HeadsFile, 'count' | 'maxTopM' | 'contextSize'>,
+    heads: Pick<HeadsFile, 'count' | 'maxTopM' | 'contextSize' | 'readsToken'>,
     private readonly release: () => void,
   ) {
     this.vocabSize = plan.shape.vocabSize;
     this.headCount = heads.count;
     this.maxTopM = heads.maxTopM;
     this.contextSize = heads.contextSize;
+    this.readsToken = heads.readsToken ?? false;
     this.keepBinding = sessions.keep.newBinding();
     this.headsBinding = sessions.heads?.newBinding();
     const whole = [cacheBlocks(plan.shape), plan.capacity, plan.shape.headDim];
@@ -182,6 +192,10 @@ export class IoBoundModel implements DraftingModel {
       binding.bindInput('hidden', buffers.hidden, floatType(plan), [last.rows, plan.shape.hiddenSize]);
       binding.bindInput('row', buffers.row, ElementType.int64, [1]);
       binding.bindInput('top_m', buffers.topM, ElementType.int64, [1]);
+      if (this.readsToken) {
+        buffers.token.int64[0] = BigInt(root);
+        binding.bindInput('token', buffers.token, ElementType.int64, [1]);
+      }
       binding.bindOutput('top_ids', buffers.topIds, ElementType.int64, [headCount, topM]);
       binding.bindOutput('top_probs', buffers.topProbabilities, ElementType.float32, [headCount, topM]);
       if (contextSize !== undefined) {
