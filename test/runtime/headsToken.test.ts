@@ -1,11 +1,25 @@
 import { expect } from 'chai';
+import { dynamicTree } from '../../src/decoding/treePolicy.js';
+import type { DraftingModel, HeadProposals } from '../../src/decoding/types.js';
+import { MedusaEngine, type DecodeStep } from '../../src/index.js';
+import { readManifest } from '../../src/model/manifest.js';
+import { decodeAll } from '../support/decodeAll.js';
 import { appendFile, cp } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { ModelError } from '../../src/errors.js';
 import { headsInterface } from '../../src/runtime/graphInterface.js';
 import { type HeadsFile, openModel } from '../../src/runtime/index.js';
-import { temporaryFolder, tokenInput } from '../support/tinyModel.js';
-import { distance, float16Options, openShared, sharedOptions, splitOptions } from './tiny.js';
+import { copyTinyToken, temporaryFolder, tinyTokenFolder, tokenInput } from '../support/tinyModel.js';
+import {
+  distance,
+  float16Options,
+  openShared,
+  pathTo,
+  randomIds,
+  randomTree,
+  sharedOptions,
+  splitOptions,
+} from './tiny.js';
 
 const packed = { ...sharedOptions, deviceSteps: 'packed' } as const;
 const graphs = { ...sharedOptions, deviceSteps: 'graphs' } as const;
@@ -78,4 +92,73 @@ describe('runtime: heads that read the next root', () => {
       expect(String(boasting)).to.match(/heads.*lacks input token/);
     });
   }
+
+  describe('in the tiny model', () => {
+    const path = join(tinyTokenFolder, 'heads.tiny.fp32.onnx');
+    const heads = { ...splitOptions.heads!, path, readsToken: true };
+    const models: DraftingModel[] = [];
+    before(async () => {
+      for (const [, options, open] of runtimes.slice(0, 4)) models.push(await open({ ...options, heads }));
+    });
+    after(() => Promise.all(models.map((model) => model.dispose())));
+    beforeEach(() => models.forEach((model) => model.truncate(0)));
+
+    it('propose other tokens after another root, and the same on every runtime', async () => {
+      const texts = randomIds(60, 1);
+      for (const model of models) await model.prefill(texts, { logits: false });
+      for (let step = 0; step < 20; step++) {
+        const nodes = randomTree(1 + ((step * 7) % 20), 70 + step, 5);
+        const kept = pathTo(nodes, nodes.size - 1);
+        const roots = randomIds(3, 500 + step);
+        const proposed: HeadProposals[][] = [];
+        for (const model of models) {
+          await model.verify(nodes, { logits: false });
+          await model.keep(kept);
+          const lists: HeadProposals[] = [];
+          for (const root of roots) lists.push(await model.propose(5, root));
+          proposed.push(lists);
+        }
+        for (const lists of proposed) {
+          lists.forEach(({ ids, probabilities }, i) => {
+            expect(ids).to.deep.equal(proposed[0][i].ids);
+            expect(distance(probabilities, proposed[0][i].probabilities)).to.be.below(1e-4);
+          });
+          expect(new Set(lists.map(({ ids }) => ids.join())).size).to.equal(roots.length);
+        }
+      }
+    });
+
+    it('draft trees whose greedy text is that of plain decoding, on every runtime', async () => {
+      const prompt = randomIds(20, 9);
+      const texts: string[] = [];
+      for (const model of models) {
+        const policy = dynamicTree({ nodes: 16, heads: 4, topM: 8 });
+        const plain = await decodeAll(model, prompt);
+        const drafted = await decodeAll(model, prompt, { policy });
+        expect(drafted.result.tokens).to.deep.equal(plain.result.tokens);
+        expect(drafted.result.nodeCounts[0]).to.equal(16);
+        texts.push(plain.result.tokens.join());
+      }
+      expect(new Set(texts).size).to.equal(1);
+    });
+
+    it('are told from the manifest, and draft for the engine in int8', async () => {
+      const folder = await copyTinyToken(temporary.path);
+      const manifest = await readManifest(folder);
+      expect(manifest.heads.map(({ readsToken }) => readsToken)).to.deep.equal([true, true]);
+      const engine = await MedusaEngine.open({ model: folder, threads: 1 });
+      try {
+        for (const prompt of ['Hi', 'The sky is blue because']) {
+          const steps: DecodeStep[] = [];
+          const plain = await engine.complete(prompt, { maxNewTokens: 30, tree: 'none' });
+          const onStep = (step: DecodeStep): unknown => steps.push(step);
+          const drafted = await engine.complete(prompt, { maxNewTokens: 30, nodes: 12, topM: 8, onStep });
+          expect(drafted.tokenIds).to.deep.equal(plain.tokenIds);
+          expect(steps[1].tree!.size).to.equal(12);
+        }
+      } finally {
+        await engine.dispose();
+      }
+    });
+  });
 });

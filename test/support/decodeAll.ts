@@ -1,12 +1,11 @@
 import { greedyAcceptance } from '../../src/decoding/acceptance.js';
 import { decode, type DecodeOptions, type DecodeResult } from '../../src/decoding/decode.js';
 import { noTree } from '../../src/decoding/treePolicy.js';
-import type { DecodeStep } from '../../src/decoding/types.js';
-import type { TableModel } from './tableModel.js';
+import type { DecodeStep, DraftingModel } from '../../src/decoding/types.js';
 
 /** Runs a generation to its end. Plain, greedy and 32 tokens long unless told otherwise. */
 export async function decodeAll(
-  model: TableModel,
+  model: DraftingModel & Partial<Pick<DecodeOptions, 'clock'>>,
   prompt: readonly number[],
   options: Partial<DecodeOptions> = {},
 ): Promise<{ steps: DecodeStep[]; result: DecodeResult }> {
@@ -14,7 +13,7 @@ export async function decodeAll(
     policy: noTree(),
     acceptance: greedyAcceptance(),
     maxNewTokens: 32,
-    clock: model.clock,
+    clock: model.clock ?? (() => performance.now()),
     ...options,
   });
   const steps: DecodeStep[] = [];

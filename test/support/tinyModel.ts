@@ -23,6 +23,16 @@ export async function copyTiny(parent: string, name = 'tiny'): Promise<string> {
   return folder;
 }
 
+/** Its heads and manifest as `python -m medusa_export.tiny --reads-token` writes them; the other files are the same. */
+export const tinyTokenFolder = fileURLToPath(new URL('../fixtures/tinytoken', import.meta.url));
+
+/** A copy of the tiny model with heads that read the next tree's root. */
+export async function copyTinyToken(parent: string): Promise<string> {
+  const folder = await copyTiny(parent, 'tinytoken');
+  await cp(tinyTokenFolder, folder, { recursive: true });
+  return folder;
+}
+
 export async function readJson(file: string): Promise<Record<string, unknown>> {
   return JSON.parse(await readFile(file, 'utf8')) as Record<string, unknown>;
 }
