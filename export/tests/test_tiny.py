@@ -14,6 +14,7 @@ from medusa_export.split_runner import SplitRunner
 from medusa_export.tiny import write_tiny
 
 FIXTURE = Path(__file__).resolve().parents[2] / "test" / "fixtures" / "tiny"
+TOKEN_FIXTURE = FIXTURE.with_name("tinytoken")  # the files that differ from tiny's: manifest and heads
 
 
 def without_hashes(value: Any) -> Any:
@@ -34,6 +35,19 @@ def test_fixture_is_up_to_date(tmp_path: Path) -> None:
         assert (tmp_path / name).read_bytes() == (FIXTURE / name).read_bytes()
     for path in tmp_path.glob("*.onnx"):
         new, old = (onnx.load(folder / path.name, load_external_data=False).graph for folder in (tmp_path, FIXTURE))
+        assert [n.op_type for n in new.node] == [n.op_type for n in old.node], path.name
+
+
+def test_fixture_of_heads_that_read_the_root_is_up_to_date(tmp_path: Path) -> None:
+    write_tiny(tmp_path, reads_token=True)
+    written, committed = (json.loads((folder / "manifest.json").read_text()) for folder in (tmp_path, TOKEN_FIXTURE))
+    assert without_hashes(written) == without_hashes(committed), (
+        "run: python -m medusa_export.tiny --reads-token --output DIR; keep its manifest.json and heads.* only"
+    )
+    for path in tmp_path.glob("heads.*.onnx"):
+        new, old = (
+            onnx.load(folder / path.name, load_external_data=False).graph for folder in (tmp_path, TOKEN_FIXTURE)
+        )
         assert [n.op_type for n in new.node] == [n.op_type for n in old.node], path.name
 
 
