@@ -50,13 +50,13 @@ class Stage:
 
 TRAIN = (
     "{python} train_heads.py --data {work}/data --backbone {backbone} --run {work}/{name} "
-    "--out {work}/{name}.safetensors --output shared --layers 3 --draft-vocab 8192 --soft 0.5 --lr 2e-3 "
+    "--out {work}/{name}.safetensors --output shared --layers 3 --tokens root --draft-vocab 8192 --soft 0.5 --lr 2e-3 "
     "--batch {batch} --steps 1000000 "
     "--minutes {minutes} --device {device} --backbone-id {backbone_id} {data_options}"
 )
 EVALUATE = (
     "{python} evaluate_heads.py --heads {work}/{name}.safetensors --data {work}/data --nodes 4 8 16 32 64 "
-    "--answers 150 --write held_out --device {device} {data_options}"
+    "--answers 150 --write held_out --backbone {backbone} --device {device} {data_options}"
 )
 QUESTIONS = (
     "{python} evaluate_heads.py --heads {work}/{name}.safetensors --questions {questions} --backbone {backbone} "
@@ -126,7 +126,7 @@ STAGES: tuple[Stage, ...] = (
     Stage(
         "conditional-held-out",
         EVALUATE.replace("{name}", "medusa1").replace("4 8 16 32 64", "64").replace("held_out", "held_out_conditional")
-        + " --conditional --backbone {backbone}",
+        + " --conditional",
         share=0.05,
         needs=("medusa1.conditional.safetensors", "data"),
     ),
@@ -141,6 +141,8 @@ STAGES: tuple[Stage, ...] = (
         needs=("train_medusa2.py", "medusa1.safetensors", "data"),
         keep=("medusa2-files/medusa2.safetensors", "medusa2-files/medusa2.adapter.safetensors"),
     ),
+    *variant("state-only", "--tokens none"),
+    *variant("path", "--tokens path"),
     *variant("lr1", "--lr 1e-3"),
     *variant("hard", "--soft 0"),
     *variant("vocab16k", "--draft-vocab 16384"),

@@ -29,7 +29,7 @@ from medusa_export.heads.backbone_torch import load_backbone
 from medusa_export.heads.checkpoint import load_heads, save_heads
 from medusa_export.heads.joint_trainer import JointRecipe, JointTrainer
 from medusa_export.heads.lora import Lora, LoraConfig, merged_backbone, save_adapter
-from medusa_export.heads.model import MedusaHeads
+from medusa_export.heads.model import TOKEN_INPUTS, MedusaHeads
 from medusa_export.heads.near_duplicates import MAX_OVERLAP, load_held_out
 from medusa_export.heads.run_facts import distil_record, hardware
 from medusa_export.heads.sequences import with_states
@@ -75,6 +75,7 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     p.add_argument("--stage1-steps", type=int, default=2000, help="without --heads: steps of the head warm-up")
     p.add_argument("--stage1-layers", type=int, default=1, help="without --heads: residual blocks per head")
     p.add_argument("--stage1-output", choices=["own", "shared"], default="shared")
+    p.add_argument("--stage1-tokens", choices=TOKEN_INPUTS, default="none", help="as train_heads.py --tokens")
     p.add_argument("--stage1-draft-vocab", type=int, default=8192)
     p.add_argument("--max-overlap", type=float, default=MAX_OVERLAP, help="of held-out answers, see train_heads.py")
     p.add_argument("--limit-shards", type=int)
@@ -124,6 +125,7 @@ def stage_1(a: argparse.Namespace) -> Path:
     if not out.exists():
         text = ["--data", a.data, "--backbone", a.backbone, "--backbone-id", a.backbone_id, "--run", str(out.parent)]
         text += ["--out", str(out), "--layers", str(a.stage1_layers), "--output", a.stage1_output]
+        text += ["--tokens", a.stage1_tokens]
         text += ["--draft-vocab", str(a.stage1_draft_vocab), "--steps", str(a.stage1_steps), "--soft", str(a.soft)]
         text += ["--common", str(a.common), "--sampled", str(a.sampled), "--template", a.template]
         text += [

@@ -70,7 +70,7 @@ def test_all_stages_then_a_fresh_machine_goes_on_with_what_came_home(tmp_path: P
     again = load_rollouts(tmp_path / "w2" / "data", SPLITS)
     assert again.tokens.tolist() == data.tokens.tolist() and again.contexts == data.contexts
     np.testing.assert_allclose(again.hidden, data.hidden, atol=4e-3)
-    _, sidecar = load_heads(tmp_path / "w2" / "medusa1.safetensors")
+    _, sidecar = load_heads(tmp_path / "w2" / "medusa1.safetensors", second.backbone)
     assert {"held_out", "questions_first_turns"} == set(sidecar["evaluation"])
     assert sidecar["training"]["distil"]["arguments"]["conversations"] == 80  # went home and came back
     with tarfile.open(tmp_path / "r2" / "results.tar") as tar:

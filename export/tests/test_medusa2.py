@@ -155,7 +155,7 @@ def arguments(distilled: tuple[Path, Path], run: Path, steps: int, *more: object
 
 def test_losses_fall_and_the_files_return(distilled: tuple[Path, Path], tmp_path: Path) -> None:
     out = tmp_path / "out"
-    train_medusa2.train(arguments(distilled, tmp_path / "run", 60, "--out", out))
+    train_medusa2.train(arguments(distilled, tmp_path / "run", 60, "--out", out, "--stage1-tokens", "root"))
     with (tmp_path / "run" / "losses.csv").open() as f:
         rows = list(csv.DictReader(f))
     trained = [r for r in rows if r["loss_1"]]
@@ -163,8 +163,12 @@ def test_losses_fall_and_the_files_return(distilled: tuple[Path, Path], tmp_path
     assert float(rows[0]["held_out_agreement"]) == 1 and float(rows[0]["held_out_kl"]) < 1e-4
     assert 0 < float(rows[-1]["held_out_kl"]) < 0.5
     adapter = read_adapter(out / "medusa2.adapter.safetensors")
-    heads, sidecar = load_heads(out / "medusa2.safetensors")
-    assert sidecar["kind"] == "medusa-2" and sidecar["backbone"]["adapter_sha256"] == adapter.sha256
+    heads, sidecar = load_heads(out / "medusa2.safetensors", distilled[0])
+    assert (
+        sidecar["tokens"] == "root"
+        and sidecar["kind"] == "medusa-2"
+        and sidecar["backbone"]["adapter_sha256"] == adapter.sha256
+    )
     assert len(sidecar["accuracies"]) == heads.config.heads == 4
     facts = json.loads((out / "medusa2.adapter.json").read_text())
     assert facts["base"] == {"id": "tiny", "sha256": sha256_of(distilled[0])}
@@ -193,10 +197,23 @@ def check_measures(distilled: tuple[Path, Path], out: Path, first: Path) -> None
     assert 1 < report["trees"]["16"]["dynamic"]["tokens_per_step"] <= report["oracle_top_m"]["tokens_per_step"]
     gain = report["against"]["gains"]["16"]["dynamic_temperature"]
     assert gain["interval95"][0] <= gain["percent"] <= gain["interval95"][1]
-    itself = ["--heads", str(first), "--data", str(data), "--max-overlap", "1", "--nodes", "16"]
+    itself = [
+        "--heads",
+        str(first),
+        "--backbone",
+        str(model),
+        "--data",
+        str(data),
+        "--max-overlap",
+        "1",
+        "--nodes",
+        "16",
+    ]
     same = evaluate_heads.evaluate(evaluate_heads.parse_arguments([*itself, "--against", str(first)]))
     assert same["against"]["gains"]["16"]["static"]["percent"] == 0
-    without = evaluate_heads.parse_arguments(["--heads", str(heads), "--data", str(data), "--max-overlap", "1"])
+    without = evaluate_heads.parse_arguments(
+        ["--heads", str(heads), "--backbone", str(model), "--data", str(data), "--max-overlap", "1"]
+    )
     with pytest.raises(ValueError, match="no --adapter is given"):
         evaluate_heads.evaluate(without)
 
