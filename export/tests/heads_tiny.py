@@ -12,15 +12,18 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 HIDDEN, LAYERS, HEADS, KV_HEADS, INTERMEDIATE = 32, 2, 4, 2, 48
 
 
-def write_tiny_model(folder: Path, seed: int = 0) -> Path:
-    """Write config.json, model.safetensors and tokenizer.json (256 byte tokens and the two ChatML markers)."""
+CHATML, VICUNA = ("<|im_start|>", "<|im_end|>"), ("<s>", "</s>")
+
+
+def write_tiny_model(folder: Path, seed: int = 0, marks: tuple[str, str] = CHATML, tied: bool = True) -> Path:
+    """Write config.json, model.safetensors and tokenizer.json (256 byte tokens and the two markers of a template)."""
     folder.mkdir(parents=True, exist_ok=True)
     vocab = {c: i for i, c in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))}
-    vocab |= {"<|im_start|>": 256, "<|im_end|>": 257}
+    vocab |= {mark: 256 + i for i, mark in enumerate(marks)}
     tokenizer = Tokenizer(models.BPE(vocab=vocab, merges=[]))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     tokenizer.decoder = decoders.ByteLevel()
-    tokenizer.add_special_tokens(["<|im_start|>", "<|im_end|>"])
+    tokenizer.add_special_tokens(list(marks))
     tokenizer.save(str(folder / "tokenizer.json"))
     config = {
         "model_type": "llama",
@@ -34,10 +37,14 @@ def write_tiny_model(folder: Path, seed: int = 0) -> Path:
         "vocab_size": 258,
         "rope_theta": 10000.0,
         "rms_norm_eps": 1e-5,
-        "tie_word_embeddings": True,
+        "tie_word_embeddings": tied,
     }
     (folder / "config.json").write_text(json.dumps(config))
-    save_file(_weights(seed), str(folder / "model.safetensors"))
+    tensors = _weights(seed)
+    if not tied:
+        g = torch.Generator().manual_seed(seed + 1)
+        tensors["lm_head.weight"] = torch.randn(258, HIDDEN, generator=g) * 0.6
+    save_file(tensors, str(folder / "model.safetensors"))
     return folder
 
 
