@@ -1,14 +1,14 @@
 import { expect } from 'chai';
-import { dynamicTree } from '../../src/decoding/treePolicy.js';
-import type { DraftingModel, HeadProposals } from '../../src/decoding/types.js';
-import { MedusaEngine, type DecodeStep } from '../../src/index.js';
-import { readManifest } from '../../src/model/manifest.js';
-import { decodeAll } from '../support/decodeAll.js';
 import { appendFile, cp } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
+import { dynamicTree } from '../../src/decoding/treePolicy.js';
+import type { DraftingModel, HeadProposals } from '../../src/decoding/types.js';
 import { ModelError } from '../../src/errors.js';
+import { MedusaEngine, type DecodeStep } from '../../src/index.js';
+import { readManifest } from '../../src/model/manifest.js';
 import { headsInterface } from '../../src/runtime/graphInterface.js';
 import { type HeadsFile, openModel } from '../../src/runtime/index.js';
+import { decodeAll } from '../support/decodeAll.js';
 import { copyTinyToken, temporaryFolder, tinyTokenFolder, tokenInput } from '../support/tinyModel.js';
 import {
   distance,
