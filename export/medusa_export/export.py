@@ -62,6 +62,8 @@ def export_heads(heads: HeadsCheckpoint, folder: Path, name: str, flush: bool = 
     }
     if heads.conditional is not None:
         entry["conditional"] = _export_conditional(heads.conditional, folder / f"heads.{heads.name}.conditional.bin")
+    if heads.lookup is not None:
+        entry["lookup"] = {"weights": heads.lookup}
     return entry
 
 

@@ -50,6 +50,7 @@ class HeadsCheckpoint:
     token_weights: list[Array] | None = None  # [K] U_k [H, H] float32, for rows of the embedding as they are
     embedding: WeightTensor | None = None  # [V, H], the backbone's: needed with token_weights
     adapter_sha256: str | None = None  # MEDUSA-2: of the adapter that the backbone was trained with
+    lookup: list[list[float]] | None = None  # [K + 1][lengths] weights of context lookup, by level and match length
 
     @property
     def count(self) -> int:

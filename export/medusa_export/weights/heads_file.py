@@ -42,7 +42,33 @@ def read_own_heads(path: Path) -> HeadsCheckpoint:
         static_tree=reader.static_tree(),
         token_weights=reader.token_weights(),
         adapter_sha256=backbone.get("adapter_sha256"),
+        lookup=lookup_weights(facts, count, sidecar.name),
     )
+
+
+def lookup_weights(facts: dict[str, Any], heads: int, sidecar: str) -> list[list[float]] | None:
+    """The weights [heads + 1][lengths] of context lookup in a sidecar's facts; None where it has none."""
+    lookup = facts.get("lookup")
+    if lookup is None:
+        return None
+    lengths = lookup.get("lengths") if isinstance(lookup, dict) else None
+    if type(lengths) is not int or lengths < 1:
+        raise ExportError(f"{sidecar}: lookup.lengths is {lengths!r}; expected a whole number >= 1")
+    rows = lookup.get("weights")
+    if not isinstance(rows, list) or len(rows) != heads + 1:
+        found = f"{len(rows)} rows" if isinstance(rows, list) else repr(rows)
+        raise ExportError(
+            f"{sidecar}: lookup.weights must have {heads + 1} rows, one for each head and one for the levels below"
+            f" them, not {found}"
+        )
+    for level, row in enumerate(rows):
+        if not isinstance(row, list) or len(row) != lengths:
+            raise ExportError(f"{sidecar}: lookup.weights[{level}] must be a list of {lengths} numbers, not {row!r}")
+        for value in row:
+            # A NaN fails both comparisons.
+            if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1:
+                raise ExportError(f"{sidecar}: lookup.weights[{level}] holds {value!r}; a weight is from 0 to below 1")
+    return [[float(value) for value in row] for row in rows]
 
 
 class _Reader:
