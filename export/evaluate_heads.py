@@ -8,7 +8,8 @@ are the merged backbone's: MEDUSA-1 (with --recompute: computed alike) and MEDUS
 
 Prints and writes (--out) head accuracies and tokens per step of the static and the dynamic tree, simulated
 exactly from greedy answers (see tree_simulation.py for the counting). --write puts the numbers into the sidecar.
---conditional adds the dynamic tree under the conditional joint that lies beside the heads, and paired gains.
+--conditional adds the dynamic tree under the conditional joint that lies beside the heads, and paired gains. --lookup
+adds the one with context lookup (fit_lookup.py), under the conditional joint too if that is asked for.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from medusa_export.heads.calibration import propose, propose_each, rank_accuraci
 from medusa_export.heads.chat_tokens import TEMPLATES, load_chat_tokens
 from medusa_export.heads.checkpoint import load_heads, write_sidecar
 from medusa_export.heads.conditional_tree import conditional_tree
+from medusa_export.heads.context_lookup import HeadsJoint, lookup_tree, simulate_lookup
 from medusa_export.heads.conversations import Answer, Conversation, Mix
 from medusa_export.heads.generation import Generator
 from medusa_export.heads.lora import merged_backbone
@@ -48,7 +50,7 @@ from medusa_export.heads.tree_simulation import (
 from medusa_export.weights import open_source
 from medusa_export.weights.adapter import Adapter, read_adapter
 from medusa_export.weights.conditional_file import ConditionalTables, conditional_beside, read_conditional
-from medusa_export.weights.heads_file import read_own_heads
+from medusa_export.weights.heads_file import lookup_weights, read_own_heads
 
 
 def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
@@ -76,6 +78,7 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
         "--against", help="with --data: paired gains over these heads on the stored states of the same answers"
     )
     p.add_argument("--conditional", action="store_true", help="also the conditional joint beside --heads")
+    p.add_argument("--lookup", action="store_true", help="also context lookup, with the weights in the sidecar")
     p.add_argument("--out", help="JSON report to write")
     p.add_argument("--write", metavar="NAME", help="store the report in the heads' sidecar as evaluation.NAME")
     p.add_argument("--template", choices=TEMPLATES, default="chatml")
@@ -98,6 +101,7 @@ def evaluate(a: argparse.Namespace) -> dict:
         torch.set_num_threads(a.threads)
     heads, sidecar = load_heads(a.heads, a.backbone)
     heads.to(a.device)
+    lookup = _lookup_of(a, sidecar) if a.lookup else None
     overlap = None
     adapter = read_adapter(Path(a.adapter)) if a.adapter else None
     _check_belongs(a, sidecar, adapter)
@@ -115,7 +119,7 @@ def evaluate(a: argparse.Namespace) -> dict:
         else:
             stored = rollouts
     tables = conditional_of(a) if a.conditional else None
-    report = report_on(heads, sidecar, rollouts, a.max_new_tokens, a.nodes, a.top_m, a.device, tables)
+    report = report_on(heads, sidecar, rollouts, a.max_new_tokens, a.nodes, a.top_m, a.device, tables, lookup)
     if overlap:
         report["overlap"] = overlap.facts()
     if a.against:
@@ -140,6 +144,17 @@ def conditional_of(a: argparse.Namespace) -> ConditionalTables:
     return read_conditional(path, source, heads.name, heads.source_sha256, heads.count, heads.token_map)
 
 
+def _lookup_of(a: argparse.Namespace, sidecar: dict) -> list[list[float]]:
+    """The weights of context lookup in the sidecar, checked."""
+    if sidecar.get("tokens") == "path":
+        raise SystemExit(f"error: --lookup: {a.heads} read the path (tokens: path): no lookup is made for such heads")
+    name = Path(a.heads).with_suffix(".json").name
+    weights = lookup_weights(sidecar, sidecar["heads"], name)
+    if weights is None:
+        raise SystemExit(f"error: --lookup: {name} has no weights for it: run export/fit_lookup.py --write first")
+    return weights
+
+
 def _check_belongs(a: argparse.Namespace, sidecar: dict, adapter: Adapter | None) -> None:
     """Refuse to measure MEDUSA-2 heads on states that are not their backbone's; MEDUSA-1 heads may be tried on any."""
     wanted = (sidecar.get("backbone") or {}).get("adapter_sha256")
@@ -157,6 +172,7 @@ def report_on(
     width: int,
     device: str,
     conditional: ConditionalTables | None = None,
+    lookup: list[list[float]] | None = None,
 ) -> dict:
     """Everything measured on one set of greedy answers."""
     rollouts = first_tokens(rollouts, limit)
@@ -168,7 +184,7 @@ def report_on(
     def tally(proposals: Proposals, tree: Callable[[int, list[int]], int]) -> Tally:
         return simulate(proposals, rollouts.tokens, rollouts.offsets, tree, limit)
 
-    trees, gains = {}, {}
+    trees, gains, lookup_gains = {}, {}, {}
     for n in sizes:
         tallies = {"static": tally(plain, static_tree(calibrated, n))}
         if heads.config.tokens == "path":
@@ -189,6 +205,14 @@ def report_on(
                 f"over_{base}": paired_gain(tallies[base], best, rollouts.sources)
                 for base in ("static", "dynamic_temperature")
             }
+        if lookup is not None:
+            tree = lookup_tree(HeadsJoint(tempered, conditional, rollouts.hidden), lookup, n)
+            best = tallies["dynamic_lookup"] = simulate_lookup(rollouts, tree, limit, len(lookup[0]))
+            lookup_gains[str(n)] = {
+                f"over_{base}": paired_gain(tallies[base], best, rollouts.sources)
+                for base in ("static", "dynamic_temperature", "dynamic_conditional")
+                if base in tallies
+            }
         trees[str(n)] = {name: _summary(each, rollouts.sources) for name, each in tallies.items()}
     report = {
         "answers": len(rollouts.sources),
@@ -204,7 +228,8 @@ def report_on(
         "trees": trees,
         "reliability": reliability(tempered, rollouts),
     }
-    return report | ({"gains": gains} if gains else {})
+    found = {"gains": gains, "lookup_gains": lookup_gains}
+    return report | {name: each for name, each in found.items() if each}
 
 
 def first_tokens(rollouts: Rollouts, limit: int) -> Rollouts:
@@ -332,9 +357,10 @@ def print_report(report: dict) -> None:
                 f"  n={nodes:>3} {name:22s}{row['tokens_per_step']:.3f} [{low:.3f}, {high:.3f}]",
                 row["accepted_by_depth"],
             )
-        for base, gain in report.get("gains", {}).get(nodes, {}).items():
-            low, high = gain["interval95"]
-            print(f"  n={nodes:>3} dynamic_conditional {base}: {gain['percent']:+.2f}% [{low:+.2f}, {high:+.2f}]")
+        for which, tree in (("gains", "dynamic_conditional"), ("lookup_gains", "dynamic_lookup")):
+            for base, gain in report.get(which, {}).get(nodes, {}).items():
+                low, high = gain["interval95"]
+                print(f"  n={nodes:>3} {tree} {base}: {gain['percent']:+.2f}% [{low:+.2f}, {high:+.2f}]")
     name = report.get("against", {}).get("heads")
     for nodes, trees in report.get("against", {}).get("gains", {}).items():
         for tree, gain in trees.items():
