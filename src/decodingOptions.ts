@@ -4,6 +4,7 @@ import { UsageError } from './errors.js';
 export type TreeName = 'dynamic' | 'static' | 'none';
 export type MarginalsName = 'full' | 'top-m';
 export type JointName = 'product' | 'conditional';
+export type LookupName = 'on' | 'off';
 
 /** How the tokens of one generation are chosen. Everything is optional; `resolveDecodingOptions` has the defaults. */
 export interface DecodingOptions {
@@ -24,6 +25,11 @@ export interface DecodingOptions {
    * corrected for the tokens before each candidate, by a table that comes with the heads; the default where one does.
    */
   joint?: JointName;
+  /**
+   * Whether dynamic trees may copy from the text so far: what followed the last time the same tokens stood there. `on`
+   * where the heads come with weights for it, unless `joint` asks for the plain `product`.
+   */
+  lookup?: LookupName;
   temperature?: number;
   /** `greedy` at temperature 0; above, exact `sampling`, or `nucleus` when `topP` is given. `typical` is lossy. */
   acceptance?: AcceptanceName;
@@ -43,6 +49,7 @@ export interface ResolvedDecodingOptions {
   readonly treePaths: readonly (readonly number[])[] | undefined;
   readonly marginals: MarginalsName;
   readonly joint: JointName;
+  readonly lookup: LookupName;
   readonly temperature: number;
   readonly acceptance: AcceptanceName;
   readonly topP: number;
@@ -64,6 +71,7 @@ export const decodingDefaults = {
 export const treeNames: readonly TreeName[] = ['dynamic', 'static', 'none'];
 export const marginalsNames: readonly MarginalsName[] = ['full', 'top-m'];
 export const jointNames: readonly JointName[] = ['product', 'conditional'];
+export const lookupNames: readonly LookupName[] = ['on', 'off'];
 export const acceptanceNames: readonly AcceptanceName[] = ['greedy', 'sampling', 'typical', 'nucleus'];
 
 /** What a numeric option may be. */
@@ -121,6 +129,8 @@ export interface HeadFacts {
   readonly heads: string | undefined;
   /** Whether the loaded heads carry a table for joint `conditional`. */
   readonly hasConditional: boolean;
+  /** Whether the loaded heads carry weights for lookups. */
+  readonly hasLookup: boolean;
   /** Shown in messages. */
   readonly model: string;
 }
@@ -141,6 +151,7 @@ export function resolveDecodingOptions(options: DecodingOptions, facts: HeadFact
     treePaths: options.treePaths,
     marginals: checkChoice('marginals', options.marginals ?? decodingDefaults.marginals, marginalsNames),
     joint: resolveJoint(options, tree, facts),
+    lookup: resolveLookup(options, tree, facts),
     temperature,
     acceptance: resolveAcceptance(options, temperature),
     topP: number('topP', decodingDefaults.topP),
@@ -185,6 +196,28 @@ function resolveJoint(options: DecodingOptions, tree: TreeName, facts: HeadFacts
     );
   }
   return joint;
+}
+
+/** `on` wherever it can be; who asks for the product of the heads' probabilities gets that and nothing else. */
+function resolveLookup(options: DecodingOptions, tree: TreeName, facts: HeadFacts): LookupName {
+  if (options.lookup === undefined) {
+    return tree === 'dynamic' && facts.hasLookup && options.joint !== 'product' ? 'on' : 'off';
+  }
+  const lookup = checkChoice('lookup', options.lookup, lookupNames);
+  if (lookup === 'off') return lookup;
+  if (tree !== 'dynamic') {
+    throw new UsageError(
+      `Lookup ${lookup} belongs to dynamic trees; the tree is ${tree}. Use --tree dynamic, or leave out --lookup.`,
+    );
+  }
+  if (!facts.hasLookup) {
+    throw new UsageError(
+      `Lookup ${lookup} needs heads with lookup weights, and heads ${facts.heads} of model ${facts.model} have none. ` +
+        'Use lookup off, or prepare the model with heads that carry them (export/fit_lookup.py; ' +
+        'medusa-plus prepare --heads FILE --force).',
+    );
+  }
+  return lookup;
 }
 
 function resolveHeadsUsed(options: DecodingOptions, facts: HeadFacts): number {

@@ -147,8 +147,8 @@ async function tryModel(folder: string): Promise<void> {
   }
 }
 
-function describeHeads({ name, count, conditional }: HeadsEntry): string {
-  return `${name} (${count} heads${conditional ? ', conditional table' : ''})`;
+function describeHeads({ name, count, conditional, lookupWeights }: HeadsEntry): string {
+  return `${name} (${count} heads${conditional ? ', conditional table' : ''}${lookupWeights ? ', lookup weights' : ''})`;
 }
 
 function describeModel({ backbones, heads }: Manifest): string {

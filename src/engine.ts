@@ -96,6 +96,8 @@ export interface EngineFacts {
   readonly maxTopM: number;
   /** Whether the heads carry a table for joint `conditional`. */
   readonly hasConditional: boolean;
+  /** Whether they carry weights for lookups. */
+  readonly hasLookup: boolean;
   readonly threads: number;
   readonly contextLength: number;
 }

@@ -1,5 +1,6 @@
 import { join } from 'node:path';
 import type { ConditionalTable } from './decoding/conditionalTable.js';
+import type { LookupWeights } from './decoding/contextLookup.js';
 import type { CostPoint } from './decoding/costCurve.js';
 import type { NestedTrees } from './decoding/nestedTrees.js';
 import type { DraftingModel } from './decoding/types.js';
@@ -30,6 +31,7 @@ export interface EngineParts {
   readonly staticTrees: NestedTrees | undefined;
   readonly costs: readonly CostPoint[];
   readonly loadConditional: (() => Promise<ConditionalTable>) | undefined;
+  readonly lookupWeights: LookupWeights | undefined;
 }
 
 /** Finds (or prepares) the model, checks its files, tunes it for this machine and opens it. */
@@ -80,7 +82,7 @@ async function hasNewerHeads({ folder, name }: ModelPlace): Promise<boolean> {
 
 type OpenedModel = Pick<
   EngineParts,
-  'facts' | 'model' | 'accuracies' | 'staticTrees' | 'costs' | 'loadConditional'
+  'facts' | 'model' | 'accuracies' | 'staticTrees' | 'costs' | 'loadConditional' | 'lookupWeights'
 >;
 
 /** `auto` takes CUDA when it works, and says why when it does not; `cuda` never falls back. */
@@ -128,6 +130,7 @@ async function openGraphs(
     headCount: model.headCount,
     maxTopM: model.maxTopM,
     hasConditional: heads?.conditional !== undefined,
+    hasLookup: heads?.lookupWeights !== undefined,
     threads,
     contextLength: model.contextLength,
   };
@@ -137,6 +140,7 @@ async function openGraphs(
     costs,
     accuracies: heads?.accuracies ?? [],
     staticTrees: heads?.staticTrees,
+    lookupWeights: heads?.lookupWeights,
     loadConditional: heads?.conditional && conditionalLoader(place.folder, heads.conditional),
   };
 }

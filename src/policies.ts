@@ -1,6 +1,7 @@
 import type { ConditionalTable } from './decoding/conditionalTable.js';
 import type { CostPoint } from './decoding/costCurve.js';
 import { CostCurve } from './decoding/costCurve.js';
+import type { LookupWeights } from './decoding/contextLookup.js';
 import type { NestedTrees } from './decoding/nestedTrees.js';
 import { autoTree, dynamicTree, noTree, staticTree } from './decoding/treePolicy.js';
 import {
@@ -26,6 +27,8 @@ export interface PolicyFacts {
   readonly costs: readonly CostPoint[];
   /** Reads the heads' conditional table; absent when they have none. */
   readonly loadConditional?: () => Promise<ConditionalTable>;
+  /** How far repeats of the text are to be believed, where the heads bring it. */
+  readonly lookupWeights?: LookupWeights;
 }
 
 /** Makes the tree policy of a generation. */
@@ -42,11 +45,12 @@ export class PolicyMaker {
   async make(options: ResolvedDecodingOptions): Promise<TreePolicy> {
     if (options.tree === 'none') return noTree();
     if (options.tree === 'static') return staticTree(this.template(options));
-    const { nodes, headsUsed: heads, topM, marginals, joint } = options;
+    const { nodes, headsUsed: heads, topM, marginals, joint, lookup } = options;
     const conditional = joint === 'conditional' ? await this.loadConditional() : undefined;
-    const search = { heads, topM, marginals, conditional };
+    const weights = lookup === 'on' ? usedWeights(this.facts.lookupWeights, heads) : undefined;
+    const search = { heads, topM, marginals, conditional, lookup: weights };
     if (nodes !== 'auto') return dynamicTree({ nodes, ...search });
-    const key = [heads, topM, marginals, joint].join();
+    const key = [heads, topM, marginals, joint, lookup].join();
     const known = this.learning.get(key);
     if (known !== undefined) return known;
     const policy = autoTree({ nodes: mostAutoNodes, ...search, costs: this.facts.costs });
@@ -76,6 +80,12 @@ export class PolicyMaker {
     };
     return nodes === 'auto' ? bestTemplate(search, accuracies, new CostCurve(costs)) : search(nodes);
   }
+}
+
+/** The weights of the heads that take part, and the row for levels beyond heads. */
+function usedWeights(weights: LookupWeights | undefined, heads: number): LookupWeights {
+  if (weights === undefined) throw new Error('These heads have no lookup weights.');
+  return [...weights.slice(0, Math.min(heads, weights.length - 1)), weights[weights.length - 1]];
 }
 
 function fromPaths(paths: unknown, heads: number, topM: number): TreeTemplate {

@@ -6,6 +6,7 @@ import {
   decodingDefaults,
   describeRange,
   jointNames,
+  lookupNames,
   marginalsNames,
   numberRanges,
   treeNames,
@@ -74,6 +75,11 @@ export const decodingOptionSpecs: Record<string, Options> = {
     treeGroup,
     'What ranks combinations of candidates in dynamic trees: product (of the probabilities) or conditional (corrected by a learnt table)',
     'conditional for dynamic trees where the heads come with a table',
+  ),
+  lookup: valued(
+    treeGroup,
+    'Whether dynamic trees copy from the text so far what followed the same tokens before: on or off',
+    'on where the heads come with weights for it, off with --joint product',
   ),
   temperature: valued(samplingGroup, 'Temperature; 0 is greedy', String(decodingDefaults.temperature)),
   acceptance: valued(
@@ -174,6 +180,7 @@ export async function readDecodingOptions(args: Arguments): Promise<DecodingOpti
     treePaths: treeFile === undefined ? undefined : await readTreePaths(treeFile),
     marginals: readChoice(args, 'marginals', marginalsNames),
     joint: readChoice(args, 'joint', jointNames),
+    lookup: readChoice(args, 'lookup', lookupNames),
     temperature: readNumber(args, 'temperature', numberRanges.temperature),
     acceptance: readChoice(args, 'acceptance', acceptanceNames),
     topP: readNumber(args, 'top-p', numberRanges.topP),

@@ -160,13 +160,11 @@ function parseWords(words: readonly string[], name: string): Arguments {
     .parseSync();
 }
 
-/** A joint given for all variants is meant for the dynamic ones: `none` is always among the others. */
+/** A joint or lookup given for all variants is meant for the dynamic ones: `none` is always among the others. */
 function ownJoint(common: Variant['decoding'], own: Variant['decoding']): Variant['decoding'] {
   const decoding = { ...common, ...own };
-  const { tree, treePaths, joint, ...rest } = decoding;
-  const isDynamic = treePaths === undefined && (tree ?? 'dynamic') === 'dynamic';
-  if (isDynamic || own.joint !== undefined || joint === undefined) return decoding;
-  return withoutUndefined({ ...rest, tree, treePaths });
+  const isDynamic = decoding.treePaths === undefined && (decoding.tree ?? 'dynamic') === 'dynamic';
+  return isDynamic ? decoding : withoutUndefined({ ...decoding, joint: own.joint, lookup: own.lookup });
 }
 
 async function readOwnDecoding(own: Arguments): Promise<Variant['decoding']> {

@@ -36,6 +36,7 @@ export function generationJson(result: GenerationResult, facts: EngineFacts): Re
     top_m: options.tree === 'none' ? 0 : options.topM,
     marginals: options.marginals,
     joint: options.joint,
+    lookup: options.lookup,
     acceptance: options.acceptance,
     temperature: options.temperature,
     top_p: options.acceptance === 'nucleus' ? options.topP : null,

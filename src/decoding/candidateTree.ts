@@ -1,17 +1,24 @@
 import { CandidateLevels, type LevelOptions } from './candidateLevels.js';
 import { ConditionalSearch } from './conditionalSearch.js';
-import type { ConditionalTable } from './conditionalTable.js';
+import { scoreless, type ConditionalTable } from './conditionalTable.js';
+import { type ContextLookup, deepestCopy } from './contextLookup.js';
 import { ProductSearch } from './productSearch.js';
 import type { CandidateTree, HeadProposals, TreeLimits } from './types.js';
 
 export type { Marginals } from './candidateLevels.js';
 
-export interface TreeSearchOptions extends TreeLimits, LevelOptions {}
+export interface TreeSearchOptions extends TreeLimits, LevelOptions {
+  /** Largest depth of copies from the context; default: `depth`. */
+  readonly copyDepth?: number;
+  /** The text so far, the root last: what a lookup copies from. */
+  readonly text?: readonly number[];
+}
 
 /**
  * Builds dynamic candidate trees: the most probable prefixes of all combinations of the heads' candidates, where a
  * combination's probability is the product of the heads' marginals (MEDUSA-Plus), or, given a `ConditionalTable`, of
- * probabilities that depend on the candidates before (`ConditionalSearch`).
+ * probabilities that depend on the candidates before (`ConditionalSearch`). With a `ContextLookup` they depend on the text
+ * so far too.
  *
  * A workspace to be reused for every step; the trees it returns are the caller's.
  */
@@ -22,8 +29,12 @@ export class CandidateTreeBuilder {
   private rows = new Int32Array(0);
   private root: number | undefined;
 
-  constructor(table?: ConditionalTable) {
-    this.search = table === undefined ? new ProductSearch() : new ConditionalSearch(table);
+  constructor(
+    table?: ConditionalTable,
+    private readonly lookup?: ContextLookup,
+  ) {
+    const isProduct = table === undefined && lookup === undefined;
+    this.search = isProduct ? new ProductSearch() : new ConditionalSearch(table ?? scoreless, lookup);
   }
 
   /**
@@ -33,7 +44,7 @@ export class CandidateTreeBuilder {
    * @param root the root's token
    * @returns the number of nodes found, root included
    * @throws RangeError when a probability is NaN, negative or larger than its predecessor's, or when the table needs
-   *   contexts that the proposals lack
+   *   contexts that the proposals lack, or when the text that a lookup copies from does not end with the root
    */
   find(root: number, proposals: HeadProposals, options: TreeSearchOptions): number {
     const { search, candidates } = this;
@@ -43,7 +54,7 @@ export class CandidateTreeBuilder {
     this.root = root;
     if (search instanceof ConditionalSearch) {
       candidates.load(proposals, levels, proposals.topM, options);
-      return search.run(root, candidates, nodes);
+      return search.run(root, candidates, nodes, this.look(root, options));
     }
     // A node of rank r has r likelier siblings, so ranks from nodes - 1 on can never enter.
     const width = Math.min(proposals.topM, Math.max(1, nodes - 1));
@@ -69,9 +80,23 @@ export class CandidateTreeBuilder {
       const depth = (tree.depths[row] = search.depths[node]);
       const rank = (tree.ranks[row] = search.ranks[node]);
       tree.probabilities[row] = search.probabilities[node];
-      if (row > 0) tree.tokens[row] = candidates.token(depth - 1, rank);
+      if (search instanceof ConditionalSearch) {
+        tree.tokens[row] = search.token(node);
+        if (search.isCopy(node)) tree.ranks[row] = -1;
+      } else if (row > 0) {
+        tree.tokens[row] = candidates.token(depth - 1, rank);
+      }
     }
     return tree;
+  }
+
+  /** Has the lookup know the text. Returns how deep copies may lie. */
+  private look(root: number, { nodes, depth, copyDepth, text }: TreeSearchOptions): number {
+    if (this.lookup === undefined) return 0;
+    if (text?.at(-1) !== root)
+      throw new RangeError(`The text must end with the root ${root}, not with ${text?.at(-1)}.`);
+    this.lookup.index.update(text);
+    return Math.min(copyDepth ?? depth, deepestCopy, nodes - 1);
   }
 
   /** [levels, width] the marginals with their factors, at most 1. */
@@ -96,8 +121,9 @@ export function buildTree(
   proposals: HeadProposals,
   options: TreeSearchOptions,
   table?: ConditionalTable,
+  lookup?: ContextLookup,
 ): CandidateTree {
-  const builder = new CandidateTreeBuilder(table);
+  const builder = new CandidateTreeBuilder(table, lookup);
   return builder.take(builder.find(root, proposals, options));
 }
 

@@ -1,6 +1,7 @@
 import { BestFirstSearch } from './bestFirst.js';
 import { CandidateLevels } from './candidateLevels.js';
 import type { ConditionalTable } from './conditionalTable.js';
+import type { ContextLookup } from './contextLookup.js';
 
 /**
  * The most probable prefixes when a candidate's probability depends on the candidates before it. With p_k the marginals
@@ -11,14 +12,27 @@ import type { ConditionalTable } from './conditionalTable.js';
  * (nothing is left with marginals `top-m`), times the level's correction factor, at most 1. All scores 0 give q = p: the
  * tree of `ProductSearch`, to the bit.
  *
+ * With a `ContextLookup`, the text so far has a say too: where the tokens before a candidate have stood in it already, with
+ * c after them, the children are q'(y) = (1 - w) q(y) + w [y = c], w by depth and by the length of the match. c may be no
+ * candidate of the heads, and beyond the heads it is the only one.
+ *
  * The children of a node are scored when it is popped, at m dot products of length r, and offered one by one: the most
- * probable first, by rank among those of equal float32 path probability. Nodes keep their rank in the head's list.
+ * probable first, by rank among those of equal float32 path probability. Nodes keep their rank in the head's list; a copy that
+ * is not in the list ranks after it.
  */
 export class ConditionalSearch extends BestFirstSearch {
   private candidates = new CandidateLevels();
   private root = 0;
-  /** `width` rounded up to whole tiles. */
+  /** Children a node may have: the candidates of a head, and a copy. */
+  private slots = 0;
+  /** `slots` rounded up to whole tiles. */
   private paddedWidth = 0;
+  /** Depth of the deepest nodes. */
+  private deepest = 0;
+  /** [nodes] what each popped node copies when that is no candidate of the heads. */
+  private copies = new Int32Array(0);
+  /** [depth] tokens from a node up to the root's child. */
+  private readonly path: number[] = [];
   /** [nodes, paddedWidth] path probabilities of each popped node's children; -1 for those offered already. */
   private children = new Float32Array(0);
   /** [r] the context vector of the node that is being scored. */
@@ -32,7 +46,10 @@ export class ConditionalSearch extends BestFirstSearch {
   private outputs = new Float64Array(0);
   private gatheredLevels = 0;
 
-  constructor(private readonly table: ConditionalTable) {
+  constructor(
+    private readonly table: ConditionalTable,
+    private readonly lookup?: ContextLookup,
+  ) {
     super();
     this.context = new Float64Array(table.rank);
   }
@@ -42,15 +59,18 @@ export class ConditionalSearch extends BestFirstSearch {
    *
    * @param root the root's token
    * @param candidates whole lists: the normalisation runs over all of their candidates
+   * @param copyDepth depth of the deepest copies, where there is a lookup (whose text ends with the root)
    * @returns the number of popped nodes, root included
    * @throws RangeError when the table needs contexts and the proposals bring none of its rank
    */
-  run(root: number, candidates: CandidateLevels, nodes: number): number {
+  run(root: number, candidates: CandidateLevels, nodes: number, copyDepth = 0): number {
     this.checkContexts(candidates);
+    this.deepest = this.lookup ? Math.max(candidates.levels, copyDepth) : candidates.levels;
+    this.slots = candidates.width + (this.lookup ? 1 : 0);
     this.root = root;
     this.candidates = candidates;
     this.gatheredLevels = 0;
-    this.paddedWidth = Math.ceil(candidates.width / tile) * tile;
+    this.paddedWidth = Math.ceil(this.slots / tile) * tile;
     this.reserve(nodes);
     return this.popNodes(nodes);
   }
@@ -62,12 +82,29 @@ export class ConditionalSearch extends BestFirstSearch {
     if (this.weights.length < paddedWidth) this.weights = new Float64Array(paddedWidth);
     const outputs = levels * paddedWidth * this.table.rank;
     if (this.outputs.length < outputs) this.outputs = new Float64Array(outputs);
+    if (this.copies.length < nodes) this.copies = new Int32Array(nodes);
     return super.reserve(nodes);
   }
 
+  /** The token of a popped node. */
+  token(node: number): number {
+    if (node === 0) return this.root;
+    if (this.isCopy(node)) return this.copies[this.parents[node]];
+    return this.candidates.token(this.depths[node] - 1, this.ranks[node]);
+  }
+
+  /** Whether a popped node is a copy that no head had among its candidates. */
+  isCopy(node: number): boolean {
+    return this.ranks[node] === this.candidates.width;
+  }
+
   protected offerFirst(node: number): boolean {
-    if (this.depths[node] >= this.candidates.levels) return false;
-    this.scoreChildren(node);
+    const depth = this.depths[node];
+    if (depth >= this.deepest) return false;
+    const from = node * this.paddedWidth;
+    this.children.fill(-1, from, from + this.slots);
+    if (depth < this.candidates.levels) this.scoreChildren(node);
+    if (this.lookup) this.addCopy(node, this.lookup);
     return this.offerNext(node);
   }
 
@@ -75,7 +112,7 @@ export class ConditionalSearch extends BestFirstSearch {
   protected offerNext(node: number): boolean {
     const { children } = this;
     const from = node * this.paddedWidth;
-    const end = from + this.candidates.width;
+    const end = from + this.slots;
     let best = -1;
     let at = -1;
     for (let i = from; i < end; i++) {
@@ -116,6 +153,32 @@ export class ConditionalSearch extends BestFirstSearch {
     }
   }
 
+  /** Mixes what the text says into the children of `node`. */
+  private addCopy(node: number, lookup: ContextLookup): void {
+    const { children, paddedWidth, path, parents } = this;
+    const { index } = lookup;
+    const level = this.depths[node];
+    let count = 0;
+    for (let at = node; at !== 0; at = parents[at]) path[count++] = this.token(at);
+    const length = index.find(path, count);
+    if (length === 0) return;
+    const share = lookup.weight(level, length);
+    const above = this.probabilities[node];
+    const from = node * paddedWidth;
+    const width = level < this.candidates.levels ? this.candidates.width : 0;
+    let isListed = false;
+    for (let rank = 0; rank < width; rank++) {
+      const isCopied = this.candidates.token(level, rank) === index.found;
+      isListed ||= isCopied;
+      const mixed = children[from + rank] * (1 - share) + (isCopied ? above * share : 0);
+      // No child is more probable than its parent, whatever the rounding.
+      children[from + rank] = Math.min(above, mixed);
+    }
+    if (isListed || share === 0) return;
+    children[from + this.candidates.width] = above * share;
+    this.copies[node] = index.found;
+  }
+
   /** The context vector of the children of `node`, which head `level` speaks about. */
   private fillContext(node: number, level: number): void {
     const { context } = this;
@@ -130,10 +193,6 @@ export class ConditionalSearch extends BestFirstSearch {
     }
     if (activation === 'none') return;
     for (let i = 0; i < rank; i++) context[i] /= 1 + Math.exp(-context[i]);
-  }
-
-  private token(node: number): number {
-    return node === 0 ? this.root : this.candidates.token(this.depths[node] - 1, this.ranks[node]);
   }
 
   private gatherOutputs(level: number): void {

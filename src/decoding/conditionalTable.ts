@@ -28,3 +28,15 @@ export interface ConditionalTable {
   /** [V] the row of each token in `outputs`; -1 for a token without one, whose score is 0. */
   readonly outputRows: Int32Array;
 }
+
+/** The table that scores nothing: a search with it multiplies the heads' probabilities. */
+export const scoreless: ConditionalTable = {
+  rank: 0,
+  distances: 0,
+  activation: 'none',
+  usesContexts: false,
+  vocabSize: 0,
+  inputs: new Float32Array(0),
+  outputs: new Float32Array(0),
+  outputRows: new Int32Array(0),
+};

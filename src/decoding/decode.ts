@@ -60,23 +60,25 @@ export async function* decode(
   const stopping = new TokenStopping({ ...options, text: options.stopping });
   const stopwatch = new Stopwatch(options.clock);
   const steps: DecodeStep[] = [];
+  const text = [...promptIds];
   const cachedPromptTokens = reuseCache(model, promptIds, options.cachedTokens ?? []);
 
   const result = await prefill(model, promptIds.slice(cachedPromptTokens), wanted, signal);
   if (result) {
     const ended = cutAtStop([acceptance.firstToken(result)], stopping);
+    text.push(...ended.tokens);
     steps.push({ index: 0, times: stopwatch.prefilled(), ...ended, ...ifContextEnds(model, ended) });
     yield steps[0];
   }
   while (!signal?.aborted && !steps.at(-1)?.finishReason) {
     const times = stopwatch.nextStep();
     const limits = { nodes: model.contextLength - model.cachedLength, depth: stopping.remaining - 1 };
-    const root = steps.at(-1)!.tokens.at(-1)!;
+    const root = text.at(-1)!;
 
     const topM = policy.wantedTopM(limits);
     const proposals = topM > 0 ? await model.propose(topM, root) : undefined;
     stopwatch.lap('heads');
-    const tree = policy.build(root, proposals, limits);
+    const tree = policy.build(root, proposals, limits, text);
     stopwatch.lap('tree');
     const verified = await model.verify(tree, wanted);
     stopwatch.lap('backbone');
@@ -88,6 +90,7 @@ export async function* decode(
     stopwatch.lap('keep');
 
     policy.observe({ nodes: tree.size, rows: accepted.rows, acceptedTokens: accepted.rows.length, times });
+    text.push(...ended.tokens);
     const drafted = { tree, accepted, proposals, times };
     steps.push({ index: steps.length, ...drafted, ...ended, ...ifContextEnds(model, ended) });
     yield steps[steps.length - 1];

@@ -1,5 +1,6 @@
 import { CandidateTreeBuilder, rootTree, type Marginals } from './candidateTree.js';
 import type { ConditionalTable } from './conditionalTable.js';
+import { ContextLookup, type LookupWeights } from './contextLookup.js';
 import { CostCurve, type CostPoint } from './costCurve.js';
 import { bestTreeSize, Calibration, RecentRate, SpeculationAccount } from './treeSize.js';
 import { fillTemplate, templateSizeWithin, type TreeTemplate } from './treeTemplate.js';
@@ -33,18 +34,20 @@ export interface DynamicTreeOptions {
   readonly marginals?: Marginals;
   /** A learnt correction of the joint probability; without it the marginals are multiplied (MEDUSA-Plus). */
   readonly conditional?: ConditionalTable;
+  /** Lets trees copy from the text so far, as far as these weights trust its repeats; without them they do not. */
+  readonly lookup?: LookupWeights;
 }
 
 /** The `nodes` most probable nodes of each step's proposals (MEDUSA-Plus). */
 export function dynamicTree(options: DynamicTreeOptions): TreePolicy {
   checkOptions(options);
-  const builder = new CandidateTreeBuilder(options.conditional);
+  const builder = newBuilder(options);
   return {
     name: 'dynamic',
     wantedTopM: (limits = unlimited) => (within(options, limits).nodes > 1 ? options.topM : 0),
-    build(root, proposals, limits = unlimited) {
+    build(root, proposals, limits = unlimited, text = undefined) {
       if (!proposals) return rootTree(root);
-      return builder.take(builder.find(root, proposals, within(options, limits)));
+      return builder.take(builder.find(root, proposals, { ...within(options, limits), text }));
     },
     observe: () => {},
   };
@@ -79,7 +82,7 @@ class AutoTreePolicy implements TreePolicy {
 
   constructor(private readonly options: AutoTreeOptions) {
     checkOptions(options);
-    this.builder = new CandidateTreeBuilder(options.conditional);
+    this.builder = newBuilder(options);
     this.costs = new CostCurve(options.costs);
     this.calibration = new Calibration(options.heads);
   }
@@ -88,8 +91,13 @@ class AutoTreePolicy implements TreePolicy {
     return this.account.open && within(this.options, limits).nodes > 1 ? this.options.topM : 0;
   }
 
-  build(root: number, proposals: HeadProposals | undefined, limits = unlimited): CandidateTree {
-    const tree = proposals ? this.speculate(root, proposals, limits) : rootTree(root);
+  build(
+    root: number,
+    proposals: HeadProposals | undefined,
+    limits = unlimited,
+    text?: readonly number[],
+  ): CandidateTree {
+    const tree = proposals ? this.speculate(root, proposals, limits, text) : rootTree(root);
     this.built = { tree, speculative: proposals !== undefined };
     return tree;
   }
@@ -112,10 +120,15 @@ class AutoTreePolicy implements TreePolicy {
     }
   }
 
-  private speculate(root: number, proposals: HeadProposals, limits: TreeLimits): CandidateTree {
+  private speculate(
+    root: number,
+    proposals: HeadProposals,
+    limits: TreeLimits,
+    text?: readonly number[],
+  ): CandidateTree {
     const { builder, costs, calibration } = this;
     const bounds = within(this.options, limits);
-    const found = builder.find(root, proposals, { ...bounds, correction: calibration.factors });
+    const found = builder.find(root, proposals, { ...bounds, text, correction: calibration.factors });
     const best = bestTreeSize(builder.probabilities, found, costs, this.rate.value(this.plainTime));
     // A try that verifies nothing would learn nothing.
     return builder.take(this.account.probing ? Math.min(found, Math.max(best, 2)) : best);
@@ -138,13 +151,17 @@ class AutoTreePolicy implements TreePolicy {
 /** How many times its expected duration a backbone run counts for at most. */
 const longestStep = 3;
 
+function newBuilder({ conditional, lookup }: DynamicTreeOptions): CandidateTreeBuilder {
+  return new CandidateTreeBuilder(conditional, lookup && new ContextLookup(lookup));
+}
+
 /** The options of a search that respects the limits as well. */
 function within(
   { nodes, heads, marginals }: DynamicTreeOptions,
   limits: TreeLimits,
-): TreeLimits & { marginals?: Marginals } {
+): TreeLimits & { copyDepth: number; marginals?: Marginals } {
   const most = limits.depth < 1 ? 1 : Math.min(nodes, limits.nodes);
-  return { nodes: most, depth: Math.min(heads, limits.depth), marginals };
+  return { nodes: most, depth: Math.min(heads, limits.depth), copyDepth: limits.depth, marginals };
 }
 
 function checkOptions({ nodes, heads, topM }: DynamicTreeOptions): void {

@@ -25,7 +25,7 @@ export interface HeadProposals {
 
 /**
  * A candidate tree in struct-of-arrays form. Node 0 is the root; parents precede children; siblings are in
- * ascending rank order relative to each other.
+ * ascending rank order relative to each other, a copy without a rank after them.
  */
 export interface CandidateTree {
   /** Number of nodes, root included, n >= 1. */
@@ -36,7 +36,7 @@ export interface CandidateTree {
   readonly parents: Int32Array;
   /** [size] distance from the root; 0 for the root. */
   readonly depths: Int32Array;
-  /** [size] the node's rank within the list of head `depth - 1`; -1 for the root. */
+  /** [size] the node's rank within the list of head `depth - 1`; -1 for the root and for copies that no head listed. */
   readonly ranks: Int32Array;
   /** [size] probability that drafting assigns to the whole path from the root; 1 for the root. */
   readonly probabilities: Float32Array;
@@ -129,8 +129,15 @@ export interface TreePolicy {
   /**
    * The tree of the next step, within `limits`. `proposals` is undefined exactly when `wantedTopM()` returned 0 for
    * the same limits.
+   *
+   * @param text the prompt and all tokens since, the root last; only policies that copy from it read it
    */
-  build(root: number, proposals: HeadProposals | undefined, limits?: TreeLimits): CandidateTree;
+  build(
+    root: number,
+    proposals: HeadProposals | undefined,
+    limits?: TreeLimits,
+    text?: readonly number[],
+  ): CandidateTree;
   /** Feedback after a step. Times in milliseconds. */
   observe(step: StepObservation): void;
 }

@@ -3,6 +3,8 @@ import { join } from 'node:path';
 import { NestedTrees } from '../decoding/nestedTrees.js';
 import { TreeFormatError, type TemplateBounds } from '../decoding/treeTemplate.js';
 import type { ContextActivation } from '../decoding/conditionalTable.js';
+import { longestMatch } from '../decoding/contextIndex.js';
+import type { LookupWeights } from '../decoding/contextLookup.js';
 import { ModelError } from '../errors.js';
 import type { ModelShape, SharedAttention } from '../runtime/spec.js';
 import { JsonReader } from './jsonReader.js';
@@ -83,6 +85,8 @@ export interface HeadsEntry extends GraphEntry {
   readonly contextSize: number | undefined;
   /** Whether the graph has the input `token`: the next tree's root. */
   readonly readsToken: boolean;
+  /** [count + 1, lengths] how far repeats of the text are to be believed. */
+  readonly lookupWeights: LookupWeights | undefined;
   readonly sourceSha256: string | undefined;
 }
 
@@ -253,8 +257,21 @@ function readHeads(heads: JsonReader): HeadsEntry {
     staticTrees: heads
       .field('static_tree')
       .optional((tree) => readStaticTrees(tree, { heads: count, topM: maxTopM })),
+    lookupWeights: heads.field('lookup').optional((each) => readLookupWeights(each, count)),
     sourceSha256: heads.field('source_sha256').optional((each) => each.string()),
   };
+}
+
+function readLookupWeights(lookup: JsonReader, heads: number): LookupWeights {
+  const levels = lookup.field('weights');
+  const weights = levels.list((row) => row.list((weight) => weight.number()));
+  const isShare = (weight: number): boolean => weight >= 0 && weight < 1;
+  if (
+    weights.length === heads + 1 &&
+    weights.every((row) => row.length === longestMatch && row.every(isShare))
+  )
+    return weights;
+  throw levels.refuse(`these must be ${heads + 1} lists of ${longestMatch} numbers from 0 to below 1.`);
 }
 
 function readStaticTrees(tree: JsonReader, bounds: TemplateBounds): NestedTrees {

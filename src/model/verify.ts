@@ -63,7 +63,7 @@ async function lastChange(file: string): Promise<number> {
   return Math.max((await stat(file)).mtimeMs, ...changes);
 }
 
-/** Whether the model holds these tensors with this calibration and this conditional joint. */
+/** Whether the model holds these tensors with this calibration, these lookup weights and this conditional joint. */
 async function isHeld(file: string, heads: readonly HeadsEntry[]): Promise<boolean> {
   const sha256 = await sha256Of(file);
   const conditional = await sha256Of(conditionalOf(file)).catch(() => undefined);
@@ -72,8 +72,10 @@ async function isHeld(file: string, heads: readonly HeadsEntry[]): Promise<boole
   const sidecar = await readFile(sidecarOf(file), 'utf8').catch(() => undefined);
   if (held.length === 0 || sidecar === undefined) return held.length > 0;
   const calibration = JSON.parse(sidecar) as Record<string, unknown>;
+  const lookup = calibration.lookup as { weights?: unknown } | undefined;
   return held.every(
-    ({ temperatures, accuracies, staticTrees }) =>
+    ({ temperatures, accuracies, staticTrees, lookupWeights }) =>
+      isDeepStrictEqual(lookup?.weights, lookupWeights) &&
       isDeepStrictEqual(calibration.temperatures, temperatures) &&
       isDeepStrictEqual(calibration.accuracies, accuracies) &&
       isDeepStrictEqual(calibration.static_tree, staticTrees?.paths),

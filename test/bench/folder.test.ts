@@ -14,7 +14,9 @@ function info(change: Partial<RunInfo> = {}): RunInfo {
     format: 1,
     version: '1',
     model: { id: 'm', precision: 'int8', provider: 'cpu', heads: 'x', ...hashes },
-    decoding: { tree: 'dynamic', nodes: 8, joint: 'product', maxNewTokens: 9 } as RunInfo['decoding'],
+    decoding: {
+      ...{ tree: 'dynamic', nodes: 8, joint: 'product', lookup: 'off', maxNewTokens: 9 },
+    } as RunInfo['decoding'],
     protocol: { temperature: 0, seed: 0, repeats: 1, shard: null, trace: false, model_id: 'm-d' },
     questions: { name: 'q', sha256: 'abc', ids: [1, 2, 3] },
     machine: { cpu: 'c', threads: 1, onnxruntime: '1' },
@@ -123,13 +125,18 @@ describe('run folders', () => {
     await (await RunFolder.open(path, info())).close('interrupted');
   });
 
-  it('takes a run from before there was a joint for one of products', async () => {
+  it('takes a run from before there was a joint or a lookup for one of products alone', async () => {
     await withQuestions(1);
     const file = join(path, 'run.json');
     const { decoding, ...rest } = JSON.parse(await readFile(file, 'utf8')) as RunInfo;
-    await writeFile(file, JSON.stringify({ ...rest, decoding: { ...decoding, joint: undefined } }));
+    await writeFile(
+      file,
+      JSON.stringify({ ...rest, decoding: { ...decoding, joint: undefined, lookup: undefined } }),
+    );
     const conditional = info({ decoding: { ...decoding, joint: 'conditional' } });
     expect(await failure(RunFolder.open(path, conditional))).to.include('decoding.joint = "product"');
+    const copying = info({ decoding: { ...decoding, lookup: 'on' } });
+    expect(await failure(RunFolder.open(path, copying))).to.include('decoding.lookup = "off"');
     await (await RunFolder.open(path, info())).close('interrupted');
   });
 

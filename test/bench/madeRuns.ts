@@ -110,6 +110,7 @@ function madeInfo(tree: 'none' | 'static' | 'dynamic', ids: readonly string[]): 
       treePaths: undefined,
       marginals: 'full',
       joint: 'product',
+      lookup: 'off',
       acceptance: 'auto',
       topP: 0.8,
       maxNewTokens: 13,

@@ -35,6 +35,7 @@ export class ScriptedEngine implements BenchEngine {
       headCount: 4,
       maxTopM: 32,
       hasConditional: false,
+      hasLookup: false,
       threads: 1,
       contextLength: 1000,
     };

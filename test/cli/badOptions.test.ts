@@ -55,6 +55,13 @@ describe('Bad options', function () {
     ],
     ['conditional without a tree', ['--joint', 'conditional', '--tree', 'none'], ['dynamic trees', 'none']],
     ['conditional without heads', ['--joint', 'conditional', '--heads', 'none'], ['dynamic trees', 'none']],
+    ['unknown lookup', ['--lookup', 'maybe'], ['--lookup', 'on, off', '"maybe"']],
+    [
+      'lookup without weights',
+      ['--lookup', 'on'],
+      ['heads tiny', 'lookup weights', '--heads FILE', 'lookup off'],
+    ],
+    ['lookup in a static tree', ['--lookup', 'on', '--tree', 'static'], ['dynamic trees', 'static']],
     ['more heads than there are', ['--heads-used', '5'], ['--heads-used', '4 heads']],
     ['more candidates than there are', ['--top-m', '1000'], ['--top-m', 'at most']],
     ['unknown heads', ['--heads', 'medusa9'], ['medusa9', 'tiny']],

@@ -55,6 +55,7 @@ describe('Newer heads', () => {
     ['no static trees yet', { staticTrees: undefined }, true],
     ['no conditional joint yet', { conditional: undefined }, true],
     ['another conditional joint', { conditional: { ...conditional, sourceSha256: 'other' } }, true],
+    ['other lookup weights', { lookupWeights: [[0.5]] }, true],
     ['heads of another name', { name: 'other', sourceSha256: 'other' }, false],
   ];
   for (const [name, changes, isNewer] of cases) {

@@ -222,9 +222,11 @@ export class TableModel implements DraftingModel {
 
 /** Throws unless `tree` keeps the promises of `CandidateTree`. */
 export function checkTree(tree: CandidateTree): void {
-  const { size, tokens, parents, depths, ranks, probabilities } = tree;
+  const { size, tokens, parents, depths, probabilities } = tree;
   check(size >= 1 && tokens.length === size && probabilities.length === size, 'tree arrays');
-  check(parents[0] === -1 && depths[0] === 0 && ranks[0] === -1 && probabilities[0] === 1, 'tree root');
+  check(parents[0] === -1 && depths[0] === 0 && tree.ranks[0] === -1 && probabilities[0] === 1, 'tree root');
+  // A copy that no head listed has no rank and comes after its siblings.
+  const ranks = tree.ranks.map((rank) => (rank === -1 ? 0x7fffffff : rank));
   for (let row = 1; row < size; row++) {
     const parent = parents[row];
     check(parent >= 0 && parent < row, `parent ${parent} of row ${row}`);

@@ -11,16 +11,16 @@ const PUBLISHED = [
 
 /** Static against dynamic, theirs and ours; undefined where this report does not compare the two. */
 export function publishedTable(report: Report): Table | undefined {
-  // Theirs is the product's tree; a conditional one is set beside it only where there is no other, and named.
+  // Theirs is the product's tree; another is set beside it only where there is no such one, and named.
   const pairs = report.pairs.filter((each) => isDynamicOverStatic(report, each));
-  const pair = pairs.find(({ run }) => jointOf(report, run) === 'product') ?? pairs.at(0);
+  const pair = pairs.find(({ run }) => beyondProduct(report, run) === '') ?? pairs.at(0);
   if (!pair) return undefined;
   const [fixed, dynamic] = [pair.against, pair.run].map((name) =>
     report.runs.find((run) => run.name === name)!,
   );
   const { model } = fixed;
-  const joint = jointOf(report, pair.run) === 'product' ? '' : ', conditional joint';
-  const name = `here: ${model.id} ${model.precision}, ${report.questions.name}, n = ${dynamic.decoding.nodes}${joint}`;
+  const rule = beyondProduct(report, pair.run);
+  const name = `here: ${model.id} ${model.precision}, ${report.questions.name}, n = ${dynamic.decoding.nodes}${rule}`;
   const ours = [fixed, dynamic].map((run) => number(run.ratios.tokens_per_inference.value));
   return {
     head: ['tokens per inference', 'static tree', 'dynamic tree', 'quotient'],
@@ -36,8 +36,13 @@ export function publishedTable(report: Report): Table | undefined {
   };
 }
 
-function jointOf(report: Report, name: string): string | undefined {
-  return report.runs.find((run) => run.name === name)?.decoding.joint;
+/** What a run's trees rank paths by besides the product of the heads' probabilities; '' for nothing. */
+function beyondProduct(report: Report, name: string): string {
+  const decoding = report.runs.find((run) => run.name === name)?.decoding;
+  return [
+    decoding?.joint === 'conditional' ? ', conditional joint' : '',
+    decoding?.lookup === 'on' ? ', lookup' : '',
+  ].join('');
 }
 
 function isDynamicOverStatic({ runs }: Report, pair: Pair): boolean {

@@ -13,6 +13,7 @@ export function describeDecoding({ decoding }: Pick<ReportRun, 'decoding'>): str
     `m = ${decoding.topM}`,
     ...(decoding.acceptance === 'auto' ? [] : [decoding.acceptance]),
     ...(decoding.joint === 'conditional' ? ['joint conditional'] : []),
+    ...(decoding.lookup === 'on' ? ['lookup'] : []),
     ...(decoding.marginals === 'full' ? [] : [`marginals ${decoding.marginals}`]),
   ];
   return `${decoding.tree}, ${[size, ...rest].join(', ')}`;

@@ -122,9 +122,9 @@ export async function readRunInfo(path: string): Promise<RunInfo | undefined> {
   if (info.format !== 1) {
     throw new MedusaError(`${file} has format ${String(info.format)}; this version reads format 1`);
   }
-  // Runs from before there was a choice have no joint.
-  const { joint = 'product' } = info.decoding as Partial<RunInfo['decoding']>;
-  return { ...info, decoding: { ...info.decoding, joint } };
+  // Runs from before there was a choice have no joint, or no lookup.
+  const { joint = 'product', lookup = 'off' } = info.decoding as Partial<RunInfo['decoding']>;
+  return { ...info, decoding: { ...info.decoding, joint, lookup } };
 }
 
 async function makeFolder(path: string): Promise<void> {

@@ -54,9 +54,13 @@ export function refuseTwins(variants: readonly Variant[]): void {
 
 /** What run.json keeps of the options; temperature and seed are the protocol's. */
 export function runDecoding(resolved: ResolvedDecodingOptions, asked: DecodingOptions): RunDecoding {
-  const { tree, nodes, headsUsed, topM, treePaths, marginals, joint, topP, maxNewTokens, stop } = resolved;
+  const { tree, nodes, headsUsed, topM, treePaths, marginals, joint, lookup, topP, maxNewTokens, stop } =
+    resolved;
   const acceptance = asked.acceptance ?? (asked.topP === undefined ? 'auto' : 'nucleus');
-  return { tree, nodes, headsUsed, topM, treePaths, marginals, joint, acceptance, topP, maxNewTokens, stop };
+  return {
+    ...{ tree, nodes, headsUsed, topM, treePaths, marginals, joint, lookup },
+    ...{ acceptance, topP, maxNewTokens, stop },
+  };
 }
 
 export interface SweepAxis {
@@ -64,7 +68,17 @@ export interface SweepAxis {
   readonly values: readonly string[];
 }
 
-const SWEEPABLE = ['nodes', 'top-m', 'heads-used', 'precision', 'acceptance', 'heads', 'marginals', 'joint'];
+const SWEEPABLE = [
+  'nodes',
+  'top-m',
+  'heads-used',
+  'precision',
+  'acceptance',
+  'heads',
+  'marginals',
+  'joint',
+  'lookup',
+];
 
 /** Parses `--sweep nodes=1,2,4`. */
 export function parseSweep(text: string): SweepAxis {
