@@ -15,6 +15,7 @@ export {
 export {
   type DecodingOptions,
   type JointName,
+  type LookupName,
   type MarginalsName,
   type ResolvedDecodingOptions,
   type TreeName,

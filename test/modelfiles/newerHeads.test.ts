@@ -40,6 +40,7 @@ async function manifestWith(changes: Partial<HeadsEntry>): Promise<Manifest> {
     temperatures: sidecar.temperatures as number[],
     accuracies: sidecar.accuracies as number[][],
     staticTrees: NestedTrees.fromPaths(sidecar.static_tree, { heads: 4, topM: 64 }),
+    lookupWeights: (sidecar.lookup as { weights: number[][] } | undefined)?.weights,
     conditional,
     ...changes,
   };
