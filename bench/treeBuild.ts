@@ -4,10 +4,13 @@
  *   npx tsx bench/treeBuild.ts
  *
  * Each call sees another of 256 random proposals, so that no branch is learnt by heart. The conditional table has the
- * size of a real one (its rows lie far apart in memory).
+ * size of a real one (its rows lie far apart in memory). Lookups copy from a text of 2000 tokens that repeats phrases of
+ * 100, which is compared with the index before each tree.
  */
 import { CandidateTreeBuilder } from '../src/decoding/candidateTree.js';
 import type { ConditionalTable } from '../src/decoding/conditionalTable.js';
+import { longestMatch } from '../src/decoding/contextIndex.js';
+import { ContextLookup } from '../src/decoding/contextLookup.js';
 import { createRandom } from '../src/decoding/random.js';
 import { fillTreeBias, splitLayout, writeInt64 } from '../src/decoding/treeMask.js';
 import type { HeadProposals } from '../src/decoding/types.js';
@@ -78,10 +81,16 @@ const positions = new BigInt64Array(largest);
 const bias = new Float32Array(largest * (capacity + largest));
 const proposals = Array.from({ length: 256 }, randomProposals);
 
-function measureJoint(name: string, table: ConditionalTable | undefined): void {
-  const builder = new CandidateTreeBuilder(table);
+const phrases = Array.from({ length: 5 }, () =>
+  Array.from({ length: 100 }, () => 6 * Math.floor(random() * draftVocabSize)),
+);
+const text = Array.from({ length: 20 }, () => phrases[Math.floor(random() * phrases.length)]).flat();
+text.push(...text.slice(0, 50));
+
+function measureJoint(name: string, table: ConditionalTable | undefined, lookup?: ContextLookup): void {
+  const builder = new CandidateTreeBuilder(table, lookup);
   const find = (nodes: number, i: number): number =>
-    builder.find(1, proposals[i & 255], { nodes, depth: heads });
+    builder.find(text.at(-1)!, proposals[i & 255], { nodes, depth: heads, copyDepth: Infinity, text });
   // Compiled for every size before the first is measured.
   for (let i = 0; i < 20000; i++) builder.take(find(1 + (i % largest), i));
   for (const nodes of [8, 16, 32, 64]) {
@@ -109,3 +118,5 @@ console.log(`${'joint'.padEnd(18)}nodes${titles.join('')}`);
 measureJoint('product', undefined);
 measureJoint('conditional', randomTable('none'));
 measureJoint('conditional, silu', randomTable('silu'));
+const weights = Array.from({ length: heads + 1 }, () => Array.from({ length: longestMatch }, () => 0.5));
+measureJoint('silu and lookup', randomTable('silu'), new ContextLookup(weights));
