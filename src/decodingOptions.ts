@@ -183,11 +183,7 @@ function resolveJoint(options: DecodingOptions, tree: TreeName, facts: HeadFacts
   }
   const joint = checkChoice('joint', options.joint, jointNames);
   if (joint === 'product') return joint;
-  if (tree !== 'dynamic') {
-    throw new UsageError(
-      `Joint ${joint} belongs to dynamic trees; the tree is ${tree}. Use --tree dynamic, or leave out --joint.`,
-    );
-  }
+  checkDynamic('joint', joint, tree);
   if (!facts.hasConditional) {
     throw new UsageError(
       `Joint ${joint} needs heads with a conditional table, and heads ${facts.heads} of model ${facts.model} have none. ` +
@@ -205,11 +201,7 @@ function resolveLookup(options: DecodingOptions, tree: TreeName, facts: HeadFact
   }
   const lookup = checkChoice('lookup', options.lookup, lookupNames);
   if (lookup === 'off') return lookup;
-  if (tree !== 'dynamic') {
-    throw new UsageError(
-      `Lookup ${lookup} belongs to dynamic trees; the tree is ${tree}. Use --tree dynamic, or leave out --lookup.`,
-    );
-  }
+  checkDynamic('lookup', lookup, tree);
   if (!facts.hasLookup) {
     throw new UsageError(
       `Lookup ${lookup} needs heads with lookup weights, and heads ${facts.heads} of model ${facts.model} have none. ` +
@@ -218,6 +210,15 @@ function resolveLookup(options: DecodingOptions, tree: TreeName, facts: HeadFact
     );
   }
   return lookup;
+}
+
+/** Refuses a choice that only dynamic trees have. */
+function checkDynamic(option: 'joint' | 'lookup', value: string, tree: TreeName): void {
+  if (tree === 'dynamic') return;
+  const name = option[0].toUpperCase() + option.slice(1);
+  throw new UsageError(
+    `${name} ${value} belongs to dynamic trees; the tree is ${tree}. Use --tree dynamic, or leave out --${option}.`,
+  );
 }
 
 function resolveHeadsUsed(options: DecodingOptions, facts: HeadFacts): number {

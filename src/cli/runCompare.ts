@@ -126,7 +126,7 @@ async function planVariants(args: Arguments, texts: readonly string[]): Promise<
     const own = parseWords(words, name);
     variants.push({
       name,
-      decoding: ownJoint(common, await readOwnDecoding(own)),
+      decoding: ownRanking(common, await readOwnDecoding(own)),
       model: { ...commonModel, ...withoutUndefined(readModelOptions(own)) },
       point,
     });
@@ -161,7 +161,7 @@ function parseWords(words: readonly string[], name: string): Arguments {
 }
 
 /** A joint or lookup given for all variants is meant for the dynamic ones: `none` is always among the others. */
-function ownJoint(common: Variant['decoding'], own: Variant['decoding']): Variant['decoding'] {
+function ownRanking(common: Variant['decoding'], own: Variant['decoding']): Variant['decoding'] {
   const decoding = { ...common, ...own };
   const isDynamic = decoding.treePaths === undefined && (decoding.tree ?? 'dynamic') === 'dynamic';
   return isDynamic ? decoding : withoutUndefined({ ...decoding, joint: own.joint, lookup: own.lookup });

@@ -6,6 +6,11 @@ import { ContextIndex, longestMatch } from './contextIndex.js';
  */
 export type LookupWeights = readonly (readonly number[])[];
 
+/** Whether a row of weights is what it must be. */
+export function isWeightRow(row: readonly number[]): boolean {
+  return row.length === longestMatch && row.every((weight) => weight >= 0 && weight < 1);
+}
+
 /** Deepest node that a tree may copy: a step adds at most one token more. */
 export const deepestCopy = 16;
 
@@ -16,8 +21,7 @@ export class ContextLookup {
   /** @throws RangeError when a weight is no share */
   constructor(private readonly weights: LookupWeights) {
     for (const [level, row] of weights.entries()) {
-      const wrong = row.findIndex((weight) => !(weight >= 0 && weight < 1));
-      if (row.length === longestMatch && wrong === -1) continue;
+      if (isWeightRow(row)) continue;
       throw new RangeError(
         `The lookup weights of level ${level} must be ${longestMatch} numbers from 0 to below 1, not ${row.join(', ')}.`,
       );

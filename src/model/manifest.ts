@@ -4,7 +4,7 @@ import { NestedTrees } from '../decoding/nestedTrees.js';
 import { TreeFormatError, type TemplateBounds } from '../decoding/treeTemplate.js';
 import type { ContextActivation } from '../decoding/conditionalTable.js';
 import { longestMatch } from '../decoding/contextIndex.js';
-import type { LookupWeights } from '../decoding/contextLookup.js';
+import { isWeightRow, type LookupWeights } from '../decoding/contextLookup.js';
 import { ModelError } from '../errors.js';
 import type { ModelShape, SharedAttention } from '../runtime/spec.js';
 import { JsonReader } from './jsonReader.js';
@@ -265,12 +265,7 @@ function readHeads(heads: JsonReader): HeadsEntry {
 function readLookupWeights(lookup: JsonReader, heads: number): LookupWeights {
   const levels = lookup.field('weights');
   const weights = levels.list((row) => row.list((weight) => weight.number()));
-  const isShare = (weight: number): boolean => weight >= 0 && weight < 1;
-  if (
-    weights.length === heads + 1 &&
-    weights.every((row) => row.length === longestMatch && row.every(isShare))
-  )
-    return weights;
+  if (weights.length === heads + 1 && weights.every(isWeightRow)) return weights;
   throw levels.refuse(`these must be ${heads + 1} lists of ${longestMatch} numbers from 0 to below 1.`);
 }
 

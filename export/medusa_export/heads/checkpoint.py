@@ -13,10 +13,9 @@ import torch
 from safetensors import safe_open
 from safetensors.numpy import save_file
 
+from ..weights.heads_file import FORMATS
 from .backbone_torch import load_embedding
 from .model import HeadsConfig, MedusaHeads
-
-FORMATS = (1, 2)  # 2: the heads read tokens
 
 
 def quantise_rows(weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -14,9 +14,7 @@ import torch
 
 from .model import MedusaHeads
 from .shards import Rollouts
-from .tree_simulation import depth_within
-
-Path = tuple[int, ...]
+from .tree_simulation import Path, depth_within
 
 
 @torch.inference_mode()

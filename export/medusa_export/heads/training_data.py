@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from .shards import Rollouts, TokenRows
+from .shards import Rollouts
 
 
 def frequent_tokens(tokens: np.ndarray, vocab: int, count: int, always: tuple[int, ...] = ()) -> np.ndarray:
@@ -46,7 +46,7 @@ def head_targets(rollouts: Rollouts, heads: int) -> HeadTargets:
     return HeadTargets(rows, found[rows])
 
 
-def read_tokens(rollouts: Rollouts | TokenRows, rows: np.ndarray, count: int) -> np.ndarray:
+def read_tokens(rollouts: Rollouts, rows: np.ndarray, count: int) -> np.ndarray:
     """[P, count] int64: the token that each row's state produced, x(t+1), and those that follow it. Past an answer's
     end they are whatever comes next; no target lies there."""
     following = np.minimum(rows[:, None] + np.arange(count), len(rollouts.tokens) - 1)
