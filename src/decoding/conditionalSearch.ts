@@ -9,8 +9,8 @@ import type { ContextLookup } from './contextLookup.js';
  *
  *     q(y) = p_k(y) e^s(y) / (sum over the top m of p_k(v) e^s(v) + what p_k leaves to tokens beyond them)
  *
- * (nothing is left with marginals `top-m`), times the level's correction factor, at most 1. All scores 0 give q = p: the
- * tree of `ProductSearch`, to the bit.
+ * (nothing is left with marginals `top-m`), times the level's correction factor, at most 1; scores beyond +-60 count as that.
+ * All scores 0 give q = p: the tree of `ProductSearch`, to the bit.
  *
  * With a `ContextLookup`, the text so far has a say too: where the tokens before a candidate have stood in it already, with
  * c after them, the children are q'(y) = (1 - w) q(y) + w [y = c], w by depth and by the length of the match. c may be no

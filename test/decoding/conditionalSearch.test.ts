@@ -116,6 +116,18 @@ describe('conditional trees', () => {
     expect(tree.probabilities[4]).to.be.closeTo((0.5 / 0.75) * (1.8 / 2.4), 1e-6);
   });
 
+  it('count scores beyond 60 as 60, and NaN as -60', () => {
+    const table = { ...madeTable({ vocabSize, rank: 1, distances: 1, spread: 0 }) };
+    table.inputs[root] = 1;
+    table.outputs.set([80, 50, NaN], 100);
+    const tree = buildTree(root, proposalsOf([[0.5, 0.3, 0.2]]), { nodes: 4, depth: 1 }, table);
+    const weights = [0.5, 0.3 * Math.exp(-10), 0.2 * Math.exp(-120)];
+    const sum = weights.reduce((a, b) => a + b);
+    weights.forEach((weight, rank) => {
+      expect(tree.probabilities[rank + 1]).to.be.closeTo(weight / sum, 1e-7);
+    });
+  });
+
   it('look back over as many ancestors as the table has distances, the root included', () => {
     // Distance 2 only: the root favours rank 1 of the second head, whatever came first.
     const table = { ...madeTable({ vocabSize, rank: 1, distances: 2, spread: 0 }) };

@@ -122,7 +122,8 @@ function childProbabilities(
   const weights = marginals.map((p, rank) => {
     const row = outputRows[ids[head * topM + rank]];
     const score = row < 0 ? 0 : context.reduce((sum, c, i) => sum + c * outputs[row * length + i], 0);
-    return p * Math.exp(score);
+    // Random tables reach scores where the limit of `ConditionalSearch` binds.
+    return p * Math.exp(Math.max(-60, Math.min(60, score)));
   });
   const rest = renormalised ? 0 : Math.max(0, 1 - total);
   const normaliser = weights.reduce((sum, weight) => sum + weight, rest);
