@@ -25,7 +25,7 @@ from medusa_export.manifest import NAME, dump, model_section, new_manifest, put,
 from medusa_export.tiny import tiny_tokenizer
 from medusa_export.tokenizer_files.write import write_tokenizer_files
 from medusa_export.weights import ModelConfig, WeightTensor
-from medusa_export.weights.heads_checkpoint import HeadsCheckpoint, OutputMatrix
+from medusa_export.weights.heads_checkpoint import HeadMatrix, HeadsCheckpoint
 from medusa_export.weights.source import Array
 
 HEADS = 4
@@ -57,7 +57,7 @@ class RandomLinear(Linear):
         return b.node("MatMul", [x, weight], name)
 
 
-class HalfMatrix(OutputMatrix):
+class HalfMatrix(HeadMatrix):
     """An output matrix of float16 that stays what it is on its way to a float16 graph."""
 
     def float32(self) -> Array:

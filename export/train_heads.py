@@ -93,7 +93,7 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     p.add_argument("--dtype", choices=["float32", "bfloat16"], default=d.dtype)
     p.add_argument("--threads", type=int, default=0, help="CPU threads (0: torch's default)")
     p.add_argument("--seed", type=int, default=d.seed)
-    p.add_argument("--float-output", action="store_true", help="keep output layers float16 instead of int8 rows")
+    p.add_argument("--float-output", action="store_true", help="keep matrices float16 instead of int8 rows")
     return p.parse_args(argv)
 
 

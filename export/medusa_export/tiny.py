@@ -21,7 +21,7 @@ from .tokenizer_files.byte_level import CONTROL, byte_level_tokenizer
 from .tokenizer_files.facts import TokenizerFacts, TokenizerFiles
 from .tokenizer_files.write import write_tokenizer_files
 from .weights import ModelConfig, WeightTensor
-from .weights.heads_checkpoint import HeadsCheckpoint, OutputMatrix
+from .weights.heads_checkpoint import HeadMatrix, HeadsCheckpoint
 from .weights.source import Array
 
 VOCAB, DRAFT, HEADS, CAPACITY = 512, 256, 4, 512
@@ -95,7 +95,7 @@ def tiny_heads(source: TinySource, name: str = "tiny", reads_token: bool = False
         [((0.05 * random.standard_normal((size, size))).astype(np.float32), np.zeros(size, np.float32))]
         for _ in range(HEADS)
     ]
-    outputs = [OutputMatrix(source.rows_ahead(k + 2)[token_map], None) for k in range(HEADS)]
+    outputs = [HeadMatrix(source.rows_ahead(k + 2)[token_map], None) for k in range(HEADS)]
     accuracies = [[round(0.5 * 0.8**k * 0.6**r, 6) for r in range(64)] for k in range(HEADS)]
     temperatures, digest = [1.0, 1.1, 1.2, 1.3], "0" * 64
     heads = HeadsCheckpoint(name, blocks, outputs, token_map, temperatures, accuracies, digest, "tiny", None)

@@ -112,7 +112,7 @@ def test_losses_fall_and_the_checkpoint_returns(distilled: tuple[Path, Path], tm
     if importlib.util.find_spec("matplotlib"):
         assert (tmp_path / "run" / "losses.png").stat().st_size > 1000
     heads, sidecar = load_heads(out)
-    assert sidecar["format"] == 1 and len(sidecar["accuracies"]) == 4 and len(sidecar["accuracies"][0]) == 64
+    assert sidecar["format"] == 3 and len(sidecar["accuracies"]) == 4 and len(sidecar["accuracies"][0]) == 64
     assert len(sidecar["static_tree"]) == 63 and sidecar["static_tree"][0] == [0]
     assert 257 in heads.token_map.tolist()  # the end token is always in the draft vocabulary
     report = evaluate_heads.evaluate(
@@ -141,7 +141,7 @@ def test_heads_that_read_the_chosen_token_are_trained_prepared_and_equal_torch(
     # The same batches: knowing the token in between makes the next one easier to guess.
     assert losses["root"] < 0.95 * losses["none"]
     heads, sidecar = load_heads(out, model)
-    assert sidecar["format"] == 2 and sidecar["token_scale"] > 0
+    assert sidecar["format"] == 3 and sidecar["token_scale"] > 0
     folder = tmp_path / "prepared"
     prepare.prepare(prepare._parse(["--output", str(folder), "--from", str(model), "--id", "x", "--heads", str(out)]))
     entry = json.loads((folder / "manifest.json").read_text())["heads"][0]

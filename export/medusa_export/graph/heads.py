@@ -19,7 +19,7 @@ import numpy as np
 from onnx import TensorProto
 
 from ..weights.conditional_file import ConditionalTables
-from ..weights.heads_checkpoint import HeadsCheckpoint, OutputMatrix
+from ..weights.heads_checkpoint import HeadMatrix, HeadsCheckpoint
 from ..weights.source import Array
 from .builder import GraphBuilder
 from .embedding import embed
@@ -143,9 +143,9 @@ class _HeadProducts:
 
     def _product(self, name: str, x: str, weight: Array) -> str:
         """x [1, H] times weight [N, H]^T."""
-        return self._codes(name, x, OutputMatrix(weight, None))
+        return self._codes(name, x, HeadMatrix(weight, None))
 
-    def _codes(self, name: str, x: str, matrix: OutputMatrix) -> str:
+    def _codes(self, name: str, x: str, matrix: HeadMatrix) -> str:
         """x [r, H] times `matrix` [N, H]^T, whose int8 codes are kept."""
         b = self._b
         if self._int8 is None:

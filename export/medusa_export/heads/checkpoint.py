@@ -30,27 +30,31 @@ def sidecar_path(path: Path) -> Path:
 
 
 def save_heads(heads: MedusaHeads, path: str | Path, facts: dict[str, Any], quantise: bool = True) -> None:
-    """Write <path>.safetensors and its sidecar; each file appears whole or not at all. `facts` joins the sidecar."""
+    """Write <path>.safetensors and its sidecar; each file appears whole or not at all. `facts` joins the sidecar.
+    `quantise`: matrices as int8 with one scale a row instead of float16."""
     path, c = Path(path), heads.config
     tensors: dict[str, np.ndarray] = {"token_map": heads.token_map.cpu().numpy().astype(np.int32)}
-    for k in range(c.heads):
-        for j in range(c.layers):
-            tensors[f"{k}.blocks.{j}.weight"] = heads.block_weight[k][j].detach().cpu().numpy().astype(np.float16)
-            tensors[f"{k}.blocks.{j}.bias"] = heads.block_bias[k][j].detach().cpu().numpy().astype(np.float32)
-    for index, parameter in enumerate(heads.output_weight):
-        prefix = f"{index}." if c.output == "own" else ""
+
+    def put(stem: str, parameter: torch.Tensor) -> None:
         weight = parameter.detach().cpu().numpy()
         if quantise:
-            tensors[prefix + "output.weight"], tensors[prefix + "output.scale"] = quantise_rows(weight)
+            tensors[stem + ".weight"], tensors[stem + ".scale"] = quantise_rows(weight)
         else:
-            tensors[prefix + "output.weight"] = weight.astype(np.float16)
+            tensors[stem + ".weight"] = weight.astype(np.float16)
+
+    for k in range(c.heads):
+        for j in range(c.layers):
+            put(f"{k}.blocks.{j}", heads.block_weight[k][j])
+            tensors[f"{k}.blocks.{j}.bias"] = heads.block_bias[k][j].detach().cpu().numpy().astype(np.float32)
+    for index, parameter in enumerate(heads.output_weight):
+        put(f"{index}.output" if c.output == "own" else "output", parameter)
     for k, weight in enumerate(heads.token_weight):
         for d in range(c.tokens_of(k)):
-            tensors[f"{k}.tokens.{d}.weight"] = weight[d].detach().cpu().numpy().astype(np.float16)
+            put(f"{k}.tokens.{d}", weight[d])
     reads = {} if c.tokens == "none" else {"tokens": c.tokens, "token_scale": heads.token_scale}
     sidecar = {
-        # Readers that know format 1 only would leave the tokens out and say nothing.
-        "format": 2 if reads else 1,
+        # Readers of an earlier format would take codes for weights, or leave the tokens out, and say nothing.
+        "format": 3 if quantise else 2 if reads else 1,
         "name": path.stem,
         "kind": "medusa-1",
         "heads": c.heads,
@@ -83,7 +87,10 @@ def load_heads(path: str | Path, backbone: str | Path | None = None) -> tuple[Me
     path = Path(path)
     sidecar = json.loads(sidecar_path(path).read_text())
     if sidecar.get("format") not in FORMATS:
-        raise ValueError(f"heads {path}: format {sidecar.get('format')!r} is not known (1, 2 are); update medusa-plus")
+        known = ", ".join(map(str, FORMATS))
+        raise ValueError(
+            f"heads {path}: format {sidecar.get('format')!r} is not known ({known} are); update medusa-plus"
+        )
     config = HeadsConfig(
         sidecar["heads"],
         sidecar["hidden_size"],
@@ -103,20 +110,20 @@ def load_heads(path: str | Path, backbone: str | Path | None = None) -> tuple[Me
             raise ValueError(f"heads {path}: {name} has shape {tensors[name].shape}, its sidecar says {shape}")
         return torch.from_numpy(tensors[name].astype(np.float32))
 
+    def matrix(stem: str, rows: int) -> torch.Tensor:
+        weight = take(stem + ".weight", (rows, h))
+        return weight * take(stem + ".scale", (rows,))[:, None] if stem + ".scale" in tensors else weight
+
     heads = MedusaHeads(config, take("token_map", (v,)))
     with torch.no_grad():
         for k in range(config.heads):
             for j in range(config.layers):
-                heads.block_weight[k][j].copy_(take(f"{k}.blocks.{j}.weight", (h, h)))
+                heads.block_weight[k][j].copy_(matrix(f"{k}.blocks.{j}", h))
                 heads.block_bias[k][j].copy_(take(f"{k}.blocks.{j}.bias", (h,)))
             for d in range(config.tokens_of(k)):
-                heads.token_weight[k][d].copy_(take(f"{k}.tokens.{d}.weight", (h, h)))
+                heads.token_weight[k][d].copy_(matrix(f"{k}.tokens.{d}", h))
         for index, parameter in enumerate(heads.output_weight):
-            prefix = f"{index}." if config.output == "own" else ""
-            weight = take(prefix + "output.weight", (v, h))
-            if prefix + "output.scale" in tensors:
-                weight = weight * take(prefix + "output.scale", (v,))[:, None]
-            parameter.copy_(weight)
+            parameter.copy_(matrix(f"{index}.output" if config.output == "own" else "output", v))
     if config.tokens != "none":
         if backbone is None:
             raise ValueError(f"heads {path} read tokens (tokens: {config.tokens}): name the backbone with --backbone")

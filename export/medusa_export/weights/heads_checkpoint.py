@@ -20,11 +20,11 @@ from .source import Array, WeightTensor
 
 
 @dataclass(frozen=True)
-class OutputMatrix:
-    """O_k [V', H]: float, or int8 codes with one scale a row."""
+class HeadMatrix:
+    """A matrix [N, H] of a head: float, or int8 codes with one scale a row."""
 
-    codes: Array  # [V', H] float32 or int8
-    scale: Array | None  # [V'] float32 for int8 codes
+    codes: Array  # [N, H] float32 or int8
+    scale: Array | None  # [N] float32 for int8 codes
 
     def float32(self) -> Array:
         values = self.codes.astype(np.float32)
@@ -37,7 +37,7 @@ class HeadsCheckpoint:
 
     name: str
     blocks: list[list[tuple[Array, Array]]]  # [K][blocks](weight [H, H], bias [H]) float32
-    outputs: list[OutputMatrix]  # [K]
+    outputs: list[HeadMatrix]  # [K], O_k [V', H]
     token_map: Array | None  # [V'] int32; None: the draft vocabulary is the backbone's
     temperatures: list[float]  # [K]
     accuracies: list[list[float]]  # [K][ranks] calibrated accuracy of head k at each rank

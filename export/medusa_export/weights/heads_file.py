@@ -1,4 +1,4 @@
-"""Reader of this project's heads: `<name>.safetensors` beside `<name>.json` (heads/FORMAT.md, formats 1 and 2)."""
+"""Reader of this project's heads: `<name>.safetensors` beside `<name>.json` (heads/FORMAT.md, formats 1 to 3)."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ import numpy as np
 
 from ..errors import ExportError
 from .hashing import sha256_of
-from .heads_checkpoint import HeadsCheckpoint, OutputMatrix
+from .heads_checkpoint import HeadMatrix, HeadsCheckpoint
 from .hf_folder import read_json
 from .safetensors_file import SafetensorsFile
 from .source import Array
 
-FORMATS = (1, 2)  # 2: the heads read tokens
+FORMATS = (1, 2, 3)  # 2: the heads read tokens; 3: int8 rows also in their blocks
 
 
 def read_own_heads(path: Path) -> HeadsCheckpoint:
@@ -25,7 +25,8 @@ def read_own_heads(path: Path) -> HeadsCheckpoint:
             raise ExportError(f"--heads {path}: {file.name} is missing")
     facts = read_json(sidecar)
     if facts.get("format") not in FORMATS:
-        raise ExportError(f"{sidecar.name}: format {facts.get('format')} is not supported (supported: 1, 2)")
+        known = ", ".join(map(str, FORMATS))
+        raise ExportError(f"{sidecar.name}: format {facts.get('format')} is not supported (supported: {known})")
     reader = _Reader(SafetensorsFile(weights), sidecar.name, facts)
     backbone: dict[str, Any] = facts.get("backbone") or {}
     count = reader.count
@@ -79,7 +80,8 @@ class _Reader:
         self.count = self._whole("heads", 1)
         self._hidden, self._layers = self._whole("hidden_size", 1), self._whole("layers", 0)
         self._draft = self._whole("draft_vocab_size", 1)
-        self._shared: OutputMatrix | None = self._matrix("output") if facts.get("output") == "shared" else None
+        shared = facts.get("output") == "shared"
+        self._shared: HeadMatrix | None = self._matrix("output", self._draft) if shared else None
 
     def _whole(self, key: str, least: int) -> int:
         value = self._facts.get(key)
@@ -129,7 +131,7 @@ class _Reader:
         h = self._hidden
         return [
             (
-                self._tensor(f"{k}.blocks.{j}.weight", (h, h)).astype(np.float32),
+                self._matrix(f"{k}.blocks.{j}", h).float32(),
                 self._tensor(f"{k}.blocks.{j}.bias", (h,)).astype(np.float32),
             )
             for j in range(self._layers)
@@ -148,14 +150,14 @@ class _Reader:
         scale = self._facts.get("token_scale")
         if not isinstance(scale, int | float) or scale <= 0:
             raise ExportError(f"{self._sidecar}: token_scale is {scale!r}; expected a number above 0")
-        shape = (self._hidden, self._hidden)
-        return [scale * self._tensor(f"{k}.tokens.0.weight", shape).astype(np.float32) for k in range(self.count)]
+        return [scale * self._matrix(f"{k}.tokens.0", self._hidden).float32() for k in range(self.count)]
 
-    def output(self, k: int) -> OutputMatrix:
-        return self._shared or self._matrix(f"{k}.output")
+    def output(self, k: int) -> HeadMatrix:
+        return self._shared or self._matrix(f"{k}.output", self._draft)
 
-    def _matrix(self, prefix: str) -> OutputMatrix:
-        weight = self._tensor(prefix + ".weight", (self._draft, self._hidden))
+    def _matrix(self, stem: str, rows: int) -> HeadMatrix:
+        """A matrix [rows, H]: int8 with a scale for each row, or floats."""
+        weight = self._tensor(stem + ".weight", (rows, self._hidden))
         if weight.dtype != np.int8:
-            return OutputMatrix(weight.astype(np.float32), None)
-        return OutputMatrix(weight, self._tensor(prefix + ".scale", (self._draft,)).astype(np.float32))
+            return HeadMatrix(weight.astype(np.float32), None)
+        return HeadMatrix(weight, self._tensor(stem + ".scale", (rows,)).astype(np.float32))

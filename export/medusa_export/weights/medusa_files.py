@@ -21,7 +21,7 @@ import numpy as np
 
 from ..errors import ExportError
 from .hashing import sha256_of
-from .heads_checkpoint import HeadsCheckpoint, OutputMatrix
+from .heads_checkpoint import HeadMatrix, HeadsCheckpoint
 from .heads_file import read_own_heads
 from .safetensors_file import SafetensorsFile
 from .source import Array, WeightSource
@@ -84,9 +84,9 @@ class _Layout:
 
     def __init__(self, label: str, readers: dict[str, Callable[[], Array]], source: WeightSource | None) -> None:
         self._label, self._readers, self._source = label, readers, source
-        self._base: OutputMatrix | None = None
+        self._base: HeadMatrix | None = None
 
-    def heads(self) -> tuple[list[list[tuple[Array, Array]]], list[OutputMatrix], Array | None]:
+    def heads(self) -> tuple[list[list[tuple[Array, Array]]], list[HeadMatrix], Array | None]:
         names = [name for name in self._readers if _MEDUSA.match(name) or _VLLM.match(name)]
         if not names:
             raise ExportError(f"{self._label} holds no Medusa heads of a known layout")
@@ -115,18 +115,18 @@ class _Layout:
         zeros = np.zeros(weight.shape[0], np.float32)
         return weight, zeros if bias is None else self._readers[bias]().astype(np.float32)
 
-    def _output(self, *names: str) -> OutputMatrix:
+    def _output(self, *names: str) -> HeadMatrix:
         for name in names:
             if name in self._readers:
-                return OutputMatrix(self._readers[name]().astype(np.float32), None)
+                return HeadMatrix(self._readers[name]().astype(np.float32), None)
         if self._base is None:
             if self._source is None:
                 raise ExportError(f"{self._label} has no output matrix of its own and no backbone was given")
             tied = self._source.config.tied_embeddings
-            self._base = OutputMatrix(self._source.tensor("embed.weight" if tied else "lm_head.weight").float32(), None)
+            self._base = HeadMatrix(self._source.tensor("embed.weight" if tied else "lm_head.weight").float32(), None)
         return self._base
 
-    def _check(self, blocks: list[list[tuple[Array, Array]]], outputs: list[OutputMatrix]) -> None:
+    def _check(self, blocks: list[list[tuple[Array, Array]]], outputs: list[HeadMatrix]) -> None:
         size = outputs[0].codes.shape[1]
         for k, (head, output) in enumerate(zip(blocks, outputs, strict=True)):
             if len(head) != len(blocks[0]) or output.codes.shape != outputs[0].codes.shape:
