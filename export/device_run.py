@@ -50,7 +50,7 @@ class Stage:
 
 TRAIN = (
     "{python} train_heads.py --data {work}/data --backbone {backbone} --run {work}/{name} "
-    "--out {work}/{name}.safetensors --output shared --layers 3 --tokens root --draft-vocab 8192 --soft 0.5 --lr 2e-3 "
+    "--out {work}/{name}.safetensors --output shared --layers 3 --tokens root --draft-vocab 16384 --soft 0.5 --lr 2e-3 "
     "--batch {batch} --steps 1000000 "
     "--minutes {minutes} --device {device} --backbone-id {backbone_id} {data_options}"
 )
@@ -130,6 +130,21 @@ STAGES: tuple[Stage, ...] = (
         share=0.05,
         needs=("medusa1.conditional.safetensors", "data"),
     ),
+    # Nothing of `unseen` was trained on: an empty list of shards says so.
+    Stage(
+        "lookup",
+        "{python} fit_lookup.py --heads {work}/medusa1.safetensors --data {work}/unseen --backbone {backbone} "
+        f"--trained-shards {os.devnull} --write --device {{device}} {{data_options}}",
+        share=0.05,
+        needs=("fit_lookup.py", "medusa1.safetensors", "unseen"),
+    ),
+    Stage(
+        "lookup-held-out",
+        EVALUATE.replace("{name}", "medusa1").replace("4 8 16 32 64", "64").replace("held_out", "held_out_lookup")
+        + " --lookup",
+        share=0.05,
+        needs=("medusa1.safetensors", "data"),
+    ),
     Stage(
         "medusa2",
         "{python} train_medusa2.py --data {work}/data --backbone {backbone} --backbone-id {backbone_id} "
@@ -145,7 +160,7 @@ STAGES: tuple[Stage, ...] = (
     *variant("path", "--tokens path"),
     *variant("lr1", "--lr 1e-3"),
     *variant("hard", "--soft 0"),
-    *variant("vocab16k", "--draft-vocab 16384"),
+    *variant("vocab8k", "--draft-vocab 8192"),
     *variant("layers5", "--layers 5"),
     *variant("own", "--output own"),
 )

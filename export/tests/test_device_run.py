@@ -95,6 +95,20 @@ def test_all_stages_then_a_fresh_machine_goes_on_with_what_came_home(tmp_path: P
     ).read_bytes()
 
 
+def test_lookups_are_fitted_on_answers_made_for_it(tmp_path: Path) -> None:
+    arguments = write_inputs(tmp_path)
+    a = device_run.parse_arguments([*arguments, "--work", str(tmp_path / "w"), "--results", str(tmp_path / "r")])
+    table = {s.name: s for s in device_run.STAGES}
+    few = table["unseen"].command.replace("1500", "40")
+    unseen = Stage(**{**vars(table["unseen"]), "command": few, "least": 5, "grace": 0})
+    stages = (table["answers"], quick(table["medusa1"]), unseen, table["lookup"], table["lookup-held-out"])
+    report = Run(a, stages).run()
+    assert {r["outcome"] for r in report} == {"done"}, report
+    sidecar = json.loads((tmp_path / "w" / "medusa1.json").read_text())
+    assert len(sidecar["lookup"]["weights"]) == 5 and sidecar["lookup"]["fitted_on"]["tokens"] > 0
+    assert "dynamic_lookup" in sidecar["evaluation"]["held_out_lookup"]["trees"]["64"]
+
+
 def small_run(tmp_path: Path, stages: tuple[Stage, ...], seconds: float = 60, limits: Limits | None = None) -> Run:
     arguments = write_inputs(tmp_path)
     a = device_run.parse_arguments([*arguments, "--work", str(tmp_path / "w"), "--results", str(tmp_path / "r")])
