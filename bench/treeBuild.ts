@@ -52,6 +52,7 @@ function randomTable(activation: ConditionalTable['activation']): ConditionalTab
     distances,
     activation,
     usesContexts: true,
+    levels: undefined,
     vocabSize,
     inputs: randomValues(distances * vocabSize * rank),
     outputs: randomValues(draftVocabSize * rank),

@@ -60,6 +60,7 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     p.add_argument("--distances", type=int, default=2, help="how many tokens back (default %(default)s)")
     p.add_argument("--activation", choices=ACTIVATIONS, default="silu")
     p.add_argument("--no-context", action="store_true", help="leave the hidden state out: a plain low-rank n-gram term")
+    p.add_argument("--levels", action="store_true", help="a bias and a gain of c for each head")
     p.add_argument("--tables", choices=TABLES, default="projected")
     p.add_argument("--top-m", type=int, default=32, help="candidates of each head (default %(default)s)")
     p.add_argument("--steps", type=int, default=d.steps)
@@ -149,6 +150,7 @@ def train_model(a: argparse.Namespace, m: Material) -> tuple[ConditionalJoint, t
         hidden_size=m.embeddings.shape[1],
         vocab_size=len(m.embeddings),
         draft_vocab_size=len(m.token_map),
+        levels=a.levels,
     )
     torch.manual_seed(a.seed)
     model = ConditionalJoint(config, torch.tensor(m.embeddings), torch.tensor(m.outputs))

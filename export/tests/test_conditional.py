@@ -30,19 +30,28 @@ from medusa_export.heads.tree_simulation import best_first_tree
 from medusa_export.tiny import TinySource, tiny_heads, tiny_tokenizer
 from medusa_export.tokenizer_files.write import write_tokenizer_files
 from medusa_export.weights import open_source
-from medusa_export.weights.conditional_file import embedding_rows, output_rows, read_conditional
+from medusa_export.weights.conditional_file import ConditionalTables, embedding_rows, output_rows, read_conditional
 from medusa_export.weights.heads_file import read_own_heads
 from medusa_export.weights.source import WeightSource
 
-KINDS = [("none", False, "projected"), ("silu", True, "projected"), ("silu", True, "both"), ("none", True, "free")]
+KINDS = [
+    ("none", False, "projected", False),
+    ("silu", True, "projected", False),
+    ("silu", True, "both", False),
+    ("none", True, "free", False),
+    ("silu", False, "projected", True),
+    ("none", True, "both", True),
+]
 
 
-def random_joint(source: WeightSource, token_map: np.ndarray, kind: tuple[str, bool, str]) -> ConditionalJoint:
+def random_joint(source: WeightSource, token_map: np.ndarray, kind: tuple[str, bool, str, bool]) -> ConditionalJoint:
     """A correction of rank 6 and distance 2 with every parameter drawn at random, rounded as its file will be."""
     torch.manual_seed(3)
     c = source.config
     sizes = {"heads": 4, "hidden_size": c.hidden_size, "vocab_size": c.vocab_size, "draft_vocab_size": len(token_map)}
-    config = ConditionalConfig(rank=6, distances=2, activation=kind[0], context=kind[1], tables=kind[2], **sizes)
+    config = ConditionalConfig(
+        rank=6, distances=2, activation=kind[0], context=kind[1], tables=kind[2], levels=kind[3], **sizes
+    )
     embeddings, outputs = embedding_rows(source), output_rows(source, token_map)
     model = ConditionalJoint(config, torch.tensor(embeddings), torch.tensor(outputs))
     with torch.no_grad():
@@ -63,7 +72,7 @@ def torch_q(model: ConditionalJoint, hidden: np.ndarray, rows: dict[str, np.ndar
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda k: "-".join(map(str, k)))
 @pytest.mark.parametrize("precision", ["fp32", "int8"])
-def test_bin_and_graph_give_the_modules_q(tmp_path: Path, kind: tuple[str, bool, str], precision: str) -> None:
+def test_bin_and_graph_give_the_modules_q(tmp_path: Path, kind: tuple[str, bool, str, bool], precision: str) -> None:
     """As decoding does it: token ids looked up in the .bin, z from the graph's `context`."""
     source, heads = TinySource(), tiny_heads(TinySource())
     model = random_joint(source, heads.token_map, kind)
@@ -75,11 +84,15 @@ def test_bin_and_graph_give_the_modules_q(tmp_path: Path, kind: tuple[str, bool,
     tables.write(tmp_path / "tables.bin")
     v, draft, rank = source.config.vocab_size, len(heads.token_map), 6
     raw = (tmp_path / "tables.bin").read_bytes()
-    assert len(raw) == 4 * (draft + 2 * v * rank + draft * rank)
+    assert len(raw) == 4 * (draft + 2 * v * rank + draft * rank + kind[3] * 2 * 4 * rank)
+    assert tables.facts().get("levels") == (4 if kind[3] else None)
     token_map = np.frombuffer(raw, "<i4", draft)
     assert (token_map == heads.token_map).all()
     values = np.frombuffer(raw, "<f4", offset=4 * draft)
-    a, b = values[: 2 * v * rank].reshape(2, v, rank), values[2 * v * rank :].reshape(draft, rank)
+    a, b = values[: 2 * v * rank].reshape(2, v, rank), values[2 * v * rank :][: draft * rank].reshape(draft, rank)
+    level_bias, level_gain = np.zeros((4, rank)), np.ones((4, rank))
+    if kind[3]:
+        level_bias, level_gain = values[-2 * 4 * rank :].reshape(2, 4, rank)
 
     hidden = np.random.default_rng(3).standard_normal((3, 64)).astype(np.float32)
     graph = build_heads(replace(heads, conditional=tables), precision, tmp_path / "h.onnx").finish()[0]
@@ -105,8 +118,8 @@ def test_bin_and_graph_give_the_modules_q(tmp_path: Path, kind: tuple[str, bool,
     expected = torch_q(model, hidden, rows)
     for k, path in paths.items():
         c = sum(a[d - 1, path[-d]] for d in range(1, min(2, len(path)) + 1))
-        c = c + out["context"][k] if kind[1] else c
-        c = c / (1 + np.exp(-c)) if kind[0] == "silu" else c
+        c = level_bias[k] + (c + out["context"][k] if kind[1] else c)
+        c = level_gain[k] * (c / (1 + np.exp(-c)) if kind[0] == "silu" else c)
         weights = out["top_probs"][k] * np.exp(b[candidates[k]] @ c)
         q = weights / (weights.sum() + 1 - out["top_probs"][k].sum())
         np.testing.assert_allclose(q, expected[k], atol=1e-5)
@@ -119,15 +132,18 @@ def test_tree_is_the_best_set_of_conditional_products() -> None:
         heads, width, nodes, v = int(rng.integers(1, 4)), int(rng.integers(1, 5)), int(rng.integers(2, 25)), 9
         p = -np.sort(-rng.dirichlet(np.ones(width + 1), heads)[:, :width], axis=1)
         tokens = np.stack([rng.permutation(v)[:width] for _ in range(heads)])
-        joint = PathJoint(rng.normal(size=(2, v, 3)), rng.normal(size=(v, 3)), rng.normal(size=(heads, 3)), "silu")
+        a, b, z = rng.normal(size=(2, v, 3)), rng.normal(size=(v, 3)), rng.normal(size=(heads, 3))
+        bias, gain = rng.normal(size=(2, heads, 3))
+        tables = ConditionalTables(np.arange(v), a, b, "silu", None, None, bias, gain)
+        joint = PathJoint(tables, z)
 
-        def q(path: tuple[int, ...], p=p, tokens=tokens, joint=joint) -> float:
+        def q(path: tuple[int, ...], p=p, tokens=tokens, t=tables, z=z) -> float:
             """Written out by the definition."""
             total, before = 1.0, [4]
             for k, rank in enumerate(path):
-                c = joint.z[k] + joint.a[0, before[-1]] + (joint.a[1, before[-2]] if k else 0)
-                c = c / (1 + np.exp(-c))
-                w = [p[k, r] * np.exp(c @ joint.b[tokens[k, r]]) for r in range(len(p[k]))]
+                c = z[k] + t.level_bias[k] + t.a[0, before[-1]] + (t.a[1, before[-2]] if k else 0)
+                c = t.level_gain[k] * c / (1 + np.exp(-c))
+                w = [p[k, r] * np.exp(c @ t.b[tokens[k, r]]) for r in range(len(p[k]))]
                 total *= w[rank] / (sum(w) + 1 - p[k].sum())
                 before.append(int(tokens[k, rank]))
             return total
@@ -143,7 +159,8 @@ def test_without_a_correction_the_tree_is_that_of_the_marginals() -> None:
     rng = np.random.default_rng(2)
     p = -np.sort(-rng.dirichlet(np.ones(9), 4)[:, :8], axis=1)
     tokens = np.stack([rng.permutation(20)[:8] for _ in range(4)])
-    joint = PathJoint(np.zeros((1, 20, 2)), np.zeros((20, 2)), None, "none")
+    tables = ConditionalTables(np.arange(20), np.zeros((1, 20, 2)), np.zeros((20, 2)), "none", None, None)
+    joint = PathJoint(tables, None)
     assert set(conditional_best_first_tree(p, tokens, 0, tokens, joint, 30)) == set(best_first_tree(p, 30))
 
 
@@ -159,7 +176,7 @@ def heads_with_conditional(folder: Path, llama: TorchTwin) -> tuple[Path, Path]:
     tensors["token_map"] = tensors["token_map"] % 320
     save_file(tensors, path)
     heads, source = read_own_heads(path), open_source(folder / "hf")
-    save_conditional(random_joint(source, heads.token_map, ("silu", True, "projected")), path, {})
+    save_conditional(random_joint(source, heads.token_map, ("silu", True, "projected", False)), path, {})
     return folder / "hf", path
 
 

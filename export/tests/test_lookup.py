@@ -155,7 +155,7 @@ def test_weights_of_zero_give_the_trees_without_lookup() -> None:
         tree = lookup_best_first_tree(HeadsJoint(proposals).at(0), 4, zero, index, 40)
         assert tree == tokens(best_first_tree(p, 40))
         z = tables.context(hidden)[0]
-        joint = PathJoint(tables.a, tables.b, z, "silu")
+        joint = PathJoint(tables, z)
         tree = lookup_best_first_tree(HeadsJoint(proposals, tables, hidden).at(0), 4, zero, index, 40)
         assert tree == tokens(conditional_best_first_tree(p, ids, index.tokens[-1], ids, joint, 40))
 

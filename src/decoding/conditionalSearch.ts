@@ -182,17 +182,21 @@ export class ConditionalSearch extends BestFirstSearch {
   /** The context vector of the children of `node`, which head `level` speaks about. */
   private fillContext(node: number, level: number): void {
     const { context } = this;
-    const { rank, distances, vocabSize, inputs, activation, usesContexts } = this.table;
+    const { rank, distances, vocabSize, inputs, activation, usesContexts, levels } = this.table;
     const { contexts } = this.candidates.proposals;
-    for (let i = 0; i < rank; i++) context[i] = usesContexts ? contexts![level * rank + i] : 0;
+    const own = level * rank;
+    for (let i = 0; i < rank; i++) {
+      context[i] =
+        (usesContexts ? contexts![own + i] : 0) + (levels === undefined ? 0 : levels.biases[own + i]);
+    }
     let ancestor = node;
     for (let distance = 0; distance < distances && ancestor !== -1; distance++) {
       const from = (distance * vocabSize + this.token(ancestor)) * rank;
       for (let i = 0; i < rank; i++) context[i] += inputs[from + i];
       ancestor = this.parents[ancestor];
     }
-    if (activation === 'none') return;
-    for (let i = 0; i < rank; i++) context[i] /= 1 + Math.exp(-context[i]);
+    if (activation === 'silu') for (let i = 0; i < rank; i++) context[i] /= 1 + Math.exp(-context[i]);
+    if (levels !== undefined) for (let i = 0; i < rank; i++) context[i] *= levels.gains[own + i];
   }
 
   private gatherOutputs(level: number): void {

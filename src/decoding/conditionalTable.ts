@@ -5,11 +5,11 @@ export type ContextActivation = 'none' | 'silu';
  * A learnt correction of the joint probability of head candidates: how well a candidate y goes with the tokens before
  * it, as a low-rank score
  *
- *     s(y) = c . B[y],   c = activation(A_1[x_{j-1}] + ... + A_D[x_{j-D}] + z_k)
+ *     s(y) = c . B[y],   c = g_k * activation(A_1[x_{j-1}] + ... + A_D[x_{j-D}] + z_k + l_k)
  *
  * for a candidate at depth j of a tree, where x_{j-1}, x_{j-2}, ... are its ancestors (the root, x_0, the last) and z_k is
- * what the heads graph may give for head k = j - 1 (`HeadProposals.contexts`). Everything is final: scales and temperatures
- * are folded in.
+ * what the heads graph may give for head k = j - 1 (`HeadProposals.contexts`). l_k and g_k, where there are any, tell the
+ * heads apart. Everything is final: scales and temperatures are folded in.
  */
 export interface ConditionalTable {
   /** r, the length of a context vector. */
@@ -19,6 +19,8 @@ export interface ConditionalTable {
   readonly activation: ContextActivation;
   /** Whether the heads' `contexts` are part of the sum. */
   readonly usesContexts: boolean;
+  /** [K, r] each, l and g of every head; undefined where heads are treated alike. */
+  readonly levels: { readonly biases: Float32Array; readonly gains: Float32Array } | undefined;
   /** V, the model's vocabulary. */
   readonly vocabSize: number;
   /** [D, V, r] A_1, A_2, ...: what each token adds to the context of the tokens 1, 2, ... after it. */
@@ -35,6 +37,7 @@ export const scoreless: ConditionalTable = {
   distances: 0,
   activation: 'none',
   usesContexts: false,
+  levels: undefined,
   vocabSize: 0,
   inputs: new Float32Array(0),
   outputs: new Float32Array(0),

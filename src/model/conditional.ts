@@ -16,15 +16,24 @@ export const conditionalSuffix = '.conditional.safetensors';
 export async function readConditional(folder: string, entry: ConditionalEntry): Promise<ConditionalTable> {
   const path = join(folder, entry.file);
   const buffer = await readWhole(path, entry.bytes, folder);
-  const { rank, distances, vocabSize, draftVocabSize } = entry;
+  const { rank, distances, vocabSize, draftVocabSize, levels } = entry;
   const inputs = 4 * draftVocabSize;
   const outputs = inputs + 4 * distances * vocabSize * rank;
+  const biases = outputs + 4 * draftVocabSize * rank;
+  const gains = biases + 4 * levels * rank;
   const tokens = new Int32Array(buffer, 0, draftVocabSize);
   return {
     rank,
     distances,
     activation: entry.activation,
     usesContexts: entry.hasContext,
+    levels:
+      levels === 0
+        ? undefined
+        : {
+            biases: new Float32Array(buffer, biases, levels * rank),
+            gains: new Float32Array(buffer, gains, levels * rank),
+          },
     vocabSize,
     inputs: new Float32Array(buffer, inputs, distances * vocabSize * rank),
     outputs: new Float32Array(buffer, outputs, draftVocabSize * rank),

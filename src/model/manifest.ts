@@ -62,6 +62,8 @@ export interface ConditionalEntry extends StoredFile {
   readonly activation: ContextActivation;
   /** Whether the heads graph has the output `context`. */
   readonly hasContext: boolean;
+  /** How many heads have a bias and a gain of their own: all or none. */
+  readonly levels: number;
   readonly vocabSize: number;
   readonly draftVocabSize: number;
   /** sha256 of the tensors it was made from. */
@@ -286,6 +288,7 @@ function readConditionalEntry(conditional: JsonReader): ConditionalEntry {
     distances: conditional.field('distances').count(),
     activation: conditional.field('activation').choice(['none', 'silu']),
     hasContext: conditional.field('context').boolean(),
+    levels: conditional.field('levels').optional((each) => each.count()) ?? 0,
     vocabSize: conditional.field('vocab_size').count(),
     draftVocabSize: conditional.field('draft_vocab_size').count(),
     sourceSha256: conditional.field('source_sha256').optional((each) => each.string()),
@@ -331,19 +334,30 @@ function checkFit(manifest: Manifest, file: string, mend: string): void {
           'Prepare the model with its own heads: medusa-plus prepare --heads FILE --force.',
       );
     }
-    if (entry.conditional !== undefined) checkConditional(entry.conditional, model, file, mend);
+    if (entry.conditional !== undefined) checkConditional(entry.conditional, entry.count, model, file, mend);
   }
 }
 
-function checkConditional(entry: ConditionalEntry, model: ModelFacts, file: string, mend: string): void {
-  const { rank, distances, vocabSize, draftVocabSize, bytes } = entry;
+function checkConditional(
+  entry: ConditionalEntry,
+  heads: number,
+  model: ModelFacts,
+  file: string,
+  mend: string,
+): void {
+  const { rank, distances, vocabSize, draftVocabSize, levels, bytes } = entry;
   if (vocabSize !== model.vocabSize) {
     throw new ModelError(
       `${file}: the conditional table ${entry.file} is for ${vocabSize} tokens, but model ${model.id} has ` +
         `${model.vocabSize}: it was trained for another model. ${mend}`,
     );
   }
-  const expected = 4 * (draftVocabSize + (distances * vocabSize + draftVocabSize) * rank);
+  if (levels !== 0 && levels !== heads) {
+    throw new ModelError(
+      `${file}: the conditional table ${entry.file} has levels for ${levels} heads, but there are ${heads}. ${mend}`,
+    );
+  }
+  const expected = 4 * (draftVocabSize + (distances * vocabSize + draftVocabSize + 2 * levels) * rank);
   if (bytes !== expected) {
     throw new ModelError(
       `${file}: the conditional table ${entry.file} should have ${expected} bytes by its sizes, not ${bytes}. ${mend}`,

@@ -14,6 +14,7 @@ const entry: ConditionalEntry = {
   distances: 2,
   activation: 'silu',
   hasContext: true,
+  levels: 0,
   vocabSize: 5,
   draftVocabSize: 3,
   sourceSha256: undefined,
@@ -46,6 +47,15 @@ describe('readConditional', () => {
     expect([...table.outputs]).to.deep.equal(counting.slice(20));
     expect([...table.outputRows]).to.deep.equal([-1, 0, 1, -1, 2]);
     expect(table).to.include({ rank: 2, distances: 2, activation: 'silu', usesContexts: true, vocabSize: 5 });
+  });
+
+  it('reads the bias and the gain of each head after them', async () => {
+    const levels = Array.from({ length: 8 }, (_, i) => -i);
+    await write([1, 2, 4], [...counting, ...levels]);
+    const table = await readConditional(folder.path, { ...entry, levels: 2, bytes: entry.bytes + 32 });
+    expect([...table.outputs]).to.deep.equal(counting.slice(20));
+    expect([...table.levels!.biases]).to.deep.equal(levels.slice(0, 4));
+    expect([...table.levels!.gains]).to.deep.equal(levels.slice(4));
   });
 
   it('refuses tokens that do not ascend or are none, and files cut short', async () => {

@@ -24,6 +24,7 @@ const conditional: ConditionalEntry = {
   distances: 1,
   activation: 'silu',
   hasContext: false,
+  levels: 0,
   vocabSize: 1,
   draftVocabSize: 1,
   sourceSha256: await sha256Of(`${committed}.conditional.safetensors`),

@@ -10,6 +10,8 @@ export interface MadeTable {
   readonly distances: number;
   readonly activation?: ConditionalTable['activation'];
   readonly usesContexts?: boolean;
+  /** Heads with a bias and a gain of their own; 0: none. */
+  readonly levels?: number;
   /** Of the scores' factors; 0 makes all scores 0. */
   readonly spread?: number;
   /** Every how-manieth token has no row. */
@@ -19,7 +21,15 @@ export interface MadeTable {
 
 /** A table of random numbers. */
 export function madeTable(options: MadeTable): ConditionalTable {
-  const { vocabSize, rank, distances, activation = 'none', usesContexts = false, spread = 1.5 } = options;
+  const {
+    vocabSize,
+    rank,
+    distances,
+    activation = 'none',
+    usesContexts = false,
+    spread = 1.5,
+    levels = 0,
+  } = options;
   const random = createRandom(options.seed ?? 1);
   const values = (count: number): Float32Array => {
     const all = new Float32Array(count);
@@ -36,6 +46,7 @@ export function madeTable(options: MadeTable): ConditionalTable {
     distances,
     activation,
     usesContexts,
+    levels: levels === 0 ? undefined : { biases: values(levels * rank), gains: values(levels * rank) },
     vocabSize,
     inputs: values(distances * vocabSize * rank),
     outputs: values(rows * rank),
@@ -51,6 +62,7 @@ export function anyTable(vocabSize: number): fc.Arbitrary<MadeTable> {
     distances: fc.integer({ min: 1, max: 3 }),
     activation: fc.constantFrom('none' as const, 'silu' as const),
     usesContexts: fc.boolean(),
+    levels: fc.constantFrom(0, 5),
     spread: fc.constantFrom(0.3, 1.5, 4),
     gap: fc.constantFrom(undefined, 2, 5),
     seed: fc.integer({ min: 0, max: 1e6 }),
@@ -115,7 +127,11 @@ function childProbabilities(
     for (let d = 1; d <= Math.min(distances, path.length); d++) {
       sum += inputs[((d - 1) * vocabSize + path[path.length - d]) * length + i];
     }
-    return table.activation === 'silu' ? sum / (1 + Math.exp(-sum)) : sum;
+    sum += table.levels?.biases[head * length + i] ?? 0;
+    return (
+      (table.activation === 'silu' ? sum / (1 + Math.exp(-sum)) : sum) *
+      (table.levels?.gains[head * length + i] ?? 1)
+    );
   });
   const marginals = [...probabilities.subarray(head * topM, (head + 1) * topM)];
   const total = marginals.reduce((sum, p) => sum + p, 0);

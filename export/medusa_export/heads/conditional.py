@@ -2,11 +2,13 @@
 
 Node x_j at depth j (head k = j - 1) with ancestors x_{j-1}, ..., x_0, where x_0 is the backbone's own next token:
 
-    c = sum_{d=1..min(D, j)} A_d[x_{j-d}]  (+ Z_k h + b_k)      c = silu(c) if asked for       [r]
+    c = sum_{d=1..min(D, j)} A_d[x_{j-d}]  (+ Z_k h + b_k)  (+ l_k)      c = silu(c) if asked for  (c = g_k * c)   [r]
     q(y | path) = p_k(y) e^{c . B[y]} / (sum_v p_k(v) e^{c . B[v]} + rest)                     v: the head's top m
 
-`rest` is the marginal's mass outside the top m. Without activation and context this is a low-rank n-gram term; with
-both it is what a one-layer sequential head of width r computes, its products with tokens' embeddings kept as tables.
+l_k and g_k (`levels`) tell the heads apart: the further a head looks ahead, the less its marginal knows of what stands
+before y, and one that reads x_0 itself needs no more of it. `rest` is the marginal's mass outside the top m. Without
+activation and context this is a low-rank n-gram term; with both it is what a one-layer sequential head of width r
+computes, its products with tokens' embeddings kept as tables.
 Shapes: V vocabulary, V' draft vocabulary, H hidden, K heads, r rank, D distances, m candidates, P positions.
 """
 
@@ -44,6 +46,7 @@ class ConditionalConfig:
     hidden_size: int
     vocab_size: int
     draft_vocab_size: int
+    levels: bool = False
 
     def __post_init__(self) -> None:
         if self.activation not in ACTIVATIONS:
@@ -87,6 +90,9 @@ class ConditionalJoint(nn.Module):
         if c.context:
             self.context_weight = nn.Parameter(torch.randn(c.heads, c.rank, c.hidden_size) * 0.1 * c.hidden_size**-0.5)
             self.context_bias = nn.Parameter(torch.zeros(c.heads, c.rank))
+        if c.levels:
+            self.level_bias = nn.Parameter(torch.zeros(c.heads, c.rank))
+            self.level_gain = nn.Parameter(torch.ones(c.heads, c.rank))
 
     def ancestors(self, tokens: torch.Tensor) -> torch.Tensor:
         """tokens int64 [..., D], distance d in column d - 1, -1 where there is none -> sum of A_d [..., r]."""
@@ -120,8 +126,12 @@ class ConditionalJoint(nn.Module):
         c = self.ancestors(rows["tokens"])
         if self.config.context:
             c = c + self.context(rows["hidden"])[rows["position"], rows["head"]]
+        if self.config.levels:
+            c = c + self.level_bias[rows["head"]]
         if self.config.activation == "silu":
             c = F.silu(c)
+        if self.config.levels:
+            c = c * self.level_gain[rows["head"]]
         c = F.dropout(c, self.dropout, self.training)
         return torch.einsum("nmr,nr->nm", F.embedding(rows["candidates"], self.b_rows()), c)
 
@@ -150,6 +160,8 @@ def stored_tensors(model: ConditionalJoint) -> dict[str, np.ndarray]:
     if model.config.context:
         tensors["context.weight"] = _numpy(model.context_weight).astype(np.float16)
         tensors["context.bias"] = _numpy(model.context_bias)
+    if model.config.levels:
+        tensors["level.bias"], tensors["level.gain"] = _numpy(model.level_bias), _numpy(model.level_gain)
     return tensors
 
 
@@ -175,13 +187,15 @@ def save_conditional(model: ConditionalJoint, heads: Path, facts: dict[str, Any]
     path = heads.with_name(heads.stem + ".conditional.safetensors")
     c = model.config
     sidecar = {
-        "format": 1,
+        # A reader of format 1 would leave the levels out and say nothing.
+        "format": 2 if c.levels else 1,
         "name": heads.stem,
         "kind": "conditional",
         "rank": c.rank,
         "distances": c.distances,
         "activation": c.activation,
         "context": c.context,
+        **({"levels": True} if c.levels else {}),
         "heads": c.heads,
         "hidden_size": c.hidden_size,
         "vocab_size": c.vocab_size,
@@ -213,4 +227,7 @@ def tables_of(model: ConditionalJoint, token_map: np.ndarray) -> ConditionalTabl
         rows = model.ancestors(alone)
         a.append(_numpy(rows if d == 0 else rows - model.a_bias))
     context = (_numpy(model.context_weight), _numpy(model.context_bias)) if c.context else (None, None)
-    return ConditionalTables(token_map.astype(np.int32), np.stack(a), _numpy(model.b_rows()), c.activation, *context)
+    levels = (_numpy(model.level_bias), _numpy(model.level_gain)) if c.levels else (None, None)
+    return ConditionalTables(
+        token_map.astype(np.int32), np.stack(a), _numpy(model.b_rows()), c.activation, *context, *levels
+    )

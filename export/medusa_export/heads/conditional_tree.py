@@ -17,20 +17,23 @@ from .tree_simulation import Path, Proposals, depth_within
 class PathJoint:
     """The lookups of the conditional joint at one row: c of a path, and the rows of B.
 
-    a float32 [D, V, r], b float32 [V', r], z float32 [K, r] or None, activation "none" or "silu".
+    z float32 [K, r]: what the hidden state adds to c, None without context.
     """
 
-    a: np.ndarray
-    b: np.ndarray
+    tables: ConditionalTables
     z: np.ndarray | None
-    activation: str
 
     def state(self, before: list[int], head: int) -> np.ndarray:
         """c [r] for the candidates of `head`, whose ancestors are `before`, the root first."""
-        c = self.a[0, before[-1]].copy() if self.z is None else self.a[0, before[-1]] + self.z[head]
-        for d in range(2, min(len(self.a), len(before)) + 1):
-            c = c + self.a[d - 1, before[-d]]
-        return c / (1 + np.exp(-c)) if self.activation == "silu" else c
+        t = self.tables
+        c = t.a[0, before[-1]].copy() if self.z is None else t.a[0, before[-1]] + self.z[head]
+        for d in range(2, min(len(t.a), len(before)) + 1):
+            c = c + t.a[d - 1, before[-d]]
+        if t.level_bias is not None:
+            c = c + t.level_bias[head]
+        if t.activation == "silu":
+            c = c / (1 + np.exp(-c))
+        return c if t.level_gain is None else c * t.level_gain[head]
 
 
 def conditional_best_first_tree(
@@ -44,7 +47,7 @@ def conditional_best_first_tree(
     """
     heads, width = marginals.shape
     rest = np.maximum(0, 1 - marginals.sum(1))
-    weights = [(marginals[k], joint.b[candidates[k]], rest[k]) for k in range(heads)]
+    weights = [(marginals[k], joint.tables.b[candidates[k]], rest[k]) for k in range(heads)]
 
     def children(path: Path) -> tuple[np.ndarray, np.ndarray]:
         """Ranks of head len(path) by falling q, and these q."""
@@ -86,7 +89,7 @@ def conditional_tree(
         if not ranks:
             return 0
         ids, z = proposals.ids[row], None if context is None else context[row]
-        joint = PathJoint(tables.a, tables.b, z, tables.activation)
+        joint = PathJoint(tables, z)
         tree = conditional_best_first_tree(
             proposals.probabilities[row], draft_index[ids], int(roots[row]), ids, joint, nodes
         )

@@ -105,7 +105,7 @@ class HeadsJoint:
         t = self.tables
         if t is None:
             return lambda before: (ids[len(before) - 1], marginals[len(before) - 1])
-        joint = PathJoint(t.a, t.b, None if self._context is None else self._context[row], t.activation)
+        joint = PathJoint(t, None if self._context is None else self._context[row])
         rest = np.maximum(0, 1 - marginals.sum(1))
         rows_of_b: dict[int, np.ndarray] = {}
 

@@ -34,6 +34,8 @@ class ConditionalTables:
     activation: str
     context_weight: Array | None  # [K, r, H] float32
     context_bias: Array | None  # [K, r] float32
+    level_bias: Array | None = None  # [K, r] float32
+    level_gain: Array | None = None  # [K, r] float32, with level_bias
     source_sha256: str = ""  # of the .conditional.safetensors
     temperatures: list[float] | None = None  # [K], of the marginals it was trained on
 
@@ -56,16 +58,19 @@ class ConditionalTables:
             "distances": len(self.a),
             "activation": self.activation,
             "context": self.context_weight is not None,
+            **({} if self.level_gain is None else {"levels": len(self.level_gain)}),
             "vocab_size": int(self.a.shape[1]),
             "draft_vocab_size": len(self.b),
             "source_sha256": self.source_sha256,
         }
 
     def write(self, path: Path) -> None:
-        """token_map int32 [V'], A float32 [D][V][r], B float32 [V'][r]: little-endian, nothing else."""
+        """token_map int32 [V'], A float32 [D][V][r], B float32 [V'][r], with levels their biases and gains float32
+        [K][r] each: little-endian, nothing else."""
+        levels = () if self.level_bias is None else (self.level_bias, self.level_gain)
         with path.open("wb") as file:
             file.write(np.ascontiguousarray(self.token_map, "<i4").tobytes())
-            for table in (*self.a, self.b):
+            for table in (*self.a, self.b, *levels):
                 file.write(np.ascontiguousarray(table, "<f4").tobytes())
 
 
@@ -86,8 +91,8 @@ def read_conditional(
     if not facts_path.is_file():
         raise ExportError(f"{path}: {facts_path.name} is missing beside it")
     facts = read_json(facts_path)
-    if facts.get("format") != 1:
-        raise ExportError(f"{facts_path.name}: format {facts.get('format')} is not supported (supported: 1)")
+    if facts.get("format") not in (1, 2):
+        raise ExportError(f"{facts_path.name}: format {facts.get('format')} is not supported (supported: 1, 2)")
     config = source.config
     draft = token_map if token_map is not None else np.arange(config.vocab_size, dtype=np.int32)
     # Sizes first: they say more than two hashes.
@@ -138,7 +143,7 @@ class _Reader:
         a = np.stack([self._table(f"a.{d}", embeddings, (v, r)) for d in range(1, self._distances + 1)])
         a[0] += self._tensor("a.bias", (r,))
         b = self._table("b", output_rows(source, token_map), (len(token_map), r))
-        context = bool(f.get("context"))
+        context, levels = bool(f.get("context")), bool(f.get("levels"))
         return ConditionalTables(
             np.asarray(token_map, np.int32),
             a,
@@ -146,6 +151,8 @@ class _Reader:
             f["activation"],
             self._tensor("context.weight", (k, r, h)) if context else None,
             self._tensor("context.bias", (k, r)) if context else None,
+            self._tensor("level.bias", (k, r)) if levels else None,
+            self._tensor("level.gain", (k, r)) if levels else None,
             sha256_of(self._file.path),
             f.get("temperatures"),
         )
