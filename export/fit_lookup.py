@@ -67,6 +67,8 @@ def main(a: argparse.Namespace) -> list[list[float]]:
             "answers": len(unseen.sources),
             "tokens": len(unseen.tokens),
             "joint": kind,
+            "conditional_sha256": None if tables is None else tables.source_sha256,
+            "temperatures": sidecar["temperatures"],
             "command": "python export/fit_lookup.py " + " ".join(sys.argv[1:]),
         }
         sidecar["lookup"] = {"lengths": LENGTHS, "weights": weights, "fitted_on": record}

@@ -110,6 +110,8 @@ def prepare(request: Request) -> Manifest:
         each.check_fits(source.config, request.model_id, digest, adapter and adapter.sha256)
     heads = [_with_embedding(each, source) for each in heads]
     heads = [_with_conditional(each, path, source) for each, path in zip(heads, request.heads, strict=True)]
+    for each in heads:
+        _check_lookup(each)
     with staging_folder(request.output, manifest is None) as staged:
         result = manifest or _begin(request, source, staged, digest, adapter)
         merged = source if adapter is None else AdaptedSource(source, adapter)
@@ -177,13 +179,31 @@ def _with_conditional(heads: HeadsCheckpoint, path: Path, source: WeightSource) 
     if beside is None:
         return heads
     tables = read_conditional(beside, source, heads.name, heads.source_sha256, heads.count, heads.token_map)
-    pairs = zip(tables.temperatures or heads.temperatures, heads.temperatures, strict=True)
-    if any(abs(now / then - 1) > TEMPERATURE_TOLERANCE for then, now in pairs):
+    if _changed(tables.temperatures, heads.temperatures):
         _tell(
             f"Note: {beside.name} was trained on marginals with the temperatures {tables.temperatures}, but heads"
             f" '{heads.name}' now have {heads.temperatures}; export/train_conditional.py makes one that fits better"
         )
     return replace(heads, conditional=tables)
+
+
+def _check_lookup(heads: HeadsCheckpoint) -> None:
+    """Says so where the weights of context lookup were fitted beside other probabilities than the heads have now."""
+    fit = heads.lookup_fit
+    if heads.lookup is None or "conditional_sha256" not in fit:
+        return
+    joint = None if heads.conditional is None else heads.conditional.source_sha256
+    if fit["conditional_sha256"] != joint or _changed(fit.get("temperatures"), heads.temperatures):
+        _tell(
+            f"Note: the weights of context lookup of heads '{heads.name}' were fitted beside other probabilities than"
+            " these heads have now; export/fit_lookup.py --write fits them anew"
+        )
+
+
+def _changed(then: list[float] | None, now: list[float]) -> bool:
+    """Whether temperatures differ by more than the tolerance; those that were not recorded do not."""
+    pairs = zip(then or now, now, strict=True)
+    return any(abs(b / a - 1) > TEMPERATURE_TOLERANCE for a, b in pairs)
 
 
 def _export_head(heads: HeadsCheckpoint, staged: Path, manifest: Manifest) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import json
 import sys
@@ -317,7 +318,11 @@ def test_the_fit_is_beside_the_conditional_joint_where_there_is_one(tmp_path: Pa
     fit_lookup.main(
         fit_lookup.parse_arguments([*text.split(), "--trained-shards", str(tmp_path / "seen.txt"), "--write"])
     )
-    assert json.loads(path.with_suffix(".json").read_text())["lookup"]["fitted_on"]["joint"] == "conditional"
+    side = path.with_suffix(".json")
+    record = json.loads(side.read_text())["lookup"]["fitted_on"]
+    conditional = path.with_name("h.conditional.safetensors")
+    assert record["joint"] == "conditional"
+    assert record["conditional_sha256"] == hashlib.sha256(conditional.read_bytes()).hexdigest()
     arguments = [*text.split(), "--conditional", "--lookup", "--nodes", "16"]
     report = evaluate_heads.evaluate(evaluate_heads.parse_arguments(arguments))
     over = report["lookup_gains"]["16"]
@@ -366,3 +371,19 @@ def test_weights_are_read_and_may_be_absent(tmp_path: Path) -> None:
     assert read_own_heads(tmp_path / "h").lookup is None
     write_heads(tmp_path / "h", lookup={"lengths": 2, "weights": [[0, 0.25]] * 5})
     assert read_own_heads(tmp_path / "h").lookup == [[0.0, 0.25]] * 5
+
+
+def test_prepare_says_when_lookups_were_fitted_beside_something_else(
+    tmp_path: Path, llama: TorchTwin, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model, path = heads_with_conditional(tmp_path, llama)
+    side, conditional = path.with_suffix(".json"), path.with_name("h.conditional.safetensors")
+    facts = json.loads(side.read_text())
+    own = {"conditional_sha256": hashlib.sha256(conditional.read_bytes()).hexdigest()}
+    own |= {"temperatures": facts["temperatures"]}
+    other = {"temperatures": [t * 1.2 for t in facts["temperatures"]]}
+    for fit, noted in (({}, False), (own, False), (own | other, True), (own | {"conditional_sha256": None}, True)):
+        lookup = {"lengths": 8, "weights": [ROW] * 5, "fitted_on": fit}
+        side.write_text(json.dumps(facts | {"lookup": lookup}))
+        assert run("--output", tmp_path / "out", "--from", model, "--heads", path) == 0
+        assert ("weights of context lookup of heads" in capsys.readouterr().out) == noted

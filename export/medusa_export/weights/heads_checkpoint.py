@@ -10,6 +10,7 @@ is the token's row of the backbone's input embedding.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -51,6 +52,7 @@ class HeadsCheckpoint:
     embedding: WeightTensor | None = None  # [V, H], the backbone's: needed with token_weights
     adapter_sha256: str | None = None  # MEDUSA-2: of the adapter that the backbone was trained with
     lookup: list[list[float]] | None = None  # [K + 1][lengths] weights of context lookup, by level and match length
+    lookup_fit: dict[str, Any] = field(default_factory=dict)  # what they were fitted on and beside
 
     @property
     def count(self) -> int:

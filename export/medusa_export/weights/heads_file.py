@@ -44,6 +44,7 @@ def read_own_heads(path: Path) -> HeadsCheckpoint:
         token_weights=reader.token_weights(),
         adapter_sha256=backbone.get("adapter_sha256"),
         lookup=lookup_weights(facts, count, sidecar.name),
+        lookup_fit=(facts.get("lookup") or {}).get("fitted_on") or {},
     )
 
 
