@@ -202,8 +202,9 @@ def _check_lookup(heads: HeadsCheckpoint) -> None:
 
 def _changed(then: list[float] | None, now: list[float]) -> bool:
     """Whether temperatures differ by more than the tolerance; those that were not recorded do not."""
-    pairs = zip(then or now, now, strict=True)
-    return any(abs(b / a - 1) > TEMPERATURE_TOLERANCE for a, b in pairs)
+    if not then:
+        return False
+    return len(then) != len(now) or any(abs(b / a - 1) > TEMPERATURE_TOLERANCE for a, b in zip(then, now, strict=True))
 
 
 def _export_head(heads: HeadsCheckpoint, staged: Path, manifest: Manifest) -> None:

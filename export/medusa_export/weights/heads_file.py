@@ -44,7 +44,7 @@ def read_own_heads(path: Path) -> HeadsCheckpoint:
         token_weights=reader.token_weights(),
         adapter_sha256=backbone.get("adapter_sha256"),
         lookup=lookup_weights(facts, count, sidecar.name),
-        lookup_fit=(facts.get("lookup") or {}).get("fitted_on") or {},
+        lookup_fit=_facts_of_fit(facts),
     )
 
 
@@ -71,6 +71,12 @@ def lookup_weights(facts: dict[str, Any], heads: int, sidecar: str) -> list[list
             if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1:
                 raise ExportError(f"{sidecar}: lookup.weights[{level}] holds {value!r}; a weight is from 0 to below 1")
     return [[float(value) for value in row] for row in rows]
+
+
+def _facts_of_fit(facts: dict[str, Any]) -> dict[str, Any]:
+    """What the sidecar says about the fit of the lookup weights; nothing where it says something else."""
+    found = (facts.get("lookup") or {}).get("fitted_on")
+    return found if isinstance(found, dict) else {}
 
 
 class _Reader:
