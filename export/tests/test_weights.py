@@ -240,7 +240,7 @@ def test_heads(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"format": 3}, "format 3 is not supported"),
+        ({"format": 9}, "format 9 is not supported"),
         ({"heads": 5}, "must be a list of 5|4.blocks.0.weight is missing"),
         ({"layers": 2}, r"0.blocks.1.weight is missing"),
         ({"draft_vocab_size": 128}, r"0.output.weight has shape \[256, 64\], expected \[128, 64\]"),
