@@ -147,6 +147,11 @@ const cases: Damage[] = [
     [conditionalName, 'bytes', '47104 bytes', '41984'],
   ],
   [
+    'a table with levels for other heads',
+    inTable((table) => (table.levels = 3)),
+    [conditionalName, 'levels for 3 heads', 'there are 4'],
+  ],
+  [
     'a table of an unknown kind',
     inTable((table) => (table.activation = 'relu')),
     ['activation', 'none, silu', 'relu'],
