@@ -21,13 +21,17 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 import torch
 
-from medusa_export.heads.backbone_torch import Backbone, file_sha256, load_backbone
+from medusa_export.heads.backbone_torch import Backbone, file_sha256
 from medusa_export.heads.batched_generation import BatchedGenerator
 from medusa_export.heads.chat_tokens import TEMPLATES, ChatTokens, load_chat_tokens
 from medusa_export.heads.conversations import Answer, Conversation, Mix, PromptPool
 from medusa_export.heads.generation import Generator
+from medusa_export.heads.lora import merged_backbone
+from medusa_export.heads.run_facts import distil_record
 from medusa_export.heads.shards import finished_conversations, write_shard
 from medusa_export.heads.teacher_forcing import fill_states
+from medusa_export.weights.adapter import Adapter, read_adapter
+from medusa_export.weights.hashing import sha256_of
 
 Completion = Callable[[list[Answer]], None]
 
@@ -35,6 +39,7 @@ Completion = Callable[[list[Answer]], None]
 def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--backbone", required=True, help=".gguf file or HF folder; the weights inference will use")
+    p.add_argument("--adapter", help="MEDUSA-2 adapter: the answers of the merged model, with its states")
     p.add_argument("--prompts", help="JSONL with {source, prompt}; without it the model writes every question")
     p.add_argument("--out", required=True, help="folder for the shards")
     p.add_argument("--template", choices=TEMPLATES, default="chatml")
@@ -74,7 +79,9 @@ def distil(a: argparse.Namespace) -> None:
     torch.set_float32_matmul_precision("high")  # TF32 for fp32 products on CUDA; nothing changes on a CPU
     out = Path(a.out)
     out.mkdir(parents=True, exist_ok=True)
-    backbone = load_backbone(a.backbone, getattr(torch, a.dtype), a.device)
+    adapter = _adapter(a)
+    _check_same(out, adapter)
+    backbone = merged_backbone(a.backbone, adapter, getattr(torch, a.dtype), a.device)
     chat = load_chat_tokens(a.backbone, a.system, a.template)
     if not chat.writes_questions and (a.magpie or a.second_turns):
         raise ValueError(f"--template {a.template} cannot let the model write questions: --magpie 0 --second-turns 0")
@@ -88,11 +95,11 @@ def distil(a: argparse.Namespace) -> None:
     plan = PromptPool(a.prompts, a.seed).plan(a.conversations, mix, a.seed)
     done = finished_conversations(out)
     mine = [i for i in range(a.conversations) if i % a.workers == a.worker and i not in done]
-    _describe(out, a, mix)
+    _describe(out, a, mix, adapter)
     capacity = len(chat.question_prompt()) + mix.max_prompt + 2 * mix.max_answer + mix.max_question + 32
     capacity = -(-capacity // 64) * 64  # fused attention wants rows of the mask aligned
     slots = min(a.slots, max(1, len(mine)))
-    generator, complete = _generator(a, backbone, slots, capacity, chat)
+    generator, complete = _generator(a, backbone, slots, capacity, chat, adapter)
     writer = ShardWriter(out, a.worker, a.shard, backbone.config.hidden, generator, len(mine), complete)
     deadline = time.time() + a.minutes * 60 if a.minutes else float("inf")
 
@@ -114,14 +121,27 @@ def distil(a: argparse.Namespace) -> None:
     writer.flush()
 
 
+def _adapter(a: argparse.Namespace) -> Adapter | None:
+    if not a.adapter:
+        return None
+    adapter = read_adapter(Path(a.adapter))
+    adapter.check_base(a.backbone, sha256_of(Path(a.backbone)))
+    return adapter
+
+
 def _generator(
-    a: argparse.Namespace, backbone: Backbone, slots: int, capacity: int, chat: ChatTokens
+    a: argparse.Namespace,
+    backbone: Backbone,
+    slots: int,
+    capacity: int,
+    chat: ChatTokens,
+    adapter: Adapter | None,
 ) -> tuple[Generator | BatchedGenerator, Completion]:
     """The generator, and what gives its finished answers their states."""
     if (a.generator or ("step" if a.device == "cpu" else "batched")) == "step":
         return Generator(backbone, slots, capacity, chat.opening), lambda answers: None
     same = a.states_dtype == a.dtype
-    reader = backbone if same else load_backbone(a.backbone, getattr(torch, a.states_dtype), a.device)
+    reader = backbone if same else merged_backbone(a.backbone, adapter, getattr(torch, a.states_dtype), a.device)
     generator = BatchedGenerator(backbone, slots, capacity, chat.opening, chat.end)
     return generator, lambda answers: fill_states(reader, answers)
 
@@ -170,13 +190,25 @@ class ShardWriter:
         )
 
 
-def _describe(out: Path, a: argparse.Namespace, mix: Mix) -> None:
+def _check_same(out: Path, adapter: Adapter | None) -> None:
+    """Refuse to go on in a folder of another model's answers."""
+    there = distil_record(out)
+    digest = None if adapter is None else adapter.sha256
+    if there is not None and there.get("adapter_sha256") != digest:
+        made = [
+            f"the adapter of sha256 {d[:12]}..." if d else "no adapter" for d in (there.get("adapter_sha256"), digest)
+        ]
+        raise ValueError(f"--out {out} holds answers made with {made[0]}, not with {made[1]}: name another folder")
+
+
+def _describe(out: Path, a: argparse.Namespace, mix: Mix, adapter: Adapter | None) -> None:
     """Record how the data came about, once."""
     path = out / "distil.json"
     if path.exists() or a.worker != 0:
         return
     sha = file_sha256(a.backbone) if Path(a.backbone).is_file() else None
     record = {"arguments": vars(a), "mix": vars(mix), "backbone_sha256": sha, "torch": torch.__version__}
+    record |= {} if adapter is None else {"adapter_sha256": adapter.sha256}
     temporary = path.with_suffix(".tmp")
     temporary.write_text(json.dumps(record, indent=1))
     os.replace(temporary, path)

@@ -53,11 +53,7 @@ def measure(a: argparse.Namespace) -> dict:
         torch.set_num_threads(a.threads)
     adapter = read_adapter(Path(a.adapter))
     digest = sha256_of(Path(a.backbone))
-    if digest != adapter.base_sha256:
-        raise ValueError(
-            f"--adapter {a.adapter} was trained on weights of sha256 {adapter.base_sha256[:12]}...,"
-            f" not on {a.backbone} ({digest[:12]}...)"
-        )
+    adapter.check_base(a.backbone, digest)
     dtype = getattr(torch, a.dtype)
     original = merged_backbone(a.backbone, None, dtype, a.device)
     merged = merged_backbone(a.backbone, adapter, dtype, a.device)

@@ -21,6 +21,7 @@ import distil  # noqa: E402
 import evaluate_heads  # noqa: E402
 import measure_backbone  # noqa: E402
 import train_medusa2  # noqa: E402
+from medusa_export.errors import ExportError  # noqa: E402
 from medusa_export.heads.backbone_torch import Backbone, load_backbone  # noqa: E402
 from medusa_export.heads.checkpoint import load_heads  # noqa: E402
 from medusa_export.heads.fidelity import fused_kl, measure_fidelity  # noqa: E402
@@ -258,3 +259,31 @@ def test_heads_of_other_weights_are_refused(distilled: tuple[Path, Path], tmp_pa
     with pytest.raises(ValueError, match="sha256 abababababab"):
         heads = file.with_suffix(".safetensors")
         train_medusa2.train(arguments(distilled, tmp_path / "other", 1, "--heads", heads))
+
+
+def test_the_merged_model_answers_with_its_own_states(
+    distilled: tuple[Path, Path], backbone: Backbone, tmp_path: Path
+) -> None:
+    model, data = distilled
+    path, prompts = saved(changed_lora(backbone), tmp_path, model), tmp_path / "prompts.jsonl"
+    prompts.write_text("".join(json.dumps({"source": "a", "prompt": f"Say {i}."}) + "\n" for i in range(8)))
+    text = f"--backbone {model} --adapter {path} --conversations 6 --slots 4 --max-answer 12 --dtype float32 --system s"
+    text += f" --prompts {prompts} --magpie 0"
+    for number, generator in enumerate(("step", "batched")):
+        out = tmp_path / generator
+        distil.distil(distil.parse_arguments([*text.split(), "--out", str(out), "--generator", generator]))
+        answers = load_rollouts(out, ("train", "validation", "calibration"))
+        merged = merged_backbone(model, read_adapter(path))
+        _, again = with_states(answers, merged)
+        np.testing.assert_allclose(answers.hidden.astype(np.float32), again.hidden, atol=6e-3)
+        _, original = with_states(answers, backbone)
+        assert np.abs(original.hidden - again.hidden).max() > 0.05, number
+        assert json.loads((out / "distil.json").read_text())["adapter_sha256"] == read_adapter(path).sha256
+        with pytest.raises(ValueError, match=r"holds answers made with the adapter of sha256 .*, not with no adapter"):
+            distil.distil(distil.parse_arguments(["--backbone", str(model), "--out", str(out)]))
+    with pytest.raises(ValueError, match="holds answers made with no adapter, not with the adapter"):
+        distil.distil(distil.parse_arguments([*text.split(), "--out", str(data)]))
+    other = saved(changed_lora(backbone), tmp_path / "other", model, sha256="ab" * 32)
+    with pytest.raises(ExportError, match="was trained on tiny \\(sha256 abababababab"):
+        distil.distil(distil.parse_arguments(["--backbone", str(model), "--out", str(tmp_path / "x"),
+                                              "--adapter", str(other)]))  # fmt: skip

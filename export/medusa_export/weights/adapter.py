@@ -61,6 +61,10 @@ class Adapter:
                     f"--adapter {self.path.name} adapts {name} of shape {list(changed)},"
                     f" but that of {base_name} has shape {list(shapes[name])}"
                 )
+        self.check_base(base_name, base_sha256)
+
+    def check_base(self, base_name: str, base_sha256: str) -> None:
+        """Refuse weights that the adapter was not trained on, both hashes named."""
         if self.base_sha256 != base_sha256:
             raise ExportError(
                 f"--adapter {self.path.name} was trained on {self.base_id} (sha256 {self.base_sha256[:12]}...),"
