@@ -146,14 +146,22 @@ STAGES: tuple[Stage, ...] = (
         needs=("medusa1.safetensors", "data"),
     ),
     Stage(
+        "repeated",
+        "{python} repeat_answers.py --data {work}/data --backbone {backbone} --out {work}/repeated --answers 20000 "
+        "--shard 2000 --device {device}",
+        share=0.05,
+        needs=("repeat_answers.py", "data"),
+    ),
+    Stage(
         "medusa2",
-        "{python} train_medusa2.py --data {work}/data --backbone {backbone} --backbone-id {backbone_id} "
-        "--heads {work}/medusa1.safetensors --run {work}/medusa2 --out {work}/medusa2-files --device {device} "
-        "--batch 32768 --minutes {minutes} --evaluate-every 500 --evaluate-rows 4000",
+        "{python} train_medusa2.py --data {work}/data --repeated {work}/repeated --backbone {backbone} "
+        "--backbone-id {backbone_id} --heads {work}/medusa1.safetensors --freeze-output --head-ramp 0.1 "
+        "--run {work}/medusa2 --out {work}/medusa2-files --device {device} --batch 32768 "
+        "--minutes {minutes} --evaluate-every 500 --evaluate-rows 4000",
         share=0.2,
         least=90,
         grace=60,  # loading and the held-out measures during training, the merge and the calibration after
-        needs=("train_medusa2.py", "medusa1.safetensors", "data"),
+        needs=("train_medusa2.py", "medusa1.safetensors", "data", "repeated"),
         keep=("medusa2-files/medusa2.safetensors", "medusa2-files/medusa2.adapter.safetensors"),
     ),
     *variant("state-only", "--tokens none"),

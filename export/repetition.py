@@ -3,13 +3,18 @@
     python export/repetition.py --heads heads/NAME/medusa1.safetensors --backbone MODEL --answers STATES --nodes 4 64
 
 STATES: a folder of shards (states_of_run.py, or the --cache of evaluate_heads.py). The share of an answer is that of
-its 8-grams that stood in the conversation before. The heads need a conditional joint beside them and lookup weights.
+its 8-grams that stood in the conversation before. Trees with a conditional joint and with lookup are measured where the
+heads come with those.
+
+A token is copied when the 6 before it stood in the conversation already and were followed by it there. The heads'
+accuracies are shown at positions whose own next token is copied, and at the others.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
@@ -21,14 +26,17 @@ from evaluate_heads import conditional_of, first_tokens
 from medusa_export.heads.calibration import propose
 from medusa_export.heads.checkpoint import load_heads
 from medusa_export.heads.conditional_tree import conditional_tree
-from medusa_export.heads.context_lookup import HeadsJoint, lookup_tree, simulate_lookup
+from medusa_export.heads.context_lookup import ContextIndex, HeadsJoint, lookup_tree, simulate_lookup
 from medusa_export.heads.shards import Rollouts, load_all
-from medusa_export.heads.tree_simulation import simulate, static_tree
+from medusa_export.heads.training_data import target_rows
+from medusa_export.heads.tree_simulation import Proposals, Tally, dynamic_tree, simulate, static_tree
+from medusa_export.weights.conditional_file import conditional_beside
 
 GRAM = 8
 BOUNDS = (0.02, 0.1, 0.3, 0.6, 1.0)
 LOOP = 128  # tokens at the end that must have a period of at most as many
 TOP_M = 32
+COPIED_AFTER = 6  # tokens
 
 
 def repeated_shares(rollouts: Rollouts) -> np.ndarray:
@@ -45,6 +53,29 @@ def repeated_shares(rollouts: Rollouts) -> np.ndarray:
     return np.array(shares)
 
 
+def copied(rollouts: Rollouts) -> np.ndarray:
+    """[N] bool: tokens that follow the most recent earlier occurrence of the COPIED_AFTER tokens before them."""
+    marks = np.zeros(len(rollouts.tokens), bool)
+    for context, start, stop in zip(rollouts.contexts, rollouts.offsets[:-1], rollouts.offsets[1:], strict=True):
+        index = ContextIndex(np.frombuffer(context, np.int32).tolist(), COPIED_AFTER)
+        for row, token in enumerate(rollouts.tokens[start:stop].tolist(), start):
+            found = index.longest(index.tokens[-COPIED_AFTER:])
+            marks[row] = found == (token, COPIED_AFTER)
+            index.append(token)
+    return marks
+
+
+def accuracies_where(mask: np.ndarray, proposals: Proposals, rollouts: Rollouts) -> np.ndarray:
+    """[K, 2]: the heads' top-1 and top-m accuracies at the rows [N] of the mask that have a target."""
+    heads, found = proposals.ids.shape[1], []
+    targets = target_rows(rollouts, heads)
+    for k in range(heads):
+        rows = np.flatnonzero(mask & (targets[:, k] >= 0))
+        right = proposals.ids[rows, k] == rollouts.tokens[targets[rows, k]][:, None]
+        found.append((right[:, 0].mean(), right.any(1).mean()))
+    return np.array(found)
+
+
 def ends_in_loop(tokens: np.ndarray) -> bool:
     """Whether the last LOOP tokens repeat what stands some 1 to LOOP tokens before them."""
     if len(tokens) < 2 * LOOP:
@@ -55,7 +86,7 @@ def ends_in_loop(tokens: np.ndarray) -> bool:
 def main(a: argparse.Namespace) -> None:
     torch.set_num_threads(a.threads)
     heads, sidecar = load_heads(a.heads, a.backbone)
-    tables, rollouts = conditional_of(a), first_tokens(load_all(Path(a.answers)), a.max_new_tokens)
+    rollouts = first_tokens(load_all(Path(a.answers)), a.max_new_tokens)
     lengths, shares = np.diff(rollouts.offsets), repeated_shares(rollouts)
     answers = np.split(rollouts.tokens, rollouts.offsets[1:-1])
     full = lengths == a.max_new_tokens
@@ -64,19 +95,41 @@ def main(a: argparse.Namespace) -> None:
         f"{full.sum()} of {len(full)} answers have {a.max_new_tokens} tokens, {loops} of them end in a loop", flush=True
     )
     proposals = propose(heads, rollouts, TOP_M, sidecar["temperatures"])
-    accuracies = np.array(sidecar["accuracies"])[:, :TOP_M]
-    joint = HeadsJoint(proposals, tables, rollouts.hidden)
+    marks = copied(rollouts)
+    print(f"{marks.mean():.3f} of the tokens are copied")
+    for name, mask in (("copied", marks), ("others", ~marks)):
+        top1, top_m = accuracies_where(mask, proposals, rollouts).T
+        shown = " ".join(f"{x:.3f}" for x in top1), " ".join(f"{x:.3f}" for x in top_m)
+        print(f"heads at {name}: top-1 {shown[0]}, top-{TOP_M} {shown[1]}", flush=True)
     for n in a.nodes:
-        trees = static_tree(accuracies, n), conditional_tree(proposals, rollouts.tokens, rollouts.hidden, tables, n)
-        tallies = [simulate(proposals, rollouts.tokens, rollouts.offsets, tree, a.max_new_tokens) for tree in trees]
-        copying = lookup_tree(joint, sidecar["lookup"]["weights"], n)
-        tallies.append(simulate_lookup(rollouts, copying, a.max_new_tokens))
+        tallies = tallies_of(a, n, sidecar, rollouts, proposals)
         for low, high in [*zip((-1.0, *BOUNDS), BOUNDS, strict=False), (-1.0, 1.0)]:
             inside = (shares > low) & (shares <= high)
-            sums = [np.array(tally.per_answer)[inside].sum(0) for tally in tallies]
+            sums = [np.array(tally.per_answer)[inside].sum(0) for tally in tallies.values()]
             shown = ", ".join(f"{added / max(1, steps):.3f}" for added, steps in sums)
             counts = f"{inside.sum()} answers, {lengths[inside].sum()} tokens"
-            print(f"n = {n}, share up to {high}: {counts}: static, conditional, lookup {shown}", flush=True)
+            print(f"n = {n}, share up to {high}: {counts}: {', '.join(tallies)} {shown}", flush=True)
+
+
+def tallies_of(
+    a: argparse.Namespace, nodes: int, sidecar: dict, rollouts: Rollouts, proposals: Proposals
+) -> dict[str, Tally]:
+    """What trees of `nodes` nodes take, by name: those that the heads come with the files for."""
+
+    def tally(tree: Callable[[int, list[int]], int]) -> Tally:
+        return simulate(proposals, rollouts.tokens, rollouts.offsets, tree, a.max_new_tokens)
+
+    accuracies = np.array(sidecar["accuracies"])[:, :TOP_M]
+    found = {"static": tally(static_tree(accuracies, nodes)), "dynamic": tally(dynamic_tree(proposals, nodes))}
+    tables = conditional_of(a) if conditional_beside(Path(a.heads)) else None
+    if tables is not None:
+        tree = conditional_tree(proposals, rollouts.tokens, rollouts.hidden, tables, nodes)
+        found["conditional"] = tally(tree)
+    if sidecar.get("lookup"):
+        joint = HeadsJoint(proposals, tables, rollouts.hidden)
+        tree = lookup_tree(joint, sidecar["lookup"]["weights"], nodes)
+        found["lookup"] = simulate_lookup(rollouts, tree, a.max_new_tokens)
+    return found
 
 
 def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:

@@ -33,7 +33,7 @@ from medusa_export.heads.model import TOKEN_INPUTS, MedusaHeads
 from medusa_export.heads.near_duplicates import MAX_OVERLAP, load_held_out
 from medusa_export.heads.run_facts import distil_record, hardware
 from medusa_export.heads.sequences import with_states
-from medusa_export.heads.shards import Rollouts, load_rollouts
+from medusa_export.heads.shards import Rollouts, load_rollouts, pooled
 from medusa_export.weights.adapter import SUFFIX, read_adapter
 from medusa_export.weights.hashing import sha256_of
 
@@ -44,6 +44,7 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     d, lora = JointRecipe(), LoraConfig()
     p.add_argument("--data", required=True, help="folder of shards")
+    p.add_argument("--repeated", help="more training answers: a folder that repeat_answers.py made")
     p.add_argument("--backbone", required=True, help=".gguf file or HF folder, as given to distil.py")
     p.add_argument("--backbone-id", default="smollm2-135m-instruct")
     p.add_argument("--heads", help="trained MEDUSA-1 heads to start from; without, stage 1 trains some")
@@ -63,6 +64,13 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     p.add_argument("--heads-lr-scale", type=float, default=d.heads_lr_scale, help="default %(default)s")
     p.add_argument("--warmup", type=int, default=d.warmup, help="steps of rising lr (default %(default)s)")
     p.add_argument("--head-weight", type=float, default=d.head_weight, help="c of the loss (default %(default)s)")
+    p.add_argument(
+        "--head-ramp",
+        type=float,
+        default=d.head_ramp,
+        help="share of the run in which c rises to all of --head-weight, above 0 (default %(default)s, the paper's)",
+    )
+    p.add_argument("--freeze-output", action="store_true", help="train the heads' blocks only")
     p.add_argument("--kl-weight", type=float, default=d.kl_weight, help="default %(default)s")
     p.add_argument("--kl-share", type=float, default=d.kl_share, help="positions with a KL term (default %(default)s)")
     p.add_argument("--head-decay", type=float, default=d.head_decay, help="head k's loss counts this^k")
@@ -85,6 +93,8 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     p.add_argument("--threads", type=int, default=0, help="CPU threads (0: torch's default)")
     p.add_argument("--seed", type=int, default=d.seed)
     a = p.parse_args(argv)
+    if not 0 < a.head_ramp <= 1:
+        p.error(f"--head-ramp {a.head_ramp}: must be above 0 and at most 1")
     a.steps = a.steps or (NO_LIMIT if a.minutes else d.steps)
     return a
 
@@ -97,6 +107,8 @@ def train(a: argparse.Namespace) -> None:
     torch.manual_seed(a.seed)
     start = Path(a.heads) if a.heads else stage_1(a)
     training = load_rollouts(a.data, ("train",), a.limit_shards)
+    if a.repeated:
+        training = pooled([training, load_rollouts(a.repeated, ("train",))])
     calibration, overlap = load_held_out(a.data, "calibration", a.max_overlap, a.limit_shards)
     backbone = load_backbone(a.backbone, getattr(torch, a.dtype), a.device)
     heads = _start_heads(start, a.backbone)
@@ -116,7 +128,8 @@ def train(a: argparse.Namespace) -> None:
     if a.out:
         facts = _facts(a, trainer, start)
         facts["training"]["calibration"] = overlap.facts()
-        _save(a, trainer, calibration, facts)
+        # The first stage's own heads lie in --run, which need not stay.
+        _save(a, trainer, calibration, facts, start if a.heads and a.freeze_output else None)
 
 
 def stage_1(a: argparse.Namespace) -> Path:
@@ -156,12 +169,15 @@ def _start_heads(path: Path, backbone: str) -> MedusaHeads:
 def _recipe(a: argparse.Namespace) -> JointRecipe:
     # An argument that the recipe does not know is a mistake here, not the user's: replace() refuses it.
     shared = ("steps", "minutes", "batch", "lr", "heads_lr_scale", "warmup", "head_weight", "kl_weight", "kl_share")
+    shared += ("head_ramp", "freeze_output")
     shared += ("head_decay", "soft", "common", "sampled", "full_last", "seed", "dtype")
     values = {name: getattr(a, name) for name in shared}
     return replace(JointRecipe(), **values, micro_tokens=a.micro_tokens or a.batch)
 
 
-def _save(a: argparse.Namespace, trainer: JointTrainer, calibration: Rollouts, facts: dict[str, Any]) -> None:
+def _save(
+    a: argparse.Namespace, trainer: JointTrainer, calibration: Rollouts, facts: dict[str, Any], output_of: Path | None
+) -> None:
     """The adapter first; the heads are calibrated on the states of the backbone that is merged from the file."""
     folder, digest = Path(a.out), sha256_of(Path(a.backbone))
     path = folder / (a.name + SUFFIX)
@@ -176,7 +192,7 @@ def _save(a: argparse.Namespace, trainer: JointTrainer, calibration: Rollouts, f
     }
     sidecar: dict[str, Any] = {"kind": "medusa-2", "backbone": belongs, **facts}
     sidecar |= train_heads.calibrate(trainer.heads, adapted, a.device)
-    save_heads(trainer.heads, folder / f"{a.name}.safetensors", sidecar)
+    save_heads(trainer.heads, folder / f"{a.name}.safetensors", sidecar, output_of=output_of)
     for file in (path, folder / f"{a.name}.safetensors"):
         print(f"wrote {file} ({os.path.getsize(file) / 1e6:.1f} MB)", flush=True)
 
@@ -199,6 +215,7 @@ def _facts(a: argparse.Namespace, trainer: JointTrainer, start: Path) -> dict[st
             "torch": torch.__version__,
             "command": "python export/train_medusa2.py " + " ".join(sys.argv[1:]),
             "distil": distil_record(Path(a.data)),
+            "repeated": distil_record(Path(a.repeated)) if a.repeated else None,
         }
     }
 

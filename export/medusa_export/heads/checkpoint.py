@@ -13,7 +13,8 @@ import torch
 from safetensors import safe_open
 from safetensors.numpy import save_file
 
-from ..weights.heads_file import FORMATS
+from ..weights.hashing import sha256_of
+from ..weights.heads_file import FORMATS, output_file
 from .backbone_torch import load_embedding
 from .model import HeadsConfig, MedusaHeads
 
@@ -29,9 +30,16 @@ def sidecar_path(path: Path) -> Path:
     return path.with_suffix(".json")
 
 
-def save_heads(heads: MedusaHeads, path: str | Path, facts: dict[str, Any], quantise: bool = True) -> None:
+def save_heads(
+    heads: MedusaHeads,
+    path: str | Path,
+    facts: dict[str, Any],
+    quantise: bool = True,
+    output_of: str | Path | None = None,
+) -> None:
     """Write <path>.safetensors and its sidecar; each file appears whole or not at all. `facts` joins the sidecar.
-    `quantise`: matrices as int8 with one scale a row instead of float16."""
+    `quantise`: matrices as int8 with one scale a row instead of float16. `output_of`: a heads file whose output layers
+    these heads have; they are not written again."""
     path, c = Path(path), heads.config
     tensors: dict[str, np.ndarray] = {"token_map": heads.token_map.cpu().numpy().astype(np.int32)}
 
@@ -46,15 +54,18 @@ def save_heads(heads: MedusaHeads, path: str | Path, facts: dict[str, Any], quan
         for j in range(c.layers):
             put(f"{k}.blocks.{j}", heads.block_weight[k][j])
             tensors[f"{k}.blocks.{j}.bias"] = heads.block_bias[k][j].detach().cpu().numpy().astype(np.float32)
-    for index, parameter in enumerate(heads.output_weight):
+    for index, parameter in enumerate([] if output_of else heads.output_weight):
         put(f"{index}.output" if c.output == "own" else "output", parameter)
     for k, weight in enumerate(heads.token_weight):
         for d in range(c.tokens_of(k)):
             put(f"{k}.tokens.{d}", weight[d])
     reads = {} if c.tokens == "none" else {"tokens": c.tokens, "token_scale": heads.token_scale}
+    if output_of:
+        where = os.path.relpath(Path(output_of).resolve(), path.parent.resolve())
+        reads |= {"output_of": {"file": Path(where).as_posix(), "sha256": sha256_of(Path(output_of))}}
     sidecar = {
         # Readers of an earlier format would take codes for weights, or leave the tokens out, and say nothing.
-        "format": 3 if quantise else 2 if reads else 1,
+        "format": 4 if output_of else 3 if quantise else 2 if reads else 1,
         "name": path.stem,
         "kind": "medusa-1",
         "heads": c.heads,
@@ -79,6 +90,11 @@ def write_sidecar(path: Path, sidecar: dict[str, Any]) -> None:
     os.replace(temporary, sidecar_path(path))
 
 
+def _tensors(path: Path) -> dict[str, np.ndarray]:
+    with safe_open(str(path), "numpy") as f:
+        return {name: f.get_tensor(name) for name in f.keys()}  # noqa: SIM118 safe_open has no iterator
+
+
 def load_heads(path: str | Path, backbone: str | Path | None = None) -> tuple[MedusaHeads, dict[str, Any]]:
     """Read heads and sidecar; a file that does not hold what its sidecar says is refused with both shapes named.
 
@@ -99,8 +115,13 @@ def load_heads(path: str | Path, backbone: str | Path | None = None) -> tuple[Me
         sidecar.get("output", "own"),
         sidecar.get("tokens", "none"),
     )
-    with safe_open(str(path), "numpy") as f:
-        tensors = {name: f.get_tensor(name) for name in f.keys()}  # noqa: SIM118 safe_open has no iterator
+    tensors = _tensors(path)
+    other = output_file(sidecar, sidecar_path(path))
+    if other is not None:
+        theirs = _tensors(other)
+        if not np.array_equal(theirs["token_map"], tensors.get("token_map")):
+            raise ValueError(f"heads {path}: {other} has the output layer of another token_map")
+        tensors |= {name: t for name, t in theirs.items() if "output." in name}
     h, v = config.hidden_size, config.draft_vocab_size
 
     def take(name: str, shape: tuple[int, ...]) -> torch.Tensor:

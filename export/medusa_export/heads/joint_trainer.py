@@ -2,7 +2,9 @@
 
 Loss of a step, over the answer positions of its sequences:
 
-    kl_weight * KL(original || adapted) + c(t) * sum_k head_decay^(k+1) * CE_k,   c(t) = head_weight * sin(pi/2 * t/T)
+    kl_weight * KL(original || adapted) + c(t) * sum_k head_decay^(k+1) * CE_k
+
+    c(t) = head_weight * sin(pi/2 * min(1, t / (head_ramp * T)));   head_ramp 1 is the paper's
 
 The data are the original's own answers, so the language-model term is the KL to the original's distributions, whose
 states the shards already hold: no second forward pass. The heads read the adapted backbone's states, and their
@@ -43,9 +45,12 @@ class JointRecipe(Recipe):
     head_weight: float = 0.1
     kl_weight: float = 1.0
     kl_share: float = 1.0  # share of the positions, drawn anew for each micro-batch, on which the KL is taken
+    head_ramp: float = 1.0  # share of the run after which the heads' losses have all their weight
+    freeze_output: bool = False  # the heads' output layers stay as they are
 
     def head_weight_at(self, step: int, seconds: float) -> float:
-        return self.head_weight * math.sin(math.pi / 2 * self.progress(step, seconds))
+        risen = min(1.0, self.progress(step, seconds) / self.head_ramp)
+        return self.head_weight * math.sin(math.pi / 2 * risen)
 
     @property
     def micro_batches(self) -> int:
@@ -92,9 +97,10 @@ class JointTrainer:
         )
         self.table = LossTable(folder / "losses.csv")
         folder.mkdir(parents=True, exist_ok=True)
+        heads.output_weight.requires_grad_(not recipe.freeze_output)
         groups = [
             {"params": list(lora.parameters()), "scale": 1.0},
-            {"params": list(heads.parameters()), "scale": recipe.heads_lr_scale},
+            {"params": [p for p in heads.parameters() if p.requires_grad], "scale": recipe.heads_lr_scale},
         ]
         self.optimiser = torch.optim.AdamW(
             groups, lr=recipe.lr, betas=(0.9, 0.98), weight_decay=recipe.weight_decay, fused=True

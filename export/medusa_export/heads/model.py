@@ -122,13 +122,14 @@ class FusedCrossEntropy(torch.autograd.Function):
         loss = (lse * counted - (logits.gather(1, ids) * mass).sum(-1)).sum() / total
         gradient = logits.sub_(lse[:, None]).exp_().mul_(counted[:, None]).scatter_add_(1, ids, -mass).div_(total)
         gradient = gradient.to(dtype)
-        ctx.save_for_backward((gradient @ w).float(), (gradient.t() @ h).float())
+        to_weight = (gradient.t() @ h).float() if ctx.needs_input_grad[1] else None  # a third of the work
+        ctx.save_for_backward((gradient @ w).float(), to_weight)
         return loss
 
     @staticmethod
     def backward(ctx, scale):
         to_hidden, to_weight = ctx.saved_tensors
-        return to_hidden * scale, to_weight * scale, None, None, None, None
+        return to_hidden * scale, None if to_weight is None else to_weight * scale, None, None, None, None
 
 
 def fused_cross_entropy(

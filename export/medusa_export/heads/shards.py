@@ -134,16 +134,16 @@ def load_rollouts(
         splits_of += [n for n, w in zip(names, wanted, strict=True) if w]
     if not parts:
         raise FileNotFoundError(f"no shard-*.safetensors in {folder}: run distil.py first")
-    pooled = _concatenate(parts)
-    held_out = {c for c, s in zip(pooled.contexts, splits_of, strict=True) if s != "train"}
+    all_parts = pooled(parts)
+    held_out = {c for c, s in zip(all_parts.contexts, splits_of, strict=True) if s != "train"}
     seen: set[tuple[bytes, float]] = set()
     keep = np.zeros(len(splits_of), bool)
-    for a, (context, split) in enumerate(zip(pooled.contexts, splits_of, strict=True)):
-        key = (context, float(pooled.temperature[a]))
+    for a, (context, split) in enumerate(zip(all_parts.contexts, splits_of, strict=True)):
+        key = (context, float(all_parts.temperature[a]))
         fresh = key not in seen and not (split == "train" and context in held_out)
         seen.add(key)
         keep[a] = fresh and split in splits
-    return pooled.select(keep)
+    return all_parts.select(keep)
 
 
 def shard_names(path: Path) -> frozenset[str]:
@@ -191,7 +191,8 @@ def _read(path: Path) -> tuple[Rollouts, np.ndarray]:
     return rollouts, t["conversation"]
 
 
-def _concatenate(parts: list[Rollouts]) -> Rollouts:
+def pooled(parts: list[Rollouts]) -> Rollouts:
+    """The answers of all parts, in their order."""
     lengths = np.concatenate([np.diff(p.offsets) for p in parts])
     return Rollouts(
         np.concatenate([p.hidden for p in parts]),
@@ -208,4 +209,4 @@ def _concatenate(parts: list[Rollouts]) -> Rollouts:
 def load_all(folder: Path) -> Rollouts:
     """Every answer of a folder, whatever its split; for question files, whose conversation numbers are question ids."""
     parts = [_read(path)[0] for path in sorted(folder.glob("shard-*.safetensors"))]
-    return _concatenate(parts)
+    return pooled(parts)

@@ -1,4 +1,4 @@
-"""Reader of this project's heads: `<name>.safetensors` beside `<name>.json` (heads/FORMAT.md, formats 1 to 3)."""
+"""Reader of this project's heads: `<name>.safetensors` beside `<name>.json` (heads/FORMAT.md, formats 1 to 4)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from .hf_folder import read_json
 from .safetensors_file import SafetensorsFile
 from .source import Array
 
-FORMATS = (1, 2, 3)  # 2: the heads read tokens; 3: int8 rows also in their blocks
+# 2: the heads read tokens; 3: int8 rows also in their blocks; 4: the output layers are those of another file
+FORMATS = (1, 2, 3, 4)
 
 
 def read_own_heads(path: Path) -> HeadsCheckpoint:
@@ -27,7 +28,7 @@ def read_own_heads(path: Path) -> HeadsCheckpoint:
     if facts.get("format") not in FORMATS:
         known = ", ".join(map(str, FORMATS))
         raise ExportError(f"{sidecar.name}: format {facts.get('format')} is not supported (supported: {known})")
-    reader = _Reader(SafetensorsFile(weights), sidecar.name, facts)
+    reader = _Reader(SafetensorsFile(weights), sidecar.name, facts, output_file(facts, sidecar))
     backbone: dict[str, Any] = facts.get("backbone") or {}
     count = reader.count
     return HeadsCheckpoint(
@@ -46,6 +47,25 @@ def read_own_heads(path: Path) -> HeadsCheckpoint:
         lookup=lookup_weights(facts, count, sidecar.name),
         lookup_fit=_facts_of_fit(facts),
     )
+
+
+def output_file(facts: dict[str, Any], sidecar: Path) -> Path | None:
+    """The file whose output layers these heads use, found and checked; None where they have their own."""
+    of = facts.get("output_of")
+    if of is None:
+        return None
+    if not isinstance(of, dict) or not isinstance(of.get("file"), str) or not isinstance(of.get("sha256"), str):
+        raise ExportError(f"{sidecar.name}: output_of is {of!r}; expected a file and its sha256")
+    path = (sidecar.parent / of["file"]).resolve()
+    if not path.is_file():
+        raise ExportError(f"{sidecar.name}: these heads use the output layer of {path}, which is not there")
+    found = sha256_of(path)
+    if found != of["sha256"]:
+        raise ExportError(
+            f"{sidecar.name}: these heads use the output layer of {path} with sha256 {of['sha256'][:12]}...; that file"
+            f" now has {found[:12]}..."
+        )
+    return path
 
 
 def lookup_weights(facts: dict[str, Any], heads: int, sidecar: str) -> list[list[float]] | None:
@@ -82,13 +102,15 @@ def _facts_of_fit(facts: dict[str, Any]) -> dict[str, Any]:
 class _Reader:
     """Looks tensors up, with the file named when one is missing or has another shape."""
 
-    def __init__(self, file: SafetensorsFile, sidecar: str, facts: dict[str, Any]) -> None:
+    def __init__(self, file: SafetensorsFile, sidecar: str, facts: dict[str, Any], output: Path | None = None) -> None:
+        """`output`: the file of the output layers, if it is another one."""
         self._file, self._sidecar, self._facts = file, sidecar, facts
+        self._outputs = file if output is None else SafetensorsFile(output)
         self.count = self._whole("heads", 1)
         self._hidden, self._layers = self._whole("hidden_size", 1), self._whole("layers", 0)
         self._draft = self._whole("draft_vocab_size", 1)
         shared = facts.get("output") == "shared"
-        self._shared: HeadMatrix | None = self._matrix("output", self._draft) if shared else None
+        self._shared: HeadMatrix | None = self._output("output") if shared else None
 
     def _whole(self, key: str, least: int) -> int:
         value = self._facts.get(key)
@@ -126,13 +148,14 @@ class _Reader:
     def optional(self, name: str) -> Array | None:
         return self._file.array(name) if name in self._file.entries else None
 
-    def _tensor(self, name: str, shape: tuple[int, ...]) -> Array:
-        if name not in self._file.entries:
-            raise ExportError(f"{self._file.path.name}: tensor {name} is missing")
-        if self._file.shape(name) != shape:
-            found = list(self._file.shape(name))
-            raise ExportError(f"{self._file.path.name}: tensor {name} has shape {found}, expected {list(shape)}")
-        return self._file.array(name)
+    def _tensor(self, name: str, shape: tuple[int, ...], file: SafetensorsFile | None = None) -> Array:
+        file = file or self._file
+        if name not in file.entries:
+            raise ExportError(f"{file.path.name}: tensor {name} is missing")
+        if file.shape(name) != shape:
+            found = list(file.shape(name))
+            raise ExportError(f"{file.path.name}: tensor {name} has shape {found}, expected {list(shape)}")
+        return file.array(name)
 
     def blocks(self, k: int) -> list[tuple[Array, Array]]:
         h = self._hidden
@@ -160,11 +183,20 @@ class _Reader:
         return [scale * self._matrix(f"{k}.tokens.0", self._hidden).float32() for k in range(self.count)]
 
     def output(self, k: int) -> HeadMatrix:
-        return self._shared or self._matrix(f"{k}.output", self._draft)
+        return self._shared or self._output(f"{k}.output")
 
-    def _matrix(self, stem: str, rows: int) -> HeadMatrix:
+    def _output(self, stem: str) -> HeadMatrix:
+        if self._outputs is not self._file:
+            ours, theirs = self._file.array("token_map"), self._outputs.array("token_map")
+            if not np.array_equal(ours, theirs):
+                raise ExportError(
+                    f"{self._sidecar}: {self._outputs.path.name} has the output layer of another token_map"
+                )
+        return self._matrix(stem, self._draft, self._outputs)
+
+    def _matrix(self, stem: str, rows: int, file: SafetensorsFile | None = None) -> HeadMatrix:
         """A matrix [rows, H]: int8 with a scale for each row, or floats."""
-        weight = self._tensor(stem + ".weight", (rows, self._hidden))
+        weight = self._tensor(stem + ".weight", (rows, self._hidden), file)
         if weight.dtype != np.int8:
             return HeadMatrix(weight.astype(np.float32), None)
-        return HeadMatrix(weight, self._tensor(stem + ".scale", (rows,)).astype(np.float32))
+        return HeadMatrix(weight, self._tensor(stem + ".scale", (rows,), file).astype(np.float32))
