@@ -15,7 +15,10 @@ sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parent.parent)]
 from medusa_export.errors import ExportError  # noqa: E402
 from medusa_export.heads.checkpoint import load_heads, save_heads  # noqa: E402
 from medusa_export.heads.model import HeadsConfig, MedusaHeads  # noqa: E402
+from medusa_export.weights.adapter import SUFFIX, read_adapter  # noqa: E402
 from medusa_export.weights.heads_file import read_own_heads  # noqa: E402
+
+COMMITTED = Path(__file__).resolve().parents[2] / "heads"
 
 
 def random_heads(output: str, seed: int, token_map: torch.Tensor | None = None) -> MedusaHeads:
@@ -84,3 +87,15 @@ def test_a_sidecar_that_names_no_file_is_refused(pair: tuple[Path, Path]) -> Non
     sidecar.write_text(json.dumps(facts | {"output_of": {"file": 3}}))
     with pytest.raises(ExportError, match=r"output_of is \{'file': 3\}; expected a file and its sha256"):
         read_own_heads(second)
+
+
+def test_the_committed_heads_are_whole_and_belong_to_what_lies_beside_them() -> None:
+    files = [p for p in COMMITTED.rglob("*.safetensors") if len(p.suffixes) == 1]
+    assert len(files) >= 2
+    for file in files:
+        heads, adapters = read_own_heads(file), list(file.parent.glob("*" + SUFFIX))
+        assert heads.count == len(heads.temperatures) == 4
+        assert [read_adapter(each).sha256 for each in adapters] == ([heads.adapter_sha256] if adapters else [])
+        # An installed package and a clone have them in the same place.
+        facts = json.loads(file.with_suffix(".json").read_text())
+        assert facts.get("output_of", {"file": "../"})["file"].startswith("../")
