@@ -9,8 +9,6 @@ share one folder and one plan; on a small machine one single-threaded worker per
 from __future__ import annotations
 
 import argparse
-import json
-import os
 import signal
 import sys
 import time
@@ -27,7 +25,7 @@ from medusa_export.heads.chat_tokens import TEMPLATES, ChatTokens, load_chat_tok
 from medusa_export.heads.conversations import Answer, Conversation, Mix, PromptPool
 from medusa_export.heads.generation import Generator
 from medusa_export.heads.lora import merged_backbone
-from medusa_export.heads.run_facts import distil_record
+from medusa_export.heads.run_facts import distil_record, write_distil_record
 from medusa_export.heads.shards import finished_conversations, write_shard
 from medusa_export.heads.teacher_forcing import fill_states
 from medusa_export.weights.adapter import Adapter, read_adapter
@@ -203,15 +201,12 @@ def _check_same(out: Path, adapter: Adapter | None) -> None:
 
 def _describe(out: Path, a: argparse.Namespace, mix: Mix, adapter: Adapter | None) -> None:
     """Record how the data came about, once."""
-    path = out / "distil.json"
-    if path.exists() or a.worker != 0:
+    if distil_record(out) is not None or a.worker != 0:
         return
     sha = file_sha256(a.backbone) if Path(a.backbone).is_file() else None
     record = {"arguments": vars(a), "mix": vars(mix), "backbone_sha256": sha, "torch": torch.__version__}
     record |= {} if adapter is None else {"adapter_sha256": adapter.sha256}
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps(record, indent=1))
-    os.replace(temporary, path)
+    write_distil_record(out, record)
 
 
 if __name__ == "__main__":

@@ -14,8 +14,6 @@ The shards are those of distil.py, all of the training split; hand them to train
 from __future__ import annotations
 
 import argparse
-import json
-import os
 import sys
 import time
 from pathlib import Path
@@ -26,6 +24,7 @@ import torch
 
 from medusa_export.heads.backbone_torch import load_backbone
 from medusa_export.heads.repeated_answers import RepeatMix, repeated_answers
+from medusa_export.heads.run_facts import write_distil_record
 from medusa_export.heads.shards import load_rollouts, write_shard
 from medusa_export.heads.teacher_forcing import fill_states
 
@@ -71,9 +70,7 @@ def make(a: argparse.Namespace) -> None:
             f"{path.name}: {start + len(part)}/{len(answers)} answers, {done} tokens, {time.time() - started:.0f} s",
             flush=True,
         )
-    temporary = out / "distil.tmp"
-    temporary.write_text(json.dumps({"arguments": vars(a), "torch": torch.__version__}, indent=1))
-    os.replace(temporary, out / "distil.json")
+    write_distil_record(out, {"arguments": vars(a), "torch": torch.__version__})
 
 
 if __name__ == "__main__":

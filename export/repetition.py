@@ -23,14 +23,13 @@ import numpy as np
 import torch
 
 from evaluate_heads import conditional_of, first_tokens
-from medusa_export.heads.calibration import propose
+from medusa_export.heads.calibration import propose, rank_accuracies
 from medusa_export.heads.checkpoint import load_heads
 from medusa_export.heads.conditional_tree import conditional_tree
 from medusa_export.heads.context_lookup import ContextIndex, HeadsJoint, lookup_tree, simulate_lookup
 from medusa_export.heads.shards import Rollouts, load_all
-from medusa_export.heads.training_data import target_rows
 from medusa_export.heads.tree_simulation import Proposals, Tally, dynamic_tree, simulate, static_tree
-from medusa_export.weights.conditional_file import conditional_beside
+from medusa_export.weights.conditional_file import ConditionalTables, conditional_beside
 
 GRAM = 8
 BOUNDS = (0.02, 0.1, 0.3, 0.6, 1.0)
@@ -65,17 +64,6 @@ def copied(rollouts: Rollouts) -> np.ndarray:
     return marks
 
 
-def accuracies_where(mask: np.ndarray, proposals: Proposals, rollouts: Rollouts) -> np.ndarray:
-    """[K, 2]: the heads' top-1 and top-m accuracies at the rows [N] of the mask that have a target."""
-    heads, found = proposals.ids.shape[1], []
-    targets = target_rows(rollouts, heads)
-    for k in range(heads):
-        rows = np.flatnonzero(mask & (targets[:, k] >= 0))
-        right = proposals.ids[rows, k] == rollouts.tokens[targets[rows, k]][:, None]
-        found.append((right[:, 0].mean(), right.any(1).mean()))
-    return np.array(found)
-
-
 def ends_in_loop(tokens: np.ndarray) -> bool:
     """Whether the last LOOP tokens repeat what stands some 1 to LOOP tokens before them."""
     if len(tokens) < 2 * LOOP:
@@ -98,11 +86,12 @@ def main(a: argparse.Namespace) -> None:
     marks = copied(rollouts)
     print(f"{marks.mean():.3f} of the tokens are copied")
     for name, mask in (("copied", marks), ("others", ~marks)):
-        top1, top_m = accuracies_where(mask, proposals, rollouts).T
-        shown = " ".join(f"{x:.3f}" for x in top1), " ".join(f"{x:.3f}" for x in top_m)
+        ranks = rank_accuracies(proposals, rollouts, mask)
+        shown = " ".join(f"{x:.3f}" for x in ranks[:, 0]), " ".join(f"{x:.3f}" for x in ranks.sum(1))
         print(f"heads at {name}: top-1 {shown[0]}, top-{TOP_M} {shown[1]}", flush=True)
+    tables = conditional_of(a) if conditional_beside(Path(a.heads)) else None
     for n in a.nodes:
-        tallies = tallies_of(a, n, sidecar, rollouts, proposals)
+        tallies = tallies_of(a.max_new_tokens, n, sidecar, tables, rollouts, proposals)
         for low, high in [*zip((-1.0, *BOUNDS), BOUNDS, strict=False), (-1.0, 1.0)]:
             inside = (shares > low) & (shares <= high)
             sums = [np.array(tally.per_answer)[inside].sum(0) for tally in tallies.values()]
@@ -112,23 +101,27 @@ def main(a: argparse.Namespace) -> None:
 
 
 def tallies_of(
-    a: argparse.Namespace, nodes: int, sidecar: dict, rollouts: Rollouts, proposals: Proposals
+    limit: int,
+    nodes: int,
+    sidecar: dict,
+    tables: ConditionalTables | None,
+    rollouts: Rollouts,
+    proposals: Proposals,
 ) -> dict[str, Tally]:
     """What trees of `nodes` nodes take, by name: those that the heads come with the files for."""
 
     def tally(tree: Callable[[int, list[int]], int]) -> Tally:
-        return simulate(proposals, rollouts.tokens, rollouts.offsets, tree, a.max_new_tokens)
+        return simulate(proposals, rollouts.tokens, rollouts.offsets, tree, limit)
 
     accuracies = np.array(sidecar["accuracies"])[:, :TOP_M]
     found = {"static": tally(static_tree(accuracies, nodes)), "dynamic": tally(dynamic_tree(proposals, nodes))}
-    tables = conditional_of(a) if conditional_beside(Path(a.heads)) else None
     if tables is not None:
         tree = conditional_tree(proposals, rollouts.tokens, rollouts.hidden, tables, nodes)
         found["conditional"] = tally(tree)
     if sidecar.get("lookup"):
         joint = HeadsJoint(proposals, tables, rollouts.hidden)
         tree = lookup_tree(joint, sidecar["lookup"]["weights"], nodes)
-        found["lookup"] = simulate_lookup(rollouts, tree, a.max_new_tokens)
+        found["lookup"] = simulate_lookup(rollouts, tree, limit)
     return found
 
 

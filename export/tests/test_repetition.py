@@ -11,9 +11,10 @@ import pytest
 pytest.importorskip("torch")
 sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parent.parent)]
 
+from medusa_export.heads.calibration import rank_accuracies  # noqa: E402
 from medusa_export.heads.shards import Rollouts  # noqa: E402
 from medusa_export.heads.tree_simulation import Proposals  # noqa: E402
-from repetition import COPIED_AFTER, GRAM, LOOP, accuracies_where, copied, ends_in_loop, repeated_shares  # noqa: E402
+from repetition import COPIED_AFTER, GRAM, LOOP, copied, ends_in_loop, repeated_shares  # noqa: E402
 
 
 def answers(*pairs: tuple[list[int], list[int]]) -> Rollouts:
@@ -46,7 +47,8 @@ def test_accuracies_count_only_marked_rows_with_a_target() -> None:
     ids[1] = [[0, 0], [4, 0]]
     ids[4] = [[6, 0], [8, 8]]  # head 2 has no target there
     proposals, mask = Proposals(ids, np.zeros((6, 2, 2), np.float32)), np.array([1, 1, 0, 1, 1, 1], bool)
-    np.testing.assert_allclose(accuracies_where(mask, proposals, data), [[2 / 3, 2 / 3], [1 / 2, 1]])
+    ranks = rank_accuracies(proposals, data, mask)
+    np.testing.assert_allclose(np.stack((ranks[:, 0], ranks.sum(1)), 1), [[2 / 3, 2 / 3], [1 / 2, 1]])
 
 
 def test_shares_and_loops() -> None:

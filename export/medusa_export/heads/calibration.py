@@ -46,14 +46,16 @@ def propose_each(
     return [Proposals(ids, each) for each in probabilities]
 
 
-def rank_accuracies(proposals: Proposals, rollouts: Rollouts) -> np.ndarray:
+def rank_accuracies(proposals: Proposals, rollouts: Rollouts, where: np.ndarray | None = None) -> np.ndarray:
     """[K, m]: share of positions whose true token was the head's choice of that rank (0 best). Positions beyond the
-    answer's end are not counted; tokens outside the draft vocabulary count as misses."""
+    answer's end are not counted; tokens outside the draft vocabulary count as misses. `where` [N]: only these rows."""
     k = proposals.ids.shape[1]
     targets = head_targets(rollouts, k)
     rows = []
     for head in range(k):
         present = targets.target_rows[:, head] >= 0
+        if where is not None:
+            present &= where[targets.rows]
         truth = rollouts.tokens[targets.target_rows[present, head]]
         rows.append((proposals.ids[targets.rows[present], head] == truth[:, None]).mean(0))
     return np.stack(rows)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import platform
 from pathlib import Path
 
@@ -20,6 +21,14 @@ def distil_record(folder: Path) -> dict | None:
     """distil.json of a data folder: how its answers were made."""
     path = folder / "distil.json"
     return json.loads(path.read_text()) if path.exists() else None
+
+
+def write_distil_record(folder: Path, record: dict) -> None:
+    """Write a data folder's distil.json, whole or not at all."""
+    path = folder / "distil.json"
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text(json.dumps(record, indent=1))
+    os.replace(temporary, path)
 
 
 def _cpu_name() -> str:

@@ -105,7 +105,7 @@ class _Reader:
     def __init__(self, file: SafetensorsFile, sidecar: str, facts: dict[str, Any], output: Path | None = None) -> None:
         """`output`: the file of the output layers, if it is another one."""
         self._file, self._sidecar, self._facts = file, sidecar, facts
-        self._outputs = file if output is None else SafetensorsFile(output)
+        self._outputs = file if output is None else self._checked_outputs(SafetensorsFile(output))
         self.count = self._whole("heads", 1)
         self._hidden, self._layers = self._whole("hidden_size", 1), self._whole("layers", 0)
         self._draft = self._whole("draft_vocab_size", 1)
@@ -185,13 +185,12 @@ class _Reader:
     def output(self, k: int) -> HeadMatrix:
         return self._shared or self._output(f"{k}.output")
 
+    def _checked_outputs(self, other: SafetensorsFile) -> SafetensorsFile:
+        if not np.array_equal(self._file.array("token_map"), other.array("token_map")):
+            raise ExportError(f"{self._sidecar}: {other.path.name} has the output layer of another token_map")
+        return other
+
     def _output(self, stem: str) -> HeadMatrix:
-        if self._outputs is not self._file:
-            ours, theirs = self._file.array("token_map"), self._outputs.array("token_map")
-            if not np.array_equal(ours, theirs):
-                raise ExportError(
-                    f"{self._sidecar}: {self._outputs.path.name} has the output layer of another token_map"
-                )
         return self._matrix(stem, self._draft, self._outputs)
 
     def _matrix(self, stem: str, rows: int, file: SafetensorsFile | None = None) -> HeadMatrix:
