@@ -28,6 +28,7 @@ from medusa_export.heads.calibration import calibration_error, fit_temperatures,
 from medusa_export.heads.checkpoint import load_heads, write_sidecar
 from medusa_export.heads.model import MedusaHeads
 from medusa_export.heads.near_duplicates import MAX_OVERLAP, OverlapReport, drop_near_duplicates
+from medusa_export.heads.run_facts import check_states_of
 from medusa_export.heads.shards import Rollouts, load_rollouts, load_tokens, shard_names
 from medusa_export.heads.tree_simulation import dynamic_tree, simulate
 from train_heads import calibrate
@@ -62,6 +63,7 @@ def main(a: argparse.Namespace) -> dict:
     if a.threads:
         torch.set_num_threads(a.threads)
     heads, sidecar = load_heads(a.heads, a.backbone)
+    check_states_of(sidecar, Path(a.data))
     heads.to(a.device)
     unseen, overlap = unseen_answers(a)
     counts = ", ".join(f"{s}: {unseen.sources.count(s)}" for s in sorted(set(unseen.sources)))

@@ -19,13 +19,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 import torch
 
-from medusa_export.heads.backbone_torch import Backbone, file_sha256
+from medusa_export.heads.backbone_torch import Backbone
 from medusa_export.heads.batched_generation import BatchedGenerator
 from medusa_export.heads.chat_tokens import TEMPLATES, ChatTokens, load_chat_tokens
 from medusa_export.heads.conversations import Answer, Conversation, Mix, PromptPool
 from medusa_export.heads.generation import Generator
 from medusa_export.heads.lora import merged_backbone
-from medusa_export.heads.run_facts import distil_record, write_distil_record
+from medusa_export.heads.run_facts import check_made_with, distil_record, write_distil_record
 from medusa_export.heads.shards import finished_conversations, write_shard
 from medusa_export.heads.teacher_forcing import fill_states
 from medusa_export.weights.adapter import Adapter, read_adapter
@@ -43,6 +43,13 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     p.add_argument("--template", choices=TEMPLATES, default="chatml")
     p.add_argument("--system", help="system prompt (default: the chat template's)")
     p.add_argument("--conversations", type=int, default=20000, help="size of the plan (default %(default)s)")
+    p.add_argument(
+        "--first",
+        type=int,
+        default=0,
+        help="leave out the plan's conversations before this one: an adapter's answers to prompts of its own training "
+        "are no new text to its heads (default %(default)s)",
+    )
     p.add_argument("--slots", type=int, default=96, help="conversations generated at once (default %(default)s)")
     p.add_argument("--shard", type=int, default=100, help="conversations per shard (default %(default)s)")
     p.add_argument("--max-answer", type=int, default=256, help="tokens per answer (default %(default)s)")
@@ -78,7 +85,7 @@ def distil(a: argparse.Namespace) -> None:
     out = Path(a.out)
     out.mkdir(parents=True, exist_ok=True)
     adapter = _adapter(a)
-    _check_same(out, adapter)
+    check_made_with(out, adapter.sha256 if adapter else None, f"--out {out}")
     backbone = merged_backbone(a.backbone, adapter, getattr(torch, a.dtype), a.device)
     chat = load_chat_tokens(a.backbone, a.system, a.template)
     if not chat.writes_questions and (a.magpie or a.second_turns):
@@ -92,7 +99,7 @@ def distil(a: argparse.Namespace) -> None:
     )
     plan = PromptPool(a.prompts, a.seed).plan(a.conversations, mix, a.seed)
     done = finished_conversations(out)
-    mine = [i for i in range(a.conversations) if i % a.workers == a.worker and i not in done]
+    mine = [i for i in range(a.first, a.conversations) if i % a.workers == a.worker and i not in done]
     _describe(out, a, mix, adapter)
     capacity = len(chat.question_prompt()) + mix.max_prompt + 2 * mix.max_answer + mix.max_question + 32
     capacity = -(-capacity // 64) * 64  # fused attention wants rows of the mask aligned
@@ -188,22 +195,11 @@ class ShardWriter:
         )
 
 
-def _check_same(out: Path, adapter: Adapter | None) -> None:
-    """Refuse to go on in a folder of another model's answers."""
-    there = distil_record(out)
-    digest = None if adapter is None else adapter.sha256
-    if there is not None and there.get("adapter_sha256") != digest:
-        made = [
-            f"the adapter of sha256 {d[:12]}..." if d else "no adapter" for d in (there.get("adapter_sha256"), digest)
-        ]
-        raise ValueError(f"--out {out} holds answers made with {made[0]}, not with {made[1]}: name another folder")
-
-
 def _describe(out: Path, a: argparse.Namespace, mix: Mix, adapter: Adapter | None) -> None:
     """Record how the data came about, once."""
     if distil_record(out) is not None or a.worker != 0:
         return
-    sha = file_sha256(a.backbone) if Path(a.backbone).is_file() else None
+    sha = sha256_of(Path(a.backbone)) if Path(a.backbone).is_file() else None
     record = {"arguments": vars(a), "mix": vars(mix), "backbone_sha256": sha, "torch": torch.__version__}
     record |= {} if adapter is None else {"adapter_sha256": adapter.sha256}
     write_distil_record(out, record)

@@ -24,6 +24,7 @@ from medusa_export.heads.calibration import propose
 from medusa_export.heads.checkpoint import load_heads, write_sidecar
 from medusa_export.heads.context_lookup import LENGTHS, HeadsJoint, Observations, fit_weights, observe
 from medusa_export.heads.near_duplicates import MAX_OVERLAP
+from medusa_export.heads.run_facts import check_states_of
 from medusa_export.weights.conditional_file import conditional_beside
 
 TOP_M = 32  # of the heads' lists, as in decoding
@@ -49,6 +50,7 @@ def main(a: argparse.Namespace) -> list[list[float]]:
     if a.threads:
         torch.set_num_threads(a.threads)
     heads, sidecar = load_heads(a.heads, a.backbone)
+    check_states_of(sidecar, Path(a.data))
     if heads.config.tokens == "path":
         raise SystemExit(f"error: --heads {a.heads} read the path (tokens: path): no lookup is made for such heads")
     heads.to(a.device)

@@ -36,6 +36,7 @@ from medusa_export.heads.conditional import (
 from medusa_export.heads.conditional_data import Examples, Text, load_text, make_examples, pooled
 from medusa_export.heads.conditional_trainer import ConditionalRecipe, evaluate, fit, pretrain
 from medusa_export.heads.near_duplicates import MAX_OVERLAP, OverlapReport, load_held_out
+from medusa_export.heads.run_facts import check_states_of
 from medusa_export.heads.shards import Rollouts, load_rollouts, shard_names
 from medusa_export.heads.tree_simulation import Proposals
 from medusa_export.weights import open_source
@@ -55,6 +56,12 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
         nargs=2,
         metavar=("HEADS", "SHARDS"),
         help="also train on the shards listed in SHARDS with the marginals of HEADS, which never saw them",
+    )
+    p.add_argument(
+        "--text",
+        nargs="+",
+        default=[],
+        help="folders of more answers for the n-gram start, which needs no states: any model's of the same tokens",
     )
     p.add_argument("--rank", type=int, default=64)
     p.add_argument("--distances", type=int, default=2, help="how many tokens back (default %(default)s)")
@@ -93,6 +100,7 @@ class Material:
 def load_material(a: argparse.Namespace) -> tuple[Material, OverlapReport]:
     """Read all of it; proposals are the heads' with their temperatures, as decoding gets them."""
     heads, sidecar = load_heads(a.heads, a.backbone)
+    check_states_of(sidecar, Path(a.data))
     source, token_map = open_source(Path(a.backbone)), heads.token_map.numpy()
     if heads.config.hidden_size != source.config.hidden_size:
         raise ValueError(
@@ -110,13 +118,14 @@ def load_material(a: argparse.Namespace) -> tuple[Material, OverlapReport]:
     if a.also:
         unseen.append(_with_other_heads(a, heads.config.heads))
     embeddings, outputs = embedding_rows(source), output_rows(source, token_map)
-    text = load_text(a.data, ("train",))
+    text = load_text([a.data, *a.text], ("train",))
     return Material(sidecar, token_map, embeddings, outputs, text, unseen, proposed(calibration)), overlap
 
 
 def _with_other_heads(a: argparse.Namespace, count: int) -> tuple[Rollouts, Proposals]:
     """The answers of --also with its heads' proposals."""
     heads, sidecar = load_heads(a.also[0], a.backbone)
+    check_states_of(sidecar, Path(a.data))
     if heads.config.heads != count:
         raise ValueError(f"--also {a.also[0]} holds {heads.config.heads} heads, --heads {a.heads} {count}")
     rollouts = load_rollouts(a.data, ("train",), only=shard_names(Path(a.also[1])))
@@ -185,6 +194,7 @@ def train(a: argparse.Namespace) -> Path:
         "training": {
             "answers": sum(answers),
             "tokens": sum(tokens),
+            "text_tokens": len(material.text.tokens),
             "with_other_heads": {"answers": sum(answers[1:]), "tokens": sum(tokens[1:])},
             "recipe": asdict(recipe_of(a)),
             "tables": a.tables,

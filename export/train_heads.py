@@ -19,18 +19,20 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 import numpy as np
 import torch
 
-from medusa_export.heads.backbone_torch import file_sha256, load_embedding, load_lm_head
+from medusa_export.heads.backbone_torch import load_embedding, load_lm_head
 from medusa_export.heads.calibration import fit_temperatures, propose, rank_accuracies
 from medusa_export.heads.chat_tokens import TEMPLATES, load_chat_tokens
-from medusa_export.heads.checkpoint import save_heads
+from medusa_export.heads.checkpoint import load_heads, owner_of_output, save_heads
 from medusa_export.heads.device_batches import DeviceBatches
 from medusa_export.heads.model import TOKEN_INPUTS, HeadsConfig, MedusaHeads
 from medusa_export.heads.near_duplicates import MAX_OVERLAP, OverlapReport, drop_near_duplicates, load_held_out
-from medusa_export.heads.run_facts import distil_record, hardware
+from medusa_export.heads.run_facts import check_made_with, distil_record, hardware
 from medusa_export.heads.shards import Rollouts, load_rollouts
 from medusa_export.heads.trainer import Recipe, Trainer
 from medusa_export.heads.training_data import Batches, coverage, frequent_tokens
 from medusa_export.heads.tree_simulation import nested_tree
+from medusa_export.weights.adapter import Adapter, read_adapter
+from medusa_export.weights.hashing import sha256_of
 
 RANKS = 64  # accuracies kept per head, for the static tree
 TREE_NODES = 64  # of the largest static tree that is stored
@@ -42,6 +44,7 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     p.add_argument("--data", required=True, help="folder of shards")
     p.add_argument("--backbone", required=True, help=".gguf file or HF folder, as given to distil.py")
     p.add_argument("--backbone-id", default="smollm2-135m-instruct")
+    p.add_argument("--adapter", help="MEDUSA-2 adapter that --data was made with: the heads are of the merged model")
     p.add_argument("--run", required=True, help="folder for state.pt, losses.csv, losses.png")
     p.add_argument("--out", help="checkpoint to write (.safetensors; a .json goes beside it)")
     p.add_argument("--heads", type=int, default=4)
@@ -63,6 +66,11 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     p.add_argument("--batch", type=int, default=d.batch, help="positions per step (default %(default)s)")
     p.add_argument("--lr", type=float, default=d.lr)
     p.add_argument("--output-lr-scale", type=float, default=d.output_lr_scale)
+    p.add_argument(
+        "--freeze-output",
+        action="store_true",
+        help="with --init: its output layers stay, and the checkpoint names the file that holds them",
+    )
     p.add_argument(
         "--head-decay",
         type=float,
@@ -94,13 +102,17 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     p.add_argument("--threads", type=int, default=0, help="CPU threads (0: torch's default)")
     p.add_argument("--seed", type=int, default=d.seed)
     p.add_argument("--float-output", action="store_true", help="keep matrices float16 instead of int8 rows")
-    return p.parse_args(argv)
+    a = p.parse_args(argv)
+    if a.freeze_output and not a.init:
+        p.error("--freeze-output keeps the output layers of --init: name it")
+    return a
 
 
 def train(a: argparse.Namespace) -> None:
     if a.threads:
         torch.set_num_threads(a.threads)
     torch.manual_seed(a.seed)
+    adapter = adapter_of_data(a)
     torch.set_float32_matmul_precision("high")  # TF32 for fp32 products on CUDA; nothing changes on a CPU
     training, calibration, overlap = _split_data(a)
     print(f"calibration: {overlap}", flush=True)
@@ -110,12 +122,11 @@ def train(a: argparse.Namespace) -> None:
     config = HeadsConfig(a.heads, training.hidden.shape[1], a.layers, len(token_map), a.output, a.tokens)
     heads = MedusaHeads(config, torch.from_numpy(token_map))
     if a.init:
-        from medusa_export.heads.checkpoint import load_heads
-
         heads, _ = load_heads(a.init, a.backbone)
         if heads.config != config:
             raise ValueError(f"--init {a.init} holds {heads.config}, this run needs {config}")
         token_map = heads.token_map.numpy()
+        heads.output_weight.requires_grad_(not a.freeze_output)
     else:
         heads.initialise_output(lm_head)
         if a.tokens != "none":
@@ -150,9 +161,13 @@ def train(a: argparse.Namespace) -> None:
     trainer.run(*pace)
     if a.out:
         facts = _facts(a, recipe, trainer, training, covered)
+        if adapter is not None:
+            facts["kind"] = "medusa-2"
+            facts["backbone"] |= {"id": f"{a.backbone_id}-{adapter.name}", "adapter_sha256": adapter.sha256}
         facts["training"]["calibration"] = overlap.facts() | {"sources": a.calibration_source}
         facts |= calibrate(heads, calibration, a.device)
-        save_heads(heads, a.out, facts, quantise=not a.float_output)
+        owner = owner_of_output(Path(a.init)) if a.freeze_output else None
+        save_heads(heads, a.out, facts, quantise=not a.float_output, output_of=owner)
         print(f"wrote {a.out} ({os.path.getsize(a.out) / 1e6:.1f} MB)", flush=True)
 
 
@@ -172,6 +187,15 @@ def _split_data(a: argparse.Namespace) -> tuple[Rollouts, Rollouts, OverlapRepor
         raise ValueError("--calibration-source holds out every source: nothing is left to train on")
     greedy = everything.select(held_out & (everything.temperature == 0))
     return training, *drop_near_duplicates(greedy, training.token_rows, a.max_overlap)
+
+
+def adapter_of_data(a: argparse.Namespace) -> Adapter | None:
+    """--adapter, read; refused where it is not the one that the answers and states of --data were made with."""
+    adapter = read_adapter(Path(a.adapter)) if a.adapter else None
+    if adapter is not None:
+        adapter.check_base(a.backbone, sha256_of(Path(a.backbone)))
+    check_made_with(Path(a.data), adapter.sha256 if adapter else None, f"--data {a.data}")
+    return adapter
 
 
 def _batches(a: argparse.Namespace, training: Rollouts, token_map: np.ndarray, vocab: int) -> Batches | DeviceBatches:
@@ -214,7 +238,7 @@ def _draft_vocabulary(a: argparse.Namespace, training: Rollouts, vocab: int, end
 
 
 def _facts(a: argparse.Namespace, recipe: Recipe, trainer: Trainer, training: Rollouts, covered: float) -> dict:
-    sha = file_sha256(a.backbone) if Path(a.backbone).is_file() else None
+    sha = sha256_of(Path(a.backbone)) if Path(a.backbone).is_file() else None
     return {
         "backbone": {"id": a.backbone_id, "gguf_sha256": sha},
         "training": {
@@ -222,6 +246,7 @@ def _facts(a: argparse.Namespace, recipe: Recipe, trainer: Trainer, training: Ro
             "tokens": len(training.tokens),
             "draft_vocab_coverage": round(covered, 5),
             "recipe": asdict(recipe),
+            "started_from": {"name": Path(a.init).stem, "sha256": sha256_of(Path(a.init))} if a.init else None,
             "steps": trainer.step,
             "positions_seen": trainer.step * recipe.batch,
             "seconds": round(trainer.seconds, 1),

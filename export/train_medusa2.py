@@ -4,6 +4,7 @@
         --run RUN --out heads/NAME-medusa2
 
 Stage 1 are trained MEDUSA-1 heads (--heads); without, heads are warmed up first (--stage1-steps, train_heads.py).
+--adapter, with its own --heads, goes on from an earlier result instead.
 Stage 2 trains both; writes medusa2.adapter.safetensors and medusa2.safetensors into --out, which
 `medusa-plus prepare --adapter` merges. The greedy text of the merged model is not the original's any more: the KL term
 holds it near, measure_backbone.py shows how near.
@@ -26,15 +27,15 @@ import torch
 
 import train_heads
 from medusa_export.heads.backbone_torch import load_backbone
-from medusa_export.heads.checkpoint import load_heads, save_heads
+from medusa_export.heads.checkpoint import load_heads, owner_of_output, save_heads
 from medusa_export.heads.joint_trainer import JointRecipe, JointTrainer
 from medusa_export.heads.lora import Lora, LoraConfig, merged_backbone, save_adapter
 from medusa_export.heads.model import TOKEN_INPUTS, MedusaHeads
 from medusa_export.heads.near_duplicates import MAX_OVERLAP, load_held_out
-from medusa_export.heads.run_facts import distil_record, hardware
+from medusa_export.heads.run_facts import check_made_with, distil_record, hardware
 from medusa_export.heads.sequences import with_states
 from medusa_export.heads.shards import Rollouts, load_rollouts, pooled
-from medusa_export.weights.adapter import SUFFIX, read_adapter
+from medusa_export.weights.adapter import SUFFIX, Adapter, read_adapter
 from medusa_export.weights.hashing import sha256_of
 
 NO_LIMIT = 1_000_000_000  # steps, when the clock decides
@@ -48,6 +49,7 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     p.add_argument("--backbone", required=True, help=".gguf file or HF folder, as given to distil.py")
     p.add_argument("--backbone-id", default="smollm2-135m-instruct")
     p.add_argument("--heads", help="trained MEDUSA-1 heads to start from; without, stage 1 trains some")
+    p.add_argument("--adapter", help="go on from this adapter (of the same rank) and the --heads that belong to it")
     p.add_argument("--run", required=True, help="folder for state.pt, losses.csv, losses.png")
     p.add_argument("--out", help="folder for the adapter and the heads")
     p.add_argument("--name", default="medusa2", help="of the files and of the heads (default %(default)s)")
@@ -106,13 +108,17 @@ def train(a: argparse.Namespace) -> None:
         torch.set_float32_matmul_precision("high")  # the heads' blocks stay fp32; TF32 is near enough for them
     torch.manual_seed(a.seed)
     start = Path(a.heads) if a.heads else stage_1(a)
+    adapter = read_adapter(Path(a.adapter)) if a.adapter else None
+    check_made_with(Path(a.data), None, f"--data {a.data}")  # the KL is taken to these states
     training = load_rollouts(a.data, ("train",), a.limit_shards)
     if a.repeated:
         training = pooled([training, load_rollouts(a.repeated, ("train",))])
     calibration, overlap = load_held_out(a.data, "calibration", a.max_overlap, a.limit_shards)
     backbone = load_backbone(a.backbone, getattr(torch, a.dtype), a.device)
-    heads = _start_heads(start, a.backbone)
+    heads = _start_heads(start, a.backbone, adapter)
     lora = Lora(LoraConfig(a.rank, a.alpha, a.first_layer), backbone.config, a.seed)
+    if adapter is not None:
+        lora.copy_from(adapter)
     trainer = JointTrainer(
         backbone, lora.to(a.device), heads.to(a.device), training, _recipe(a), Path(a.run), calibration
     )
@@ -129,7 +135,7 @@ def train(a: argparse.Namespace) -> None:
         facts = _facts(a, trainer, start)
         facts["training"]["calibration"] = overlap.facts()
         # The first stage's own heads lie in --run, which need not stay.
-        _save(a, trainer, calibration, facts, start if a.heads and a.freeze_output else None)
+        _save(a, trainer, calibration, facts, owner_of_output(start) if a.heads and a.freeze_output else None)
 
 
 def stage_1(a: argparse.Namespace) -> Path:
@@ -157,12 +163,19 @@ def stage_1(a: argparse.Namespace) -> Path:
     return out
 
 
-def _start_heads(path: Path, backbone: str) -> MedusaHeads:
+def _start_heads(path: Path, backbone: str, adapter: Adapter | None) -> MedusaHeads:
     heads, sidecar = load_heads(path, backbone)
-    trained_on = (sidecar.get("backbone") or {}).get("gguf_sha256")
-    digest = sha256_of(Path(backbone))
+    belongs = sidecar.get("backbone") or {}
+    trained_on, digest = belongs.get("gguf_sha256"), sha256_of(Path(backbone))
     if trained_on not in (None, digest):
         raise ValueError(f"--heads {path} belong to a backbone with sha256 {trained_on[:12]}..., not {digest[:12]}...")
+    # Heads of an adapted backbone read its states; on the original's they would start from nearly nothing.
+    theirs, ours = belongs.get("adapter_sha256"), adapter.sha256 if adapter else None
+    if adapter is not None:
+        adapter.check_base(backbone, digest)
+    if theirs != ours:
+        named = [f"adapter {sha[:12]}..." if sha else "no adapter" for sha in (theirs, ours)]
+        raise ValueError(f"--heads {path} belong to {named[0]}, --adapter names {named[1]}: give the two of one run")
     return heads
 
 
@@ -204,7 +217,7 @@ def _facts(a: argparse.Namespace, trainer: JointTrainer, start: Path) -> dict[st
             "tokens": len(trainer.training.tokens),
             "recipe": asdict(trainer.recipe),
             "adapter": asdict(trainer.lora.config),
-            "started_from": {"name": start.stem, "sha256": sha256_of(start)},
+            "started_from": {"name": start.stem, "sha256": sha256_of(start), "adapter_sha256": _digest(a.adapter)},
             "steps": trainer.step,
             "epochs": trainer.epoch,
             "positions_seen": trainer.positions,
@@ -218,6 +231,10 @@ def _facts(a: argparse.Namespace, trainer: JointTrainer, start: Path) -> dict[st
             "repeated": distil_record(Path(a.repeated)) if a.repeated else None,
         }
     }
+
+
+def _digest(path: str | None) -> str | None:
+    return sha256_of(Path(path)) if path else None
 
 
 if __name__ == "__main__":

@@ -28,6 +28,7 @@ from medusa_export import prepare  # noqa: E402
 from medusa_export.graph.heads import build_heads  # noqa: E402
 from medusa_export.heads.calibration import calibration_error, propose  # noqa: E402
 from medusa_export.heads.checkpoint import load_heads  # noqa: E402
+from medusa_export.heads.conditional_data import load_text  # noqa: E402
 from medusa_export.heads.shards import Rollouts, finished_conversations, load_rollouts  # noqa: E402
 from medusa_export.heads.tree_simulation import Proposals  # noqa: E402
 from medusa_export.weights import open_source  # noqa: E402
@@ -214,7 +215,7 @@ def test_a_conditional_joint_is_trained_and_measured(distilled: tuple[Path, Path
     arguments = [*text.split(), "--trained-shards", str(seen), "--batch", "128", "--max-overlap", "1"]
     other = tmp_path / "other.txt"
     other.write_text(shards[1])
-    arguments += ["--also", str(heads), str(other)]
+    arguments += ["--also", str(heads), str(other), "--text", str(half)]
     path = train_conditional.train(train_conditional.parse_arguments(arguments))
     with (tmp_path / "conditional" / "losses.csv").open() as f:
         rows = list(csv.DictReader(f))
@@ -223,12 +224,16 @@ def test_a_conditional_joint_is_trained_and_measured(distilled: tuple[Path, Path
     unseen = load_rollouts(data, ("train",), without=frozenset(shards[:1]))
     twice = load_rollouts(data, ("train",), only=frozenset(shards[1:2]))
     assert facts["training"]["tokens"] == len(unseen.tokens) + len(twice.tokens)
+    everything, again = load_rollouts(data, ("train",)), load_rollouts(half, ("train",))
+    assert facts["training"]["text_tokens"] == len(everything.tokens) + len(again.tokens)
     assert facts["training"]["with_other_heads"] == {"answers": len(twice.sources), "tokens": len(twice.tokens)}
     assert facts["training"]["held_out_loss"] < facts["training"]["held_out_loss_product"]
     text = f"--heads {heads} --data {data} --backbone {model} --conditional --nodes 1 16 --max-overlap 1"
     report = evaluate_heads.evaluate(evaluate_heads.parse_arguments(text.split()))
     trees = {n: report["trees"][n]["dynamic_conditional"]["tokens_per_step"] for n in ("1", "16")}
     assert trees["1"] == 1 < trees["16"] <= report["oracle_top_m"]["tokens_per_step"]
+    with pytest.raises(FileNotFoundError, match=r"no shard-.*nowhere: run distil\.py first"):
+        load_text([data, tmp_path / "nowhere"], ("train",))
     # The tiny model's next token depends on the last one, which the marginals leave out.
     assert report["gains"]["16"]["over_dynamic_temperature"]["percent"] > 0
 

@@ -17,9 +17,13 @@ sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parent.parent)]
 from heads_tiny import write_tiny_model  # noqa: E402
 from transformers import AutoModelForCausalLM  # noqa: E402
 
+import calibrate_heads  # noqa: E402
 import distil  # noqa: E402
 import evaluate_heads  # noqa: E402
+import fit_lookup  # noqa: E402
 import measure_backbone  # noqa: E402
+import train_conditional  # noqa: E402
+import train_heads  # noqa: E402
 import train_medusa2  # noqa: E402
 from medusa_export.errors import ExportError  # noqa: E402
 from medusa_export.heads.backbone_torch import Backbone, load_backbone  # noqa: E402
@@ -28,7 +32,7 @@ from medusa_export.heads.fidelity import fused_kl, measure_fidelity  # noqa: E40
 from medusa_export.heads.joint_trainer import JointTrainer  # noqa: E402
 from medusa_export.heads.lora import Lora, LoraConfig, merged_backbone, run_sequences, save_adapter  # noqa: E402
 from medusa_export.heads.sequences import Sequences, states_of, with_states  # noqa: E402
-from medusa_export.heads.shards import load_rollouts  # noqa: E402
+from medusa_export.heads.shards import finished_conversations, load_rollouts  # noqa: E402
 from medusa_export.weights.adapter import read_adapter  # noqa: E402
 from medusa_export.weights.hashing import sha256_of  # noqa: E402
 
@@ -259,6 +263,102 @@ def test_heads_of_other_weights_are_refused(distilled: tuple[Path, Path], tmp_pa
     with pytest.raises(ValueError, match="sha256 abababababab"):
         heads = file.with_suffix(".safetensors")
         train_medusa2.train(arguments(distilled, tmp_path / "other", 1, "--heads", heads))
+
+
+@pytest.fixture(scope="module")
+def finished(distilled: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run: run/ with losses.csv and its stage1/, out/ with adapter and heads of a frozen output layer."""
+    root = tmp_path_factory.mktemp("finished")
+    train_medusa2.train(arguments(distilled, root / "warm", 1))
+    first = root / "warm" / "stage1" / "medusa1.safetensors"
+    frozen = ["--heads", first, "--freeze-output", "--out", root / "out"]
+    train_medusa2.train(arguments(distilled, root / "run", 30, *frozen))
+    return root
+
+
+def go_on(finished: Path) -> list[object]:
+    out = finished / "out"
+    return ["--adapter", out / "medusa2.adapter.safetensors", "--heads", out / "medusa2.safetensors", "--freeze-output"]
+
+
+def measures(run: Path) -> list[tuple[float, float]]:
+    """(KL, top-1 of the first head) of every held-out measure of a run."""
+    with (run / "losses.csv").open() as f:
+        rows = [r for r in csv.DictReader(f) if r["held_out_kl"]]
+    return [(float(r["held_out_kl"]), float(r["held_out_top1_1"])) for r in rows]
+
+
+def test_a_run_goes_on_from_an_earlier_adapter(distilled: tuple[Path, Path], finished: Path, tmp_path: Path) -> None:
+    again = [*go_on(finished), "--out", tmp_path / "out"]
+    train_medusa2.train(arguments(distilled, tmp_path / "run", 3, *again))
+    (kl_before, _), *_, (kl, top1) = measures(finished / "run")
+    kl_again, top1_again = measures(tmp_path / "run")[0]
+    assert kl_before < 1e-4 < kl / 10
+    assert kl_again == pytest.approx(kl, rel=0.02)  # fp16 factors, int8 rows of the heads
+    assert top1_again == pytest.approx(top1, abs=0.02)
+    facts = json.loads((tmp_path / "out" / "medusa2.json").read_text())
+    adapter = finished / "out" / "medusa2.adapter.safetensors"
+    assert facts["training"]["started_from"]["adapter_sha256"] == sha256_of(adapter)
+    # Not a chain: the output layer is that of the first heads, also after a second run.
+    named = (tmp_path / "out" / facts["output_of"]["file"]).resolve()
+    assert named == (finished / "warm" / "stage1" / "medusa1.safetensors").resolve()
+    load_heads(tmp_path / "out" / "medusa2.safetensors", distilled[0])
+
+
+def test_adapter_and_heads_of_two_runs_are_refused(
+    distilled: tuple[Path, Path], finished: Path, tmp_path: Path
+) -> None:
+    flag, adapter, _, heads, _ = go_on(finished)
+    first = finished / "warm" / "stage1" / "medusa1.safetensors"
+    for more, message in (
+        (["--heads", heads], r"belong to adapter \w{12}\.\.\., --adapter names no adapter"),
+        (["--heads", first, flag, adapter], r"belong to no adapter, --adapter names adapter \w{12}"),
+        (["--heads", heads, flag, adapter, "--rank", "5"], r"rank 4, alpha 8, 14 matrices; this run has rank 5"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            train_medusa2.train(arguments(distilled, tmp_path / "run", 1, *more))
+
+
+def test_heads_learn_on_with_the_merged_models_own_answers(
+    distilled: tuple[Path, Path], finished: Path, tmp_path: Path
+) -> None:
+    model, data = distilled
+    _, adapter, _, heads, _ = go_on(finished)
+    own, prompts = tmp_path / "own", data.parent / "prompts.jsonl"
+    text = f"--backbone {model} --adapter {adapter} --out {own} --conversations 120 --first 10 --slots 32 --shard 60"
+    text += f" --max-answer 24 --dtype float32 --prompts {prompts} --magpie 0 --system s"
+    distil.distil(distil.parse_arguments(text.split()))
+    assert finished_conversations(own) == set(range(10, 120))
+    text = f"--backbone {model} --backbone-id tiny --init {heads} --freeze-output --draft-vocab 128 --output shared"
+    text += f" --steps 40 --batch 64 --lr 3e-3 --dtype float32 --max-overlap 1 --out {tmp_path / 'heads.safetensors'}"
+    text += f" --run {tmp_path / 'run'}"
+
+    def train(*more: object) -> None:
+        train_heads.train(train_heads.parse_arguments([*text.split(), *map(str, more)]))
+
+    with pytest.raises(ValueError, match=r"made with no adapter, not with the adapter of sha256 \w{12}"):
+        train("--data", data, "--adapter", adapter)
+    with pytest.raises(ValueError, match=r"made with the adapter of sha256 \w{12}\.\.\., not with no adapter"):
+        train("--data", own)
+    with pytest.raises(SystemExit):
+        train_heads.parse_arguments(["--data", "d", "--backbone", "b", "--run", "r", "--freeze-output"])
+    train("--data", own, "--adapter", adapter)
+    before, after = load_heads(heads, model)[0], load_heads(tmp_path / "heads.safetensors", model)
+    assert all(torch.equal(a, b) for a, b in zip(before.output_weight, after[0].output_weight, strict=True))
+    assert not torch.equal(before.block_weight[0], after[0].block_weight[0])
+    fitted = ["--heads", str(heads), "--backbone", str(model), "--max-overlap", "1"]
+    weights = fit_lookup.main(fit_lookup.parse_arguments([*fitted, "--data", str(own)]))
+    assert len(weights) == 5 and any(w > 0 for row in weights for w in row)
+    calibrate_heads.main(calibrate_heads.parse_arguments([*fitted, "--data", str(own)]))
+    for script in (fit_lookup, calibrate_heads, train_conditional):
+        more = ["--run", str(tmp_path / "c")] if script is train_conditional else []
+        main = script.train if script is train_conditional else script.main
+        with pytest.raises(ValueError, match="holds answers made with no adapter, not with the adapter of sha256"):
+            main(script.parse_arguments([*fitted, *more, "--data", str(data)]))
+    facts = after[1]
+    assert (facts["kind"], facts["backbone"]["adapter_sha256"]) == ("medusa-2", sha256_of(Path(adapter)))
+    assert facts["output_of"]["file"].endswith("warm/stage1/medusa1.safetensors")
+    assert facts["training"]["started_from"]["sha256"] == sha256_of(Path(heads))
 
 
 def test_the_merged_model_answers_with_its_own_states(

@@ -7,7 +7,6 @@ The architecture is the Llama family's (RMSNorm, rotary positions on half-split 
 
 from __future__ import annotations
 
-import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -345,12 +344,3 @@ def _from_hf(folder: Path, compute: torch.dtype, device: str) -> Backbone:
     layers = [layer(i) for i in range(config.layers)]
     embedding, norm = take("model.embed_tokens.weight"), take("model.norm.weight")
     return Backbone(config, embedding, layers, norm, lm_head, compute, device)
-
-
-def file_sha256(path: str | Path) -> str:
-    """sha256 of a file, hex."""
-    digest = hashlib.sha256()
-    with open(path, "rb") as handle:
-        while block := handle.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()

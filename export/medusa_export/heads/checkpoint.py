@@ -84,6 +84,12 @@ def save_heads(
     write_sidecar(path, sidecar)
 
 
+def owner_of_output(path: Path) -> Path:
+    """The file that holds these heads' output layers: the one their sidecar names (`output_of`), or their own."""
+    sidecar = sidecar_path(path)
+    return output_file(json.loads(sidecar.read_text()), sidecar) or path
+
+
 def write_sidecar(path: Path, sidecar: dict[str, Any]) -> None:
     temporary = sidecar_path(path).with_suffix(".json.tmp")
     temporary.write_text(json.dumps(sidecar, indent=1) + "\n")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -132,18 +133,20 @@ class Text:
         return np.maximum(ids, 0), p / np.maximum(p.sum(1, keepdims=True), 1e-9)
 
 
-def load_text(folder: str | Path, splits: tuple[str, ...]) -> Text:
-    """The answers of some splits, without reading their states."""
+def load_text(folders: Sequence[str | Path], splits: tuple[str, ...]) -> Text:
+    """The answers of some splits in all the folders, without reading their states."""
     parts: list[list[np.ndarray]] = []
-    for path in sorted(Path(folder).glob("shard-*.safetensors")):
+    paths = {folder: sorted(Path(folder).glob("shard-*.safetensors")) for folder in folders}
+    for folder, found in paths.items():
+        if not found:
+            raise FileNotFoundError(f"no shard-*.safetensors in {folder}: run distil.py first")
+    for path in [p for found in paths.values() for p in found]:
         with safe_open(str(path), "numpy") as f:
             wanted = np.array([split_of(int(c)) in splits for c in f.get_tensor("conversation")], bool)
             lengths = np.diff(f.get_tensor("offsets"))
             rows = np.repeat(wanted, lengths)
             names = ("tokens", "top_ids", "top_logprobs")
             parts.append([*(f.get_tensor(name)[rows] for name in names), lengths[wanted]])
-    if not parts:
-        raise FileNotFoundError(f"no shard-*.safetensors in {folder}: run distil.py first")
     tokens, top_ids, top_logprobs, lengths = (np.concatenate(column) for column in zip(*parts, strict=True))
     return Text(tokens, top_ids, top_logprobs, np.concatenate(([0], np.cumsum(lengths))))
 

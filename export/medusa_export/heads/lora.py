@@ -72,6 +72,20 @@ class Lora(nn.Module):
         b = torch.block_diag(*[self.b[key] for key in keys]) * self.config.scale  # [out, parts * r]
         return y + F.linear(F.linear(x, a.to(x.dtype)), b.to(x.dtype))
 
+    @torch.no_grad()
+    def copy_from(self, adapter: Adapter) -> None:
+        """Take the factors of an adapter's file (fp16 there); another rank, scale or set of layers is refused."""
+        theirs = {name.removesuffix(".weight"): pair for name, pair in adapter.factors.items()}
+        ours = {"layers." + key.replace("_", "."): key for key in self.a}
+        if (adapter.rank, adapter.scale) != (self.config.rank, self.config.scale) or set(theirs) != set(ours):
+            raise ValueError(
+                f"adapter {adapter.path}: rank {adapter.rank}, alpha {adapter.alpha:g}, {len(theirs)} matrices;"
+                f" this run has rank {self.config.rank}, alpha {self.config.alpha:g}, {len(ours)} matrices"
+            )
+        for stem, key in ours.items():
+            for parameter, values in zip((self.a[key], self.b[key]), theirs[stem], strict=True):
+                parameter.copy_(torch.from_numpy(values))
+
     def tensors(self) -> dict[str, np.ndarray]:
         """layers.{i}.{target}.a|b, float16."""
         named = {}

@@ -23,6 +23,25 @@ def distil_record(folder: Path) -> dict | None:
     return json.loads(path.read_text()) if path.exists() else None
 
 
+def check_made_with(folder: Path, adapter_sha256: str | None, named: str) -> None:
+    """Refuse answers of another model: those of `folder` must have been made with this adapter (None: with none).
+
+    A folder without distil.json is believed.
+    """
+    record = distil_record(folder)
+    if record is not None and record.get("adapter_sha256") != adapter_sha256:
+        made = [
+            f"the adapter of sha256 {sha[:12]}..." if sha else "no adapter"
+            for sha in (record.get("adapter_sha256"), adapter_sha256)
+        ]
+        raise ValueError(f"{named} holds answers made with {made[0]}, not with {made[1]}: name another folder")
+
+
+def check_states_of(heads: dict, folder: Path) -> None:
+    """Refuse answers and states of another model than that of these heads (`heads`: their sidecar)."""
+    check_made_with(folder, (heads.get("backbone") or {}).get("adapter_sha256"), f"--data {folder}")
+
+
 def write_distil_record(folder: Path, record: dict) -> None:
     """Write a data folder's distil.json, whole or not at all."""
     path = folder / "distil.json"
