@@ -28,7 +28,7 @@ from medusa_export.heads.lora import merged_backbone
 from medusa_export.heads.run_facts import check_made_with, distil_record, write_distil_record
 from medusa_export.heads.shards import finished_conversations, write_shard
 from medusa_export.heads.teacher_forcing import fill_states
-from medusa_export.weights.adapter import Adapter, read_adapter
+from medusa_export.weights.adapter import Adapter, read_adapter_of
 from medusa_export.weights.hashing import sha256_of
 
 Completion = Callable[[list[Answer]], None]
@@ -84,7 +84,7 @@ def distil(a: argparse.Namespace) -> None:
     torch.set_float32_matmul_precision("high")  # TF32 for fp32 products on CUDA; nothing changes on a CPU
     out = Path(a.out)
     out.mkdir(parents=True, exist_ok=True)
-    adapter = _adapter(a)
+    adapter = read_adapter_of(a.adapter, a.backbone)
     check_made_with(out, adapter.sha256 if adapter else None, f"--out {out}")
     backbone = merged_backbone(a.backbone, adapter, getattr(torch, a.dtype), a.device)
     chat = load_chat_tokens(a.backbone, a.system, a.template)
@@ -124,14 +124,6 @@ def distil(a: argparse.Namespace) -> None:
     except KeyboardInterrupt:
         print("stopped", flush=True)
     writer.flush()
-
-
-def _adapter(a: argparse.Namespace) -> Adapter | None:
-    if not a.adapter:
-        return None
-    adapter = read_adapter(Path(a.adapter))
-    adapter.check_base(a.backbone, sha256_of(Path(a.backbone)))
-    return adapter
 
 
 def _generator(

@@ -31,7 +31,7 @@ from medusa_export.heads.shards import Rollouts, load_rollouts
 from medusa_export.heads.trainer import Recipe, Trainer
 from medusa_export.heads.training_data import Batches, coverage, frequent_tokens
 from medusa_export.heads.tree_simulation import nested_tree
-from medusa_export.weights.adapter import Adapter, read_adapter
+from medusa_export.weights.adapter import Adapter, read_adapter_of
 from medusa_export.weights.hashing import sha256_of
 
 RANKS = 64  # accuracies kept per head, for the static tree
@@ -191,9 +191,7 @@ def _split_data(a: argparse.Namespace) -> tuple[Rollouts, Rollouts, OverlapRepor
 
 def adapter_of_data(a: argparse.Namespace) -> Adapter | None:
     """--adapter, read; refused where it is not the one that the answers and states of --data were made with."""
-    adapter = read_adapter(Path(a.adapter)) if a.adapter else None
-    if adapter is not None:
-        adapter.check_base(a.backbone, sha256_of(Path(a.backbone)))
+    adapter = read_adapter_of(a.adapter, a.backbone)
     check_made_with(Path(a.data), adapter.sha256 if adapter else None, f"--data {a.data}")
     return adapter
 

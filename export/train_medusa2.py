@@ -35,7 +35,7 @@ from medusa_export.heads.near_duplicates import MAX_OVERLAP, load_held_out
 from medusa_export.heads.run_facts import check_made_with, distil_record, hardware
 from medusa_export.heads.sequences import with_states
 from medusa_export.heads.shards import Rollouts, load_rollouts, pooled
-from medusa_export.weights.adapter import SUFFIX, Adapter, read_adapter
+from medusa_export.weights.adapter import SUFFIX, Adapter, read_adapter, read_adapter_of
 from medusa_export.weights.hashing import sha256_of
 
 NO_LIMIT = 1_000_000_000  # steps, when the clock decides
@@ -97,6 +97,8 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     a = p.parse_args(argv)
     if not 0 < a.head_ramp <= 1:
         p.error(f"--head-ramp {a.head_ramp}: must be above 0 and at most 1")
+    if a.adapter and not a.heads:
+        p.error("--adapter goes on with the heads of its run: name them with --heads")
     a.steps = a.steps or (NO_LIMIT if a.minutes else d.steps)
     return a
 
@@ -108,7 +110,7 @@ def train(a: argparse.Namespace) -> None:
         torch.set_float32_matmul_precision("high")  # the heads' blocks stay fp32; TF32 is near enough for them
     torch.manual_seed(a.seed)
     start = Path(a.heads) if a.heads else stage_1(a)
-    adapter = read_adapter(Path(a.adapter)) if a.adapter else None
+    adapter = read_adapter_of(a.adapter, a.backbone)
     check_made_with(Path(a.data), None, f"--data {a.data}")  # the KL is taken to these states
     training = load_rollouts(a.data, ("train",), a.limit_shards)
     if a.repeated:
@@ -171,8 +173,6 @@ def _start_heads(path: Path, backbone: str, adapter: Adapter | None) -> MedusaHe
         raise ValueError(f"--heads {path} belong to a backbone with sha256 {trained_on[:12]}..., not {digest[:12]}...")
     # Heads of an adapted backbone read its states; on the original's they would start from nearly nothing.
     theirs, ours = belongs.get("adapter_sha256"), adapter.sha256 if adapter else None
-    if adapter is not None:
-        adapter.check_base(backbone, digest)
     if theirs != ours:
         named = [f"adapter {sha[:12]}..." if sha else "no adapter" for sha in (theirs, ours)]
         raise ValueError(f"--heads {path} belong to {named[0]}, --adapter names {named[1]}: give the two of one run")

@@ -310,6 +310,8 @@ def test_adapter_and_heads_of_two_runs_are_refused(
 ) -> None:
     flag, adapter, _, heads, _ = go_on(finished)
     first = finished / "warm" / "stage1" / "medusa1.safetensors"
+    with pytest.raises(SystemExit):
+        arguments(distilled, tmp_path / "run", 1, flag, adapter)
     for more, message in (
         (["--heads", heads], r"belong to adapter \w{12}\.\.\., --adapter names no adapter"),
         (["--heads", first, flag, adapter], r"belong to no adapter, --adapter names adapter \w{12}"),
