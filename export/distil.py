@@ -76,7 +76,10 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     p.add_argument("--dtype", choices=["float32", "bfloat16"], default="bfloat16")
     p.add_argument("--threads", type=int, default=1, help="CPU threads (default %(default)s)")
     p.add_argument("--seed", type=int, default=0)
-    return p.parse_args(argv)
+    a = p.parse_args(argv)
+    if not 0 <= a.first < a.conversations:
+        p.error(f"--first {a.first}: must be 0 to {a.conversations - 1}, a conversation of the plan (--conversations)")
+    return a
 
 
 def distil(a: argparse.Namespace) -> None:
@@ -84,7 +87,7 @@ def distil(a: argparse.Namespace) -> None:
     torch.set_float32_matmul_precision("high")  # TF32 for fp32 products on CUDA; nothing changes on a CPU
     out = Path(a.out)
     out.mkdir(parents=True, exist_ok=True)
-    adapter = read_adapter_of(a.adapter, a.backbone)
+    adapter = read_adapter_of(a.adapter, a.backbone) if a.adapter else None
     check_made_with(out, adapter.sha256 if adapter else None, f"--out {out}")
     backbone = merged_backbone(a.backbone, adapter, getattr(torch, a.dtype), a.device)
     chat = load_chat_tokens(a.backbone, a.system, a.template)

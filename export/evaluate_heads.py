@@ -48,7 +48,7 @@ from medusa_export.heads.tree_simulation import (
     static_tree,
 )
 from medusa_export.weights import open_source
-from medusa_export.weights.adapter import Adapter, read_adapter
+from medusa_export.weights.adapter import Adapter, read_adapter_of
 from medusa_export.weights.conditional_file import ConditionalTables, conditional_beside, read_conditional
 from medusa_export.weights.heads_file import lookup_weights, read_own_heads
 
@@ -103,7 +103,7 @@ def evaluate(a: argparse.Namespace) -> dict:
     heads.to(a.device)
     lookup = _lookup_of(a, sidecar) if a.lookup else None
     overlap = None
-    adapter = read_adapter(Path(a.adapter)) if a.adapter else None
+    adapter = read_adapter_of(a.adapter, a.backbone) if a.adapter else None
     _check_belongs(a, sidecar, adapter)
     if a.questions:
         answer_questions(a, adapter)

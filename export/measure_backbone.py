@@ -27,8 +27,7 @@ from medusa_export.heads.near_duplicates import MAX_OVERLAP, drop_near_duplicate
 from medusa_export.heads.run_facts import hardware
 from medusa_export.heads.sequences import with_states
 from medusa_export.heads.shards import Rollouts, load_rollouts, load_tokens
-from medusa_export.weights.adapter import read_adapter
-from medusa_export.weights.hashing import sha256_of
+from medusa_export.weights.adapter import read_adapter_of
 
 COLUMNS = ("rows", "perplexity_original", "perplexity", "kl", "greedy_agreement")
 
@@ -51,14 +50,12 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
 def measure(a: argparse.Namespace) -> dict:
     if a.threads:
         torch.set_num_threads(a.threads)
-    adapter = read_adapter(Path(a.adapter))
-    digest = sha256_of(Path(a.backbone))
-    adapter.check_base(a.backbone, digest)
+    adapter = read_adapter_of(a.adapter, a.backbone)
     dtype = getattr(torch, a.dtype)
     original = merged_backbone(a.backbone, None, dtype, a.device)
     merged = merged_backbone(a.backbone, adapter, dtype, a.device)
     report = {
-        "adapter": {"name": adapter.name, "sha256": adapter.sha256, "base_sha256": digest},
+        "adapter": {"name": adapter.name, "sha256": adapter.sha256, "base_sha256": adapter.base_sha256},
         "precision": f"{a.dtype} products, float32 logits; teacher-forced on the original's stored answers",
         "hardware": hardware(a.device),
         "splits": {},

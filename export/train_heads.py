@@ -112,7 +112,7 @@ def train(a: argparse.Namespace) -> None:
     if a.threads:
         torch.set_num_threads(a.threads)
     torch.manual_seed(a.seed)
-    adapter = adapter_of_data(a)
+    adapter = _adapter_of_data(a)
     torch.set_float32_matmul_precision("high")  # TF32 for fp32 products on CUDA; nothing changes on a CPU
     training, calibration, overlap = _split_data(a)
     print(f"calibration: {overlap}", flush=True)
@@ -189,9 +189,9 @@ def _split_data(a: argparse.Namespace) -> tuple[Rollouts, Rollouts, OverlapRepor
     return training, *drop_near_duplicates(greedy, training.token_rows, a.max_overlap)
 
 
-def adapter_of_data(a: argparse.Namespace) -> Adapter | None:
+def _adapter_of_data(a: argparse.Namespace) -> Adapter | None:
     """--adapter, read; refused where it is not the one that the answers and states of --data were made with."""
-    adapter = read_adapter_of(a.adapter, a.backbone)
+    adapter = read_adapter_of(a.adapter, a.backbone) if a.adapter else None
     check_made_with(Path(a.data), adapter.sha256 if adapter else None, f"--data {a.data}")
     return adapter
 

@@ -110,7 +110,7 @@ def train(a: argparse.Namespace) -> None:
         torch.set_float32_matmul_precision("high")  # the heads' blocks stay fp32; TF32 is near enough for them
     torch.manual_seed(a.seed)
     start = Path(a.heads) if a.heads else stage_1(a)
-    adapter = read_adapter_of(a.adapter, a.backbone)
+    adapter = read_adapter_of(a.adapter, a.backbone) if a.adapter else None
     check_made_with(Path(a.data), None, f"--data {a.data}")  # the KL is taken to these states
     training = load_rollouts(a.data, ("train",), a.limit_shards)
     if a.repeated:
@@ -134,7 +134,7 @@ def train(a: argparse.Namespace) -> None:
     print(overlap, flush=True)
     trainer.run(evaluate_every=a.evaluate_every, evaluate_rows=a.evaluate_rows)
     if a.out:
-        facts = _facts(a, trainer, start)
+        facts = _facts(a, trainer, start, adapter)
         facts["training"]["calibration"] = overlap.facts()
         # The first stage's own heads lie in --run, which need not stay.
         _save(a, trainer, calibration, facts, owner_of_output(start) if a.heads and a.freeze_output else None)
@@ -210,14 +210,16 @@ def _save(
         print(f"wrote {file} ({os.path.getsize(file) / 1e6:.1f} MB)", flush=True)
 
 
-def _facts(a: argparse.Namespace, trainer: JointTrainer, start: Path) -> dict[str, Any]:
+def _facts(a: argparse.Namespace, trainer: JointTrainer, start: Path, adapter: Adapter | None) -> dict[str, Any]:
+    """`start`, `adapter`: the heads and the adapter that the run began with."""
+    began_with = {"name": start.stem, "sha256": sha256_of(start), "adapter_sha256": adapter.sha256 if adapter else None}
     return {
         "training": {
             "answers": len(trainer.sequences.usable),
             "tokens": len(trainer.training.tokens),
             "recipe": asdict(trainer.recipe),
             "adapter": asdict(trainer.lora.config),
-            "started_from": {"name": start.stem, "sha256": sha256_of(start), "adapter_sha256": _digest(a.adapter)},
+            "started_from": began_with,
             "steps": trainer.step,
             "epochs": trainer.epoch,
             "positions_seen": trainer.positions,
@@ -231,10 +233,6 @@ def _facts(a: argparse.Namespace, trainer: JointTrainer, start: Path) -> dict[st
             "repeated": distil_record(Path(a.repeated)) if a.repeated else None,
         }
     }
-
-
-def _digest(path: str | None) -> str | None:
-    return sha256_of(Path(path)) if path else None
 
 
 if __name__ == "__main__":

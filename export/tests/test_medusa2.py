@@ -331,6 +331,9 @@ def test_heads_learn_on_with_the_merged_models_own_answers(
     text += f" --max-answer 24 --dtype float32 --prompts {prompts} --magpie 0 --system s"
     distil.distil(distil.parse_arguments(text.split()))
     assert finished_conversations(own) == set(range(10, 120))
+    for first in ("-1", "120"):
+        with pytest.raises(SystemExit):
+            distil.parse_arguments([*text.split(), "--first", first])
     text = f"--backbone {model} --backbone-id tiny --init {heads} --freeze-output --draft-vocab 128 --output shared"
     text += f" --steps 40 --batch 64 --lr 3e-3 --dtype float32 --max-overlap 1 --out {tmp_path / 'heads.safetensors'}"
     text += f" --run {tmp_path / 'run'}"

@@ -94,10 +94,8 @@ def read_adapter(path: Path) -> Adapter:
     return Adapter(path, name, rank, float(alpha), factors, str(base.get("id")), str(base["sha256"]), sha256_of(path))
 
 
-def read_adapter_of(path: str | None, backbone: str) -> Adapter | None:
-    """The adapter that an --adapter argument names, None where there is none; refused if trained on other weights."""
-    if not path:
-        return None
+def read_adapter_of(path: str, backbone: str) -> Adapter:
+    """The adapter that an --adapter argument names; refused if it was trained on other weights than --backbone's."""
     adapter = read_adapter(Path(path))
     adapter.check_base(backbone, sha256_of(Path(backbone)))
     return adapter
