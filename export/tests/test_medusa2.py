@@ -321,49 +321,69 @@ def test_adapter_and_heads_of_two_runs_are_refused(
             train_medusa2.train(arguments(distilled, tmp_path / "run", 1, *more))
 
 
+@pytest.fixture(scope="module")
+def own_answers(distilled: tuple[Path, Path], finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The finished run's merged model's answers to conversations 10..119 of the plan."""
+    model, data = distilled
+    own = tmp_path_factory.mktemp("own")
+    _, adapter, *_ = go_on(finished)
+    text = f"--backbone {model} --adapter {adapter} --out {own} --conversations 120 --first 10 --slots 32 --shard 60"
+    text += f" --max-answer 24 --dtype float32 --prompts {data.parent / 'prompts.jsonl'} --magpie 0 --system s"
+    distil.distil(distil.parse_arguments(text.split()))
+    return own
+
+
+def test_first_leaves_conversations_out(own_answers: Path) -> None:
+    assert finished_conversations(own_answers) == set(range(10, 120))
+    for first in ("-1", "120"):
+        with pytest.raises(SystemExit):
+            distil.parse_arguments(["--backbone", "b", "--out", "o", "--conversations", "120", "--first", first])
+
+
+def learn_on(model: Path, finished: Path, root: Path, *more: object) -> Path:
+    """train_heads.py --init on the finished run's heads; returns the new ones."""
+    *_, heads, _ = go_on(finished)
+    out = root / "heads.safetensors"
+    text = f"--backbone {model} --backbone-id tiny --init {heads} --freeze-output --draft-vocab 128 --output shared"
+    text += f" --steps 40 --batch 64 --lr 3e-3 --dtype float32 --max-overlap 1 --out {out} --run {root / 'run'}"
+    train_heads.train(train_heads.parse_arguments([*text.split(), *map(str, more)]))
+    return out
+
+
 def test_heads_learn_on_with_the_merged_models_own_answers(
-    distilled: tuple[Path, Path], finished: Path, tmp_path: Path
+    distilled: tuple[Path, Path], finished: Path, own_answers: Path, tmp_path: Path
+) -> None:
+    model, _ = distilled
+    _, adapter, _, heads, _ = go_on(finished)
+    new = learn_on(model, finished, tmp_path, "--data", own_answers, "--adapter", adapter)
+    before, (after, facts) = load_heads(heads, model)[0], load_heads(new, model)
+    assert all(torch.equal(a, b) for a, b in zip(before.output_weight, after.output_weight, strict=True))
+    assert not torch.equal(before.block_weight[0], after.block_weight[0])
+    assert (facts["kind"], facts["backbone"]["adapter_sha256"]) == ("medusa-2", sha256_of(Path(adapter)))
+    assert facts["output_of"]["file"].endswith("warm/stage1/medusa1.safetensors")
+    assert facts["training"]["started_from"]["sha256"] == sha256_of(Path(heads))
+    with pytest.raises(SystemExit):
+        train_heads.parse_arguments(["--data", "d", "--backbone", "b", "--run", "r", "--freeze-output"])
+
+
+def test_heads_of_a_merged_model_are_fitted_on_its_own_answers_only(
+    distilled: tuple[Path, Path], finished: Path, own_answers: Path, tmp_path: Path
 ) -> None:
     model, data = distilled
     _, adapter, _, heads, _ = go_on(finished)
-    own, prompts = tmp_path / "own", data.parent / "prompts.jsonl"
-    text = f"--backbone {model} --adapter {adapter} --out {own} --conversations 120 --first 10 --slots 32 --shard 60"
-    text += f" --max-answer 24 --dtype float32 --prompts {prompts} --magpie 0 --system s"
-    distil.distil(distil.parse_arguments(text.split()))
-    assert finished_conversations(own) == set(range(10, 120))
-    for first in ("-1", "120"):
-        with pytest.raises(SystemExit):
-            distil.parse_arguments([*text.split(), "--first", first])
-    text = f"--backbone {model} --backbone-id tiny --init {heads} --freeze-output --draft-vocab 128 --output shared"
-    text += f" --steps 40 --batch 64 --lr 3e-3 --dtype float32 --max-overlap 1 --out {tmp_path / 'heads.safetensors'}"
-    text += f" --run {tmp_path / 'run'}"
-
-    def train(*more: object) -> None:
-        train_heads.train(train_heads.parse_arguments([*text.split(), *map(str, more)]))
-
-    with pytest.raises(ValueError, match=r"made with no adapter, not with the adapter of sha256 \w{12}"):
-        train("--data", data, "--adapter", adapter)
-    with pytest.raises(ValueError, match=r"made with the adapter of sha256 \w{12}\.\.\., not with no adapter"):
-        train("--data", own)
-    with pytest.raises(SystemExit):
-        train_heads.parse_arguments(["--data", "d", "--backbone", "b", "--run", "r", "--freeze-output"])
-    train("--data", own, "--adapter", adapter)
-    before, after = load_heads(heads, model)[0], load_heads(tmp_path / "heads.safetensors", model)
-    assert all(torch.equal(a, b) for a, b in zip(before.output_weight, after[0].output_weight, strict=True))
-    assert not torch.equal(before.block_weight[0], after[0].block_weight[0])
     fitted = ["--heads", str(heads), "--backbone", str(model), "--max-overlap", "1"]
-    weights = fit_lookup.main(fit_lookup.parse_arguments([*fitted, "--data", str(own)]))
+    weights = fit_lookup.main(fit_lookup.parse_arguments([*fitted, "--data", str(own_answers)]))
     assert len(weights) == 5 and any(w > 0 for row in weights for w in row)
-    calibrate_heads.main(calibrate_heads.parse_arguments([*fitted, "--data", str(own)]))
+    calibrate_heads.main(calibrate_heads.parse_arguments([*fitted, "--data", str(own_answers)]))
     for script in (fit_lookup, calibrate_heads, train_conditional):
         more = ["--run", str(tmp_path / "c")] if script is train_conditional else []
         main = script.train if script is train_conditional else script.main
         with pytest.raises(ValueError, match="holds answers made with no adapter, not with the adapter of sha256"):
             main(script.parse_arguments([*fitted, *more, "--data", str(data)]))
-    facts = after[1]
-    assert (facts["kind"], facts["backbone"]["adapter_sha256"]) == ("medusa-2", sha256_of(Path(adapter)))
-    assert facts["output_of"]["file"].endswith("warm/stage1/medusa1.safetensors")
-    assert facts["training"]["started_from"]["sha256"] == sha256_of(Path(heads))
+    with pytest.raises(ValueError, match=r"made with no adapter, not with the adapter of sha256 \w{12}"):
+        learn_on(model, finished, tmp_path, "--data", data, "--adapter", adapter)
+    with pytest.raises(ValueError, match=r"made with the adapter of sha256 \w{12}\.\.\., not with no adapter"):
+        learn_on(model, finished, tmp_path, "--data", own_answers)
 
 
 def test_the_merged_model_answers_with_its_own_states(
