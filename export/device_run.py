@@ -117,7 +117,7 @@ STAGES: tuple[Stage, ...] = (
     Stage(
         "conditional",
         "{python} train_conditional.py --heads {work}/medusa1.safetensors --data {work}/unseen --backbone {backbone} "
-        "--run {work}/conditional --levels {data_options}",
+        "--run {work}/conditional --no-context --levels --dropout 0.5 {data_options}",
         share=0.15,
         least=60,
         needs=("train_conditional.py", "medusa1.safetensors", "unseen"),

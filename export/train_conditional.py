@@ -7,6 +7,7 @@ Heads are surer of answers they were trained on than of new ones, so the correct
 heads never saw: --trained-shards names the shards of DIR that the heads were trained on, one path or file name a line.
 --also HEADS SHARDS adds answers that those heads did see, with the marginals of other heads of the same backbone that
 did not (an earlier or smaller run): a stand-in where unseen answers are few.
+--members N averages N trainings, which guesses better than one of N times the rank.
 Writes <heads>.conditional.safetensors and .json beside the heads. Seeded. Takes minutes on one core, so it does not
 resume: start it again.
 """
@@ -16,7 +17,7 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
@@ -30,6 +31,7 @@ from medusa_export.heads.conditional import (
     TABLES,
     ConditionalConfig,
     ConditionalJoint,
+    averaged,
     round_to_stored,
     save_conditional,
 )
@@ -78,10 +80,20 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     p.add_argument("--weight-decay", type=float, default=d.weight_decay)
     p.add_argument("--dropout", type=float, default=d.dropout, help="of c while training (default %(default)s)")
     p.add_argument("--soft", type=float, default=d.soft, help="share of soft targets, 0..1 (default %(default)s)")
+    p.add_argument(
+        "--members",
+        type=int,
+        default=1,
+        help="trainings, of the seeds --seed, --seed + 1, ..., whose scores are averaged; the file holds all of them: "
+        "its rank is N times --rank (default %(default)s)",
+    )
     p.add_argument("--max-overlap", type=float, default=MAX_OVERLAP, help="as in train_heads.py (default %(default)s)")
     p.add_argument("--threads", type=int, default=0, help="CPU threads (0: torch's default)")
     p.add_argument("--seed", type=int, default=d.seed)
-    return p.parse_args(argv)
+    a = p.parse_args(argv)
+    if a.members < 1:
+        p.error(f"--members {a.members}: must be at least 1")
+    return a
 
 
 @dataclass
@@ -147,7 +159,8 @@ def recipe_of(a: argparse.Namespace) -> ConditionalRecipe:
 
 
 def train_model(a: argparse.Namespace, m: Material) -> tuple[ConditionalJoint, tuple[float, float]]:
-    """A trained correction, rounded as its file will be, and the held-out cross entropies of q and of the product."""
+    """A trained correction (the mean of its members), rounded as its file will be, and the held-out cross entropies of
+    q and of the product."""
     heads = m.calibration[1].ids.shape[1]
     config = ConditionalConfig(
         rank=a.rank,
@@ -161,19 +174,27 @@ def train_model(a: argparse.Namespace, m: Material) -> tuple[ConditionalJoint, t
         draft_vocab_size=len(m.token_map),
         levels=a.levels,
     )
-    torch.manual_seed(a.seed)
-    model = ConditionalJoint(config, torch.tensor(m.embeddings), torch.tensor(m.outputs))
     recipe, vocab = recipe_of(a), len(m.embeddings)
-    if recipe.pretrain_steps:
-        pretrain(model, m.text, m.token_map, recipe)
 
     def examples(of: tuple[Rollouts, Proposals], soft: float) -> Examples:
         top = Proposals(of[1].ids[..., : a.top_m], of[1].probabilities[..., : a.top_m])
         return make_examples(of[0], top, m.token_map, vocab, a.distances, soft, recipe.head_decay)
 
+    training = pooled([examples(part, recipe.soft) for part in m.training])
     # Held out, the share of soft targets is fixed, so that runs with different ones can be compared.
     held_out = examples(m.calibration, ConditionalRecipe.soft)
-    fit(model, pooled([examples(part, recipe.soft) for part in m.training]), held_out, recipe, Path(a.run))
+
+    def member(number: int) -> ConditionalJoint:
+        own = replace(recipe, seed=recipe.seed + number)
+        torch.manual_seed(own.seed)
+        model = ConditionalJoint(config, torch.tensor(m.embeddings), torch.tensor(m.outputs))
+        if own.pretrain_steps:
+            pretrain(model, m.text, m.token_map, own)
+        folder = Path(a.run) if a.members == 1 else Path(a.run) / f"member-{number + 1}"
+        fit(model, training, held_out, own, folder)
+        return model
+
+    model = averaged([member(number) for number in range(a.members)])
     round_to_stored(model)
     return model, evaluate(model, held_out)
 
@@ -198,6 +219,7 @@ def train(a: argparse.Namespace) -> Path:
             "with_other_heads": {"answers": sum(answers[1:]), "tokens": sum(tokens[1:])},
             "recipe": asdict(recipe_of(a)),
             "tables": a.tables,
+            "members": a.members,
             "seconds": round(time.time() - started, 1),
             "threads": torch.get_num_threads(),
             "torch": torch.__version__,

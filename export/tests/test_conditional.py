@@ -21,6 +21,7 @@ from medusa_export.graph.heads import build_heads
 from medusa_export.heads.conditional import (
     ConditionalConfig,
     ConditionalJoint,
+    averaged,
     conditional_logits,
     round_to_stored,
     save_conditional,
@@ -44,9 +45,11 @@ KINDS = [
 ]
 
 
-def random_joint(source: WeightSource, token_map: np.ndarray, kind: tuple[str, bool, str, bool]) -> ConditionalJoint:
+def random_joint(
+    source: WeightSource, token_map: np.ndarray, kind: tuple[str, bool, str, bool], seed: int = 3
+) -> ConditionalJoint:
     """A correction of rank 6 and distance 2 with every parameter drawn at random, rounded as its file will be."""
-    torch.manual_seed(3)
+    torch.manual_seed(seed)
     c = source.config
     sizes = {"heads": 4, "hidden_size": c.hidden_size, "vocab_size": c.vocab_size, "draft_vocab_size": len(token_map)}
     config = ConditionalConfig(
@@ -124,6 +127,32 @@ def test_bin_and_graph_give_the_modules_q(tmp_path: Path, kind: tuple[str, bool,
         q = weights / (weights.sum() + 1 - out["top_probs"][k].sum())
         np.testing.assert_allclose(q, expected[k], atol=1e-5)
         assert np.abs(q - out["top_probs"][k]).max() > 1e-3  # the correction does something
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda k: "-".join(map(str, k)))
+def test_averaged_members_score_as_their_mean(kind: tuple[str, bool, str, bool]) -> None:
+    source = TinySource()
+    token_map = np.arange(0, source.config.vocab_size, 2)
+    members = [random_joint(source, token_map, kind, seed) for seed in (3, 4, 5)]
+    random = torch.Generator().manual_seed(0)
+
+    def drawn(high: int, *shape: int, low: int = 0) -> torch.Tensor:
+        return torch.randint(low, high, shape, generator=random)
+
+    rows = {
+        "hidden": torch.randn(5, source.config.hidden_size, generator=random),
+        "position": drawn(5, 40),
+        "head": drawn(4, 40),
+        "tokens": drawn(source.config.vocab_size, 40, 2, low=-1),
+        "candidates": drawn(len(token_map), 40, 7),
+    }
+    joined = averaged(members)
+    assert joined.config.rank == 18
+    with torch.no_grad():
+        scores = [member.scores(rows) for member in members]
+        torch.testing.assert_close(joined.scores(rows), torch.stack(scores).mean(0), atol=1e-5, rtol=1e-5)
+    assert (scores[0] - scores[1]).abs().max() > 0.01
+    assert averaged(members[:1]) is members[0]
 
 
 def test_tree_is_the_best_set_of_conditional_products() -> None:

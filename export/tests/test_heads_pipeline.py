@@ -215,12 +215,16 @@ def test_a_conditional_joint_is_trained_and_measured(distilled: tuple[Path, Path
     arguments = [*text.split(), "--trained-shards", str(seen), "--batch", "128", "--max-overlap", "1"]
     other = tmp_path / "other.txt"
     other.write_text(shards[1])
-    arguments += ["--also", str(heads), str(other), "--text", str(half)]
+    arguments += ["--also", str(heads), str(other), "--text", str(half), "--members", "2"]
+    with pytest.raises(SystemExit):
+        train_conditional.parse_arguments([*arguments, "--members", "0"])
     path = train_conditional.train(train_conditional.parse_arguments(arguments))
-    with (tmp_path / "conditional" / "losses.csv").open() as f:
-        rows = list(csv.DictReader(f))
-    assert float(rows[-1]["loss"]) < 0.9 * float(rows[0]["loss"])
+    for member in ("member-1", "member-2"):
+        with (tmp_path / "conditional" / member / "losses.csv").open() as f:
+            rows = list(csv.DictReader(f))
+        assert float(rows[-1]["loss"]) < 0.9 * float(rows[0]["loss"])
     facts = json.loads(path.with_suffix(".json").read_text())
+    assert (facts["rank"], facts["training"]["members"]) == (32, 2)
     unseen = load_rollouts(data, ("train",), without=frozenset(shards[:1]))
     twice = load_rollouts(data, ("train",), only=frozenset(shards[1:2]))
     assert facts["training"]["tokens"] == len(unseen.tokens) + len(twice.tokens)

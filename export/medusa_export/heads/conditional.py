@@ -15,7 +15,7 @@ Shapes: V vocabulary, V' draft vocabulary, H hidden, K heads, r rank, D distance
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -134,6 +134,37 @@ class ConditionalJoint(nn.Module):
             c = c * self.level_gain[rows["head"]]
         c = F.dropout(c, self.dropout, self.training)
         return torch.einsum("nmr,nr->nm", F.embedding(rows["candidates"], self.b_rows()), c)
+
+
+# The dimension of each parameter along which the rank counts.
+_RANK_DIMENSION = {
+    "a_bias": 0,
+    "a_projection": 1,
+    "b_projection": 0,
+    "a_table": 2,
+    "b_table": 1,
+    "context_weight": 1,
+    "context_bias": 1,
+    "level_bias": 1,
+    "level_gain": 1,
+}
+
+
+@torch.no_grad()
+def averaged(members: list[ConditionalJoint]) -> ConditionalJoint:
+    """One correction whose scores are the mean of the members' (alike but for their weights): their vectors c side by
+    side and B divided by how many they are, so its rank is the sum of theirs. The same object if there is one."""
+    if len(members) == 1:
+        return members[0]
+    first, count = members[0], len(members)
+    config = replace(first.config, rank=first.config.rank * count)
+    embeddings, outputs = first.embeddings / first.embedding_scale, first.outputs / first.output_scale
+    model = ConditionalJoint(config, embeddings, outputs)
+    for name, parameter in model.named_parameters():
+        parts = [m.get_parameter(name) for m in members]
+        joined = torch.cat(parts, _RANK_DIMENSION[name])
+        parameter.copy_(joined / count if name.startswith("b_") else joined)
+    return model
 
 
 def conditional_logits(log_marginals: torch.Tensor, rest: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
