@@ -77,6 +77,8 @@ class AutoTreePolicy implements TreePolicy {
   private readonly costs: CostCurve;
   /** Milliseconds of a step beside its backbone run, whatever its tree. */
   private overhead = 0;
+  /** Milliseconds of the quickest heads run and search so far. */
+  private quickestDraft: number | undefined;
   /** The last tree, and whether the heads ran for it. */
   private built: { tree: CandidateTree; speculative: boolean } | undefined;
 
@@ -110,7 +112,8 @@ class AutoTreePolicy implements TreePolicy {
     costs.observe(nodes, times.backbone);
     this.overhead += 0.1 * (times.accept + times.keep - this.overhead);
     if (!this.built) return;
-    const time = times.heads + times.tree + backbone + times.accept + times.keep;
+    const draft = this.built.speculative ? this.draftTime(times.heads + times.tree) : 0;
+    const time = draft + backbone + times.accept + times.keep;
     this.rate.observe(acceptedTokens, time);
     if (this.built.speculative) {
       this.calibration.observe(this.built.tree, rows);
@@ -135,6 +138,17 @@ class AutoTreePolicy implements TreePolicy {
   }
 
   /**
+   * What a draft counts for. The first one compiles the search and touches its tables for the first time, which may take
+   * longer than three steps and says nothing about the next; later ones may be held up, like backbone runs.
+   */
+  private draftTime(measured: number): number {
+    const counted =
+      this.quickestDraft === undefined ? 0 : Math.min(measured, longestStep * this.quickestDraft);
+    this.quickestDraft = Math.min(measured, this.quickestDraft ?? measured);
+    return counted;
+  }
+
+  /**
    * What a step earned, for the decision whether to go on: a mean of the tokens it happened to add and those that its
    * tree promised, which vary less, weighted by how well such promises were kept.
    */
@@ -148,7 +162,7 @@ class AutoTreePolicy implements TreePolicy {
   }
 }
 
-/** How many times its expected duration a backbone run counts for at most. */
+/** How many times its expected duration a backbone run counts for at most, and a draft how many times the quickest one. */
 const longestStep = 3;
 
 function newBuilder({ conditional, lookup }: DynamicTreeOptions): CandidateTreeBuilder {
