@@ -47,13 +47,20 @@ export abstract class BestFirstSearch {
   /** Makes `node` offer the child that follows the one just popped: less probable, or equally and of a higher rank. */
   protected abstract offerNext(node: number): boolean;
 
-  /** Pops the root and then the `nodes - 1` most probable paths, or all there are. Returns how many there were. */
-  protected popNodes(nodes: number): number {
+  /**
+   * Pops the root and then the `nodes - 1` most probable paths, or all there are. Returns how many there were.
+   *
+   * @param least [nodes] the search ends after n nodes where the next one is less probable than `least[n - 1]`
+   */
+  protected popNodes(nodes: number, least?: ArrayLike<number>): number {
     this.heapSize = 0;
     this.count = 0;
     this.addNode(-1, -1, 0, 1);
     if (nodes > 1 && this.offerFirst(0)) this.siftUp(0);
-    while (this.count < nodes && this.heapSize > 0) this.pop(nodes);
+    while (this.count < nodes && this.heapSize > 0) {
+      if (least !== undefined && this.offered[this.heap[0]] < least[this.count - 1]) break;
+      this.pop(nodes);
+    }
     return this.count;
   }
 

@@ -12,6 +12,8 @@ export interface TreeSearchOptions extends TreeLimits, LevelOptions {
   readonly copyDepth?: number;
   /** The text so far, the root last: what a lookup copies from. */
   readonly text?: readonly number[];
+  /** [nodes] the search ends after n nodes where the next one is less probable than `least[n - 1]`; default: never. */
+  readonly least?: ArrayLike<number>;
 }
 
 /**
@@ -48,18 +50,18 @@ export class CandidateTreeBuilder {
    */
   find(root: number, proposals: HeadProposals, options: TreeSearchOptions): number {
     const { search, candidates } = this;
-    const { nodes } = options;
+    const { nodes, least } = options;
     const levels = Math.max(0, Math.min(proposals.heads, options.depth, nodes - 1));
     if (this.rows.length < nodes) this.rows = new Int32Array(nodes);
     this.root = root;
     if (search instanceof ConditionalSearch) {
       candidates.load(proposals, levels, proposals.topM, options);
-      return search.run(root, candidates, nodes, this.look(root, options));
+      return search.run(root, candidates, nodes, this.look(root, options), least);
     }
     // A node of rank r has r likelier siblings, so ranks from nodes - 1 on can never enter.
     const width = Math.min(proposals.topM, Math.max(1, nodes - 1));
     candidates.load(proposals, levels, width, options);
-    return search.run(this.correctedMarginals(), levels, width, nodes);
+    return search.run(this.correctedMarginals(), levels, width, nodes, least);
   }
 
   /** [found] path probabilities of the last search, root (1) first, descending. Valid until the next `find`. */

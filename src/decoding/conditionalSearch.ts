@@ -60,10 +60,17 @@ export class ConditionalSearch extends BestFirstSearch {
    * @param root the root's token
    * @param candidates whole lists: the normalisation runs over all of their candidates
    * @param copyDepth depth of the deepest copies, where there is a lookup (whose text ends with the root)
+   * @param least [nodes] ends the search early; see `popNodes`
    * @returns the number of popped nodes, root included
    * @throws RangeError when the table needs contexts and the proposals bring none of its rank
    */
-  run(root: number, candidates: CandidateLevels, nodes: number, copyDepth = 0): number {
+  run(
+    root: number,
+    candidates: CandidateLevels,
+    nodes: number,
+    copyDepth = 0,
+    least?: ArrayLike<number>,
+  ): number {
     this.checkContexts(candidates);
     this.deepest = this.lookup ? Math.max(candidates.levels, copyDepth) : candidates.levels;
     this.slots = candidates.width + (this.lookup ? 1 : 0);
@@ -72,7 +79,7 @@ export class ConditionalSearch extends BestFirstSearch {
     this.gatheredLevels = 0;
     this.paddedWidth = Math.ceil(this.slots / tile) * tile;
     this.reserve(nodes);
-    return this.popNodes(nodes);
+    return this.popNodes(nodes, least);
   }
 
   protected override reserve(nodes: number): boolean {

@@ -13,14 +13,21 @@ export class ProductSearch extends BestFirstSearch {
    * Pops the root and then the `nodes - 1` most probable paths, or all there are.
    *
    * @param marginals [levels, width] probabilities, descending along each level, in [0, 1]
+   * @param least [nodes] ends the search early; see `popNodes`
    * @returns the number of popped nodes, root included
    */
-  run(marginals: Float32Array, levels: number, width: number, nodes: number): number {
+  run(
+    marginals: Float32Array,
+    levels: number,
+    width: number,
+    nodes: number,
+    least?: ArrayLike<number>,
+  ): number {
     this.marginals = marginals;
     this.levels = width === 0 ? 0 : levels;
     this.width = width;
     this.reserve(nodes);
-    return this.popNodes(nodes);
+    return this.popNodes(nodes, least);
   }
 
   protected offerFirst(node: number): boolean {

@@ -2,7 +2,7 @@ import { CandidateTreeBuilder, rootTree, type Marginals } from './candidateTree.
 import type { ConditionalTable } from './conditionalTable.js';
 import { ContextLookup, type LookupWeights } from './contextLookup.js';
 import { CostCurve, type CostPoint } from './costCurve.js';
-import { bestTreeSize, Calibration, RecentRate, SpeculationAccount } from './treeSize.js';
+import { bestTreeSize, Calibration, leastProbabilities, RecentRate, SpeculationAccount } from './treeSize.js';
 import { fillTemplate, templateSizeWithin, type TreeTemplate } from './treeTemplate.js';
 import type { CandidateTree, HeadProposals, StepObservation, TreeLimits, TreePolicy } from './types.js';
 
@@ -75,10 +75,13 @@ class AutoTreePolicy implements TreePolicy {
   private readonly rate = new RecentRate();
   private readonly calibration: Calibration;
   private readonly costs: CostCurve;
+  /** [nodes] see `leastProbabilities`. */
+  private readonly least: Float64Array;
   /** Milliseconds of a step beside its backbone run, whatever its tree. */
   private overhead = 0;
+  private drafts = 0;
   /** Milliseconds of the quickest heads run and search so far. */
-  private quickestDraft: number | undefined;
+  private quickestDraft = Infinity;
   /** The last tree, and whether the heads ran for it. */
   private built: { tree: CandidateTree; speculative: boolean } | undefined;
 
@@ -87,6 +90,7 @@ class AutoTreePolicy implements TreePolicy {
     this.builder = newBuilder(options);
     this.costs = new CostCurve(options.costs);
     this.calibration = new Calibration(options.heads);
+    this.least = new Float64Array(options.nodes);
   }
 
   wantedTopM(limits = unlimited): number {
@@ -113,11 +117,13 @@ class AutoTreePolicy implements TreePolicy {
     this.overhead += 0.1 * (times.accept + times.keep - this.overhead);
     if (!this.built) return;
     const draft = this.built.speculative ? this.draftTime(times.heads + times.tree) : 0;
-    const time = draft + backbone + times.accept + times.keep;
-    this.rate.observe(acceptedTokens, time);
+    const besides = draft + times.accept + times.keep;
+    this.rate.observe(acceptedTokens, besides + backbone);
     if (this.built.speculative) {
       this.calibration.observe(this.built.tree, rows);
-      account.speculated(this.earnedTokens(this.built.tree, acceptedTokens), time / this.plainTime);
+      // The run counts for what such a run is now believed to take: plain steps would have been as slow in a slow moment.
+      const cost = (besides + costs.at(nodes)) / this.plainTime;
+      account.speculated(this.earnedTokens(this.built.tree, acceptedTokens), cost);
     } else {
       account.decodedPlainly();
     }
@@ -129,23 +135,25 @@ class AutoTreePolicy implements TreePolicy {
     limits: TreeLimits,
     text?: readonly number[],
   ): CandidateTree {
-    const { builder, costs, calibration } = this;
+    const { builder, costs, account } = this;
     const bounds = within(this.options, limits);
-    const found = builder.find(root, proposals, { ...bounds, text, correction: calibration.factors });
-    const best = bestTreeSize(builder.probabilities, found, costs, this.rate.value(this.plainTime));
+    const rate = this.rate.value(this.plainTime);
+    const least = leastProbabilities(bounds.nodes, costs, rate, this.least);
     // A try that verifies nothing would learn nothing.
-    return builder.take(this.account.probing ? Math.min(found, Math.max(best, 2)) : best);
+    if (account.probing) least[0] = 0;
+    const correction = this.calibration.factors;
+    const found = builder.find(root, proposals, { ...bounds, text, correction, least });
+    const best = bestTreeSize(builder.probabilities, found, costs, rate);
+    return builder.take(account.probing ? Math.min(found, Math.max(best, 2)) : best);
   }
 
   /**
-   * What a draft counts for. The first one compiles the search and touches its tables for the first time, which may take
-   * longer than three steps and says nothing about the next; later ones may be held up, like backbone runs.
+   * What a draft counts for. The first ones compile the search and touch its tables for the first time, which may take
+   * longer than three steps and says nothing about the later ones; those may be held up, like backbone runs.
    */
   private draftTime(measured: number): number {
-    const counted =
-      this.quickestDraft === undefined ? 0 : Math.min(measured, longestStep * this.quickestDraft);
-    this.quickestDraft = Math.min(measured, this.quickestDraft ?? measured);
-    return counted;
+    this.quickestDraft = Math.min(measured, this.quickestDraft);
+    return ++this.drafts <= coldDrafts ? 0 : Math.min(measured, longestStep * this.quickestDraft);
   }
 
   /**
@@ -164,6 +172,8 @@ class AutoTreePolicy implements TreePolicy {
 
 /** How many times its expected duration a backbone run counts for at most, and a draft how many times the quickest one. */
 const longestStep = 3;
+/** Drafts that are not counted; at 64 nodes and rank 192 the first two took 28 and 20 ms, later ones 1. */
+const coldDrafts = 4;
 
 function newBuilder({ conditional, lookup }: DynamicTreeOptions): CandidateTreeBuilder {
   return new CandidateTreeBuilder(conditional, lookup && new ContextLookup(lookup));

@@ -34,6 +34,31 @@ export function bestTreeSize(
 }
 
 /**
+ * How probable the next node must be for a larger tree to be worth looking for: a search that stops where it is less
+ * finds the best size all the same. With p_{n+1} < rate * (T(n') - T(n)) / (n' - n) for every n' > n, no tree of n'
+ * nodes can gain on that of n, as the probabilities descend.
+ *
+ * @param into [nodes] receives, at n - 1, what node n + 1 must have
+ */
+export function leastProbabilities(
+  nodes: number,
+  costs: CostCurve,
+  rate: number,
+  into: Float64Array,
+): Float64Array {
+  const times = into; // a time is read for the last time before its place is written
+  for (let n = 1; n <= nodes; n++) times[n - 1] = costs.at(n);
+  for (let n = 1; n <= nodes; n++) {
+    let slope = Infinity;
+    for (let larger = n + 1; larger <= nodes; larger++) {
+      slope = Math.min(slope, (times[larger - 1] - times[n - 1]) / (larger - n));
+    }
+    into[n - 1] = rate * slope;
+  }
+  return into;
+}
+
+/**
  * Tokens per millisecond over the recent steps, beginning with the rate of plain decoding.
  */
 export class RecentRate {

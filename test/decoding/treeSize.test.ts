@@ -1,9 +1,15 @@
 import { expect } from 'chai';
 import fc from 'fast-check';
-import { buildTree } from '../../src/decoding/candidateTree.js';
+import { buildTree, CandidateTreeBuilder } from '../../src/decoding/candidateTree.js';
 import { CostCurve, type CostPoint } from '../../src/decoding/costCurve.js';
 import { createRandom } from '../../src/decoding/random.js';
-import { bestTreeSize, Calibration, RecentRate, SpeculationAccount } from '../../src/decoding/treeSize.js';
+import {
+  bestTreeSize,
+  Calibration,
+  leastProbabilities,
+  RecentRate,
+  SpeculationAccount,
+} from '../../src/decoding/treeSize.js';
 import type { CandidateTree } from '../../src/decoding/types.js';
 import { proposalsOf } from '../support/reference.js';
 
@@ -110,6 +116,52 @@ describe('bestTreeSize', () => {
         },
       ),
     );
+  });
+});
+
+describe('leastProbabilities', () => {
+  it('are what the cheapest larger tree asks of its nodes', () => {
+    const costs = new CostCurve(points({ 1: 10, 2: 16, 3: 17, 4: 25 }));
+    const least = Array.from(leastProbabilities(4, costs, 0.1, new Float64Array(4)));
+    // From 1 node: 3 nodes cost 3.5 ms each, fewer than 2 (6 ms) or 4 (5 ms); from 2: 3 cost 1 ms more.
+    [0.35, 0.1, 0.8].forEach((expected, i) => expect(least[i]).to.be.closeTo(expected, 1e-12));
+    expect(least[3]).to.equal(Infinity);
+  });
+
+  it('end a search without changing the size it finds', () => {
+    const times = fc.array(fc.double({ min: 0.01, max: 5, noNaN: true }), { minLength: 2, maxLength: 12 });
+    const list = fc.array(fc.double({ min: 0.001, max: 1, noNaN: true }), { minLength: 6, maxLength: 6 });
+    let shorter = 0;
+    fc.assert(
+      fc.property(
+        times,
+        fc.array(list, { minLength: 1, maxLength: 4 }),
+        fc.double({ min: 0.01, max: 2, noNaN: true }),
+        (increments, heads, rate) => {
+          let time = 5;
+          const costs = new CostCurve(
+            increments.map((increment, i) => ({ nodes: 1 + 3 * i, milliseconds: (time += increment) })),
+          );
+          const proposals = proposalsOf(
+            heads.map((weights) => {
+              const sum = weights.reduce((a, b) => a + b) * 1.1;
+              return weights.map((weight) => weight / sum).sort((a, b) => b - a);
+            }),
+          );
+          const whole = new CandidateTreeBuilder();
+          const found = whole.find(1, proposals, { nodes: 32, depth: 4 });
+          const size = bestTreeSize(whole.probabilities, found, costs, rate);
+          const ended = new CandidateTreeBuilder();
+          const least = leastProbabilities(32, costs, rate, new Float64Array(32));
+          const foundFirst = ended.find(1, proposals, { nodes: 32, depth: 4, least });
+          expect(bestTreeSize(ended.probabilities, foundFirst, costs, rate)).to.equal(size);
+          expect(ended.take(size)).to.deep.equal(whole.take(size));
+          if (foundFirst < found) shorter++;
+        },
+      ),
+      { numRuns: 500 },
+    );
+    expect(shorter).to.be.above(50);
   });
 });
 
