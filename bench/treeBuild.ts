@@ -1,7 +1,7 @@
 /**
  * Microseconds to build a candidate tree, from products of marginals and from conditional probabilities:
  *
- *   npx tsx bench/treeBuild.ts
+ *   npx tsx bench/treeBuild.ts [RANK]     (192, that of the default heads' table)
  *
  * Each call sees another of 256 random proposals, so that no branch is learnt by heart. The conditional table has the
  * size of a real one (its rows lie far apart in memory). Lookups copy from a text of 2000 tokens that repeats phrases of
@@ -18,8 +18,9 @@ import type { HeadProposals } from '../src/decoding/types.js';
 const heads = 4;
 const topM = 32;
 const vocabSize = 49152;
-const draftVocabSize = 8192;
-const rank = 64;
+const draftVocabSize = 16384;
+const spread = Math.floor(vocabSize / draftVocabSize);
+const rank = Number(process.argv[2] ?? 192);
 const distances = 2;
 const random = createRandom(1);
 
@@ -34,8 +35,7 @@ function randomProposals(): HeadProposals {
     heads,
     topM,
     probabilities,
-    ids: Int32Array.from({ length: heads * topM }, () => 6 * Math.floor(random() * draftVocabSize)),
-    contexts: randomValues(heads * rank),
+    ids: Int32Array.from({ length: heads * topM }, () => spread * Math.floor(random() * draftVocabSize)),
   };
 }
 
@@ -51,13 +51,15 @@ function randomTable(activation: ConditionalTable['activation']): ConditionalTab
     rank,
     distances,
     activation,
-    usesContexts: true,
-    levels: undefined,
+    usesContexts: false,
+    levels: { biases: randomValues(heads * rank), gains: randomValues(heads * rank).map((x) => 1 + x) },
     vocabSize,
     inputs: randomValues(distances * vocabSize * rank),
     outputs: randomValues(draftVocabSize * rank),
-    // Every sixth token is in the draft vocabulary.
-    outputRows: Int32Array.from({ length: vocabSize }, (_, token) => (token % 6 === 0 ? token / 6 : -1)),
+    // Every third token is in the draft vocabulary.
+    outputRows: Int32Array.from({ length: vocabSize }, (_, token) =>
+      token % spread === 0 ? token / spread : -1,
+    ),
   };
 }
 
@@ -83,7 +85,7 @@ const bias = new Float32Array(largest * (capacity + largest));
 const proposals = Array.from({ length: 256 }, randomProposals);
 
 const phrases = Array.from({ length: 5 }, () =>
-  Array.from({ length: 100 }, () => 6 * Math.floor(random() * draftVocabSize)),
+  Array.from({ length: 100 }, () => spread * Math.floor(random() * draftVocabSize)),
 );
 const text = Array.from({ length: 20 }, () => phrases[Math.floor(random() * phrases.length)]).flat();
 text.push(...text.slice(0, 50));
