@@ -42,6 +42,7 @@ from medusa_export.heads.shards import Rollouts, load_all, write_shard
 from medusa_export.heads.tree_simulation import (
     Proposals,
     Tally,
+    depth_within,
     dynamic_tree,
     oracle,
     simulate,
@@ -79,6 +80,13 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     )
     p.add_argument("--conditional", action="store_true", help="also the conditional joint beside --heads")
     p.add_argument("--lookup", action="store_true", help="also context lookup, with the weights in the sidecar")
+    p.add_argument(
+        "--choices",
+        nargs=2,
+        metavar=("FILE", "NAME"),
+        help="also the fixed tree NAME of a JSON file {name: [paths of ranks]}, Medusa's published ones, as it is, "
+        "whatever --nodes; with the gains of the other trees over it",
+    )
     p.add_argument("--out", help="JSON report to write")
     p.add_argument("--write", metavar="NAME", help="store the report in the heads' sidecar as evaluation.NAME")
     p.add_argument("--template", choices=TEMPLATES, default="chatml")
@@ -119,7 +127,9 @@ def evaluate(a: argparse.Namespace) -> dict:
         else:
             stored = rollouts
     tables = conditional_of(a) if a.conditional else None
-    report = report_on(heads, sidecar, rollouts, a.max_new_tokens, a.nodes, a.top_m, a.device, tables, lookup)
+    choices = read_choices(Path(a.choices[0]), a.choices[1]) if a.choices else None
+    measured = a.max_new_tokens, a.nodes, a.top_m, a.device
+    report = report_on(heads, sidecar, rollouts, *measured, tables, lookup, choices)
     if overlap:
         report["overlap"] = overlap.facts()
     if a.against:
@@ -155,6 +165,22 @@ def _lookup_of(a: argparse.Namespace, sidecar: dict) -> list[list[float]]:
     return weights
 
 
+def read_choices(path: Path, name: str) -> list[tuple[int, ...]]:
+    """A named tree of a file {name: [paths of ranks]}, the root left out: every prefix of a path is a path of it."""
+    trees = json.loads(path.read_text())
+    if not isinstance(trees, dict) or name not in trees:
+        known = ", ".join(trees) if isinstance(trees, dict) else f"a {type(trees).__name__}, not names and trees"
+        raise ValueError(f"--choices {path}: no tree {name!r} (it holds {known})")
+    paths = [tuple(path) for path in trees[name]]
+    there = {(), *paths}
+    for each in paths:
+        if not all(isinstance(rank, int) and rank >= 0 for rank in each) or each[:-1] not in there or not each:
+            raise ValueError(
+                f"--choices {path}: {name} has the path {list(each)}; expected ranks from 0 and every path's parent"
+            )
+    return paths
+
+
 def _check_belongs(a: argparse.Namespace, sidecar: dict, adapter: Adapter | None) -> None:
     """Refuse to measure MEDUSA-2 heads on states that are not their backbone's; MEDUSA-1 heads may be tried on any."""
     wanted = (sidecar.get("backbone") or {}).get("adapter_sha256")
@@ -173,6 +199,7 @@ def report_on(
     device: str,
     conditional: ConditionalTables | None = None,
     lookup: list[list[float]] | None = None,
+    choices: list[tuple[int, ...]] | None = None,
 ) -> dict:
     """Everything measured on one set of greedy answers."""
     rollouts = first_tokens(rollouts, limit)
@@ -184,7 +211,7 @@ def report_on(
     def tally(proposals: Proposals, tree: Callable[[int, list[int]], int]) -> Tally:
         return simulate(proposals, rollouts.tokens, rollouts.offsets, tree, limit)
 
-    trees, gains, lookup_gains = {}, {}, {}
+    trees, gains, lookup_gains, choices_gains = {}, {}, {}, {}
     for n in sizes:
         tallies = {"static": tally(plain, static_tree(calibrated, n))}
         if heads.config.tokens == "path":
@@ -213,6 +240,13 @@ def report_on(
                 for base in ("static", "dynamic_temperature", "dynamic_conditional")
                 if base in tallies
             }
+        if choices is not None:
+            tree = set(choices)
+            fixed = tally(plain, lambda row, ranks, tree=tree: depth_within(tree, ranks))
+            choices_gains[str(n)] = {
+                f"{name}_over_choices": paired_gain(fixed, each, rollouts.sources) for name, each in tallies.items()
+            }
+            tallies["choices"] = fixed
         trees[str(n)] = {name: _summary(each, rollouts.sources) for name, each in tallies.items()}
     report = {
         "answers": len(rollouts.sources),
@@ -228,7 +262,7 @@ def report_on(
         "trees": trees,
         "reliability": reliability(tempered, rollouts),
     }
-    found = {"gains": gains, "lookup_gains": lookup_gains}
+    found = {"gains": gains, "lookup_gains": lookup_gains, "choices_gains": choices_gains}
     return report | {name: each for name, each in found.items() if each}
 
 
@@ -361,6 +395,9 @@ def print_report(report: dict) -> None:
             for base, gain in report.get(which, {}).get(nodes, {}).items():
                 low, high = gain["interval95"]
                 print(f"  n={nodes:>3} {tree} {base}: {gain['percent']:+.2f}% [{low:+.2f}, {high:+.2f}]")
+        for pair, gain in report.get("choices_gains", {}).get(nodes, {}).items():
+            low, high = gain["interval95"]
+            print(f"  n={nodes:>3} {pair}: {gain['percent']:+.2f}% [{low:+.2f}, {high:+.2f}]")
     name = report.get("against", {}).get("heads")
     for nodes, trees in report.get("against", {}).get("gains", {}).items():
         for tree, gain in trees.items():

@@ -30,7 +30,7 @@ from medusa_export.heads.calibration import calibration_error, propose  # noqa: 
 from medusa_export.heads.checkpoint import load_heads  # noqa: E402
 from medusa_export.heads.conditional_data import load_text  # noqa: E402
 from medusa_export.heads.shards import Rollouts, finished_conversations, load_rollouts  # noqa: E402
-from medusa_export.heads.tree_simulation import Proposals  # noqa: E402
+from medusa_export.heads.tree_simulation import Proposals, nested_tree  # noqa: E402
 from medusa_export.weights import open_source  # noqa: E402
 from medusa_export.weights.heads_file import read_own_heads  # noqa: E402
 
@@ -199,6 +199,31 @@ def test_questions_are_answered_once_and_greedily(distilled: tuple[Path, Path], 
     second = evaluate_heads.evaluate(evaluate_heads.parse_arguments(text.split()))
     assert first == second and first["answers"] == 3 and first["tokens"] == 36
     assert (tmp_path / "cache" / "shard-questions.safetensors").stat().st_mtime_ns == stamp
+
+
+def test_a_published_tree_is_measured_beside_the_own_ones(distilled: tuple[Path, Path], tmp_path: Path) -> None:
+    """Given the tree that is searched from the accuracies, the two are one."""
+    model, data = distilled
+    heads, file = tmp_path / "medusa1.safetensors", tmp_path / "choices.json"
+    train_heads.train(train_arguments(model, data, tmp_path / "run", 40, heads))
+    own = nested_tree(load_heads(heads)[1]["accuracies"], 16)
+    file.write_text(json.dumps({"own": own, "top": [[0], [0, 0]], "orphan": [[0], [1, 0]], "ranks": [[-1]]}))
+
+    def measured(name: str) -> dict:
+        text = f"--heads {heads} --data {data} --max-overlap 1 --nodes 16 --choices {file} {name}"
+        return evaluate_heads.evaluate(evaluate_heads.parse_arguments(text.split()))
+
+    report = measured("own")
+    trees, gains = report["trees"]["16"], report["choices_gains"]["16"]
+    assert trees["choices"] == trees["static"] and gains["static_over_choices"]["percent"] == 0
+    assert gains["dynamic_over_choices"]["percent"] == pytest.approx(
+        100 * (trees["dynamic"]["tokens_per_step"] / trees["static"]["tokens_per_step"] - 1), abs=0.02
+    )
+    top = measured("top")["trees"]["16"]["choices"]
+    assert len([share for share in top["accepted_by_depth"] if share > 0]) <= 2
+    for name, message in (("none", "no tree 'none'"), ("orphan", r"\[1, 0\]"), ("ranks", r"\[-1\]")):
+        with pytest.raises(ValueError, match=message):
+            measured(name)
 
 
 def test_a_conditional_joint_is_trained_and_measured(distilled: tuple[Path, Path], tmp_path: Path) -> None:
