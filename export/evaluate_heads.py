@@ -42,8 +42,8 @@ from medusa_export.heads.shards import Rollouts, load_all, write_shard
 from medusa_export.heads.tree_simulation import (
     Proposals,
     Tally,
-    depth_within,
     dynamic_tree,
+    fixed_tree,
     oracle,
     simulate,
     static_tree,
@@ -211,6 +211,7 @@ def report_on(
     def tally(proposals: Proposals, tree: Callable[[int, list[int]], int]) -> Tally:
         return simulate(proposals, rollouts.tokens, rollouts.offsets, tree, limit)
 
+    fixed = tally(plain, fixed_tree(choices)) if choices is not None else None
     trees, gains, lookup_gains, choices_gains = {}, {}, {}, {}
     for n in sizes:
         tallies = {"static": tally(plain, static_tree(calibrated, n))}
@@ -240,9 +241,7 @@ def report_on(
                 for base in ("static", "dynamic_temperature", "dynamic_conditional")
                 if base in tallies
             }
-        if choices is not None:
-            tree = set(choices)
-            fixed = tally(plain, lambda row, ranks, tree=tree: depth_within(tree, ranks))
+        if fixed is not None:
             choices_gains[str(n)] = {
                 f"{name}_over_choices": paired_gain(fixed, each, rollouts.sources) for name, each in tallies.items()
             }

@@ -172,7 +172,7 @@ class AutoTreePolicy implements TreePolicy {
 
 /** How many times its expected duration a backbone run counts for at most, and a draft how many times the quickest one. */
 const longestStep = 3;
-/** Drafts that are not counted; at 64 nodes and rank 192 the first two took 28 and 20 ms, later ones 1. */
+/** Drafts that are not counted. */
 const coldDrafts = 4;
 
 function newBuilder({ conditional, lookup }: DynamicTreeOptions): CandidateTreeBuilder {

@@ -126,7 +126,12 @@ def dynamic_tree(proposals: Proposals, nodes: int) -> Callable[[int, list[int]],
 
 def static_tree(accuracies: np.ndarray, nodes: int) -> Callable[[int, list[int]], int]:
     """One tree for all rows, from the share of positions [K, m] at which each rank of each head was right."""
-    tree = set(nested_tree(accuracies, nodes))
+    return fixed_tree(nested_tree(accuracies, nodes))
+
+
+def fixed_tree(paths: list[Path]) -> Callable[[int, list[int]], int]:
+    """The same tree for all rows."""
+    tree = set(paths)
     return lambda row, ranks: depth_within(tree, ranks)
 
 
