@@ -8,7 +8,15 @@ import { findPython } from './model/python.js';
 import { newerHeads, verifyFiles } from './model/verify.js';
 import { silentReport } from './report.js';
 import { CUDA_PROVIDER, LIBRARY_VARIABLE, locateCudaLibrary } from './runtime/cuda/ortLibrary.js';
-import { cpuFeatures, cudaProviderFacts, gpuFacts, libraryFacts, nodeRuntimeFacts } from './runtime/facts.js';
+import { gibibytes } from './runtime/cuda/memoryEstimate.js';
+import {
+  cpuFeatures,
+  cudaMemory,
+  cudaProviderFacts,
+  gpuFacts,
+  libraryFacts,
+  nodeRuntimeFacts,
+} from './runtime/facts.js';
 
 /** One thing that was looked at. `absent` is no fault: it is not needed by default. */
 export interface Finding {
@@ -79,12 +87,25 @@ async function examineCuda(ortLibrary: string | undefined): Promise<Finding> {
     if (provider === undefined) {
       return { state: 'broken', what, detail: `${detail}; its CUDA provider library is not beside it` };
     }
-    if (provider.missing.length === 0) return { state: 'ok', what, detail };
-    const mend = 'install CUDA and cuDNN, or put their folders on LD_LIBRARY_PATH';
-    return { state: 'broken', what, detail: `${detail}; missing: ${provider.missing.join(', ')} (${mend})` };
+    if (provider.missing.length > 0) {
+      const missing = `missing: ${provider.missing.join(', ')} (${mendOfMissing(provider.missing)})`;
+      return { state: 'broken', what, detail: `${detail}; ${missing}` };
+    }
+    const { free, total } = await cudaMemory();
+    return { state: 'ok', what, detail: `${detail}; ${gibibytes(free)} of ${gibibytes(total)} free` };
   } catch (error) {
     return { state: 'broken', what, detail: messageOf(error) };
   }
+}
+
+/** What to do about libraries that the loader does not find. */
+export function mendOfMissing(missing: readonly string[]): string {
+  const ofDriver = missing.filter((name) => name.startsWith('libcuda.so'));
+  const mends = [];
+  if (ofDriver.length > 0) mends.push(`${ofDriver.join(', ')} comes with the NVIDIA driver`);
+  if (missing.length > ofDriver.length)
+    mends.push('install CUDA 13, or put the folders of its libraries on LD_LIBRARY_PATH');
+  return mends.join('; ');
 }
 
 async function examineGpu(): Promise<Finding> {

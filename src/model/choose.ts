@@ -27,7 +27,7 @@ export function chooseGraphs(manifest: Manifest, wishes: GraphWishes): ChosenGra
   }
   return {
     backbone,
-    heads: chooseHeads(manifest, wishes),
+    heads: chooseHeads(manifest, wishes, backbone),
     keep: backbone.layout === 'shared' ? keep : undefined,
   };
 }
@@ -49,16 +49,26 @@ function chooseBackbone(manifest: Manifest, { provider, precision }: GraphWishes
   throw new ModelError(`Model ${id} ${has}. ${mend}.`);
 }
 
-function chooseHeads(manifest: Manifest, { provider, heads }: GraphWishes): HeadsEntry | undefined {
+function chooseHeads(
+  manifest: Manifest,
+  { provider, heads }: GraphWishes,
+  { precision }: BackboneEntry,
+): HeadsEntry | undefined {
   if (heads === 'none') return undefined;
   const wanted = heads ?? manifest.defaults[provider]?.heads;
   const named = manifest.heads.filter((entry) => entry.name === wanted);
-  // Prefer the precision that suits the provider; any will run.
-  const preferred = provider === 'cuda' ? 'fp16' : 'int8';
-  const found = named.find((entry) => entry.precision === preferred) ?? named[0];
-  if (heads !== undefined && found === undefined) {
+  if (heads !== undefined && named.length === 0) {
     const names = [...new Set(manifest.heads.map((entry) => entry.name))].join(', ') || 'none';
     throw new UsageError(`Model ${manifest.model.id} has no heads named ${heads}; it has: ${names}.`);
+  }
+  // On the CPU hidden states are float32 whatever the weights are, and any heads will do.
+  if (provider === 'cpu') return named.find((entry) => entry.precision === 'int8') ?? named[0];
+  const found = named.find((entry) => entry.precision === precision);
+  if (found === undefined && named.length > 0) {
+    throw new ModelError(
+      `The heads ${wanted} of model ${manifest.model.id} have no ${precision} graph, which ${provider} needs. ` +
+        `Prepare it: medusa-plus prepare --precision ${precision}.`,
+    );
   }
   return found;
 }

@@ -2,6 +2,7 @@ import { execFile } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { promisify } from 'node:util';
+import { CudaRuntime } from './cuda/cudaRuntime.js';
 import { OrtApi } from './cuda/ortApi.js';
 import { cudaProviderLibrary, shippedLibrary } from './cuda/ortLibrary.js';
 import { messageOf } from './messages.js';
@@ -70,6 +71,17 @@ export async function cudaProviderFacts(library: string): Promise<CudaProviderFa
   } catch (cause) {
     return { path, missing: [], error: messageOf(cause) };
   }
+}
+
+/**
+ * Bytes of the first CUDA device, asked of the CUDA runtime itself.
+ *
+ * @throws RuntimeFailure when the runtime, a driver or a device is missing, or they do not fit each other
+ */
+export async function cudaMemory(): Promise<{ free: number; total: number }> {
+  const cuda = await CudaRuntime.load();
+  cuda.useDevice(0);
+  return cuda.memory();
 }
 
 /** Libraries that `path` needs, directly or through others, and that the loader does not find (Linux). */

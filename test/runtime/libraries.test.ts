@@ -1,9 +1,10 @@
 import { expect } from 'chai';
 import { execFile } from 'node:child_process';
-import { mkdtemp, rm, symlink, writeFile } from 'node:fs/promises';
+import { copyFile, mkdtemp, rm, symlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
+import { mendOfMissing } from '../../src/doctor.js';
 import { RuntimeFailure } from '../../src/errors.js';
 import { cudaRefused } from '../../src/runtime/cuda/device.js';
 import { isAtLeast, OrtApi } from '../../src/runtime/cuda/ortApi.js';
@@ -16,7 +17,7 @@ import {
   parseLdd,
 } from '../../src/runtime/facts.js';
 import { openModel } from '../../src/runtime/index.js';
-import { sharedOptions, splitOptions } from './tiny.js';
+import { float16Options, sharedOptions, splitOptions } from './tiny.js';
 
 async function message(promise: Promise<unknown>): Promise<string> {
   try {
@@ -81,9 +82,52 @@ describe('runtime: libraries', () => {
   });
 
   it('never falls back from cuda', async () => {
-    const options = { ...sharedOptions, provider: 'cuda', ortLibrary: shippedLibrary() } as const;
+    const options = { ...float16Options, provider: 'cuda', ortLibrary: shippedLibrary() } as const;
     expect(await message(openModel(options))).to.include('without a CUDA provider');
     expect(await message(openModel({ ...options, ortLibrary: '/nowhere' }))).to.include('/nowhere');
+  });
+
+  it('runs nothing but float16 on cuda, whose attention would go to the CPU otherwise', async () => {
+    const options = { ...sharedOptions, provider: 'cuda', ortLibrary: shippedLibrary() } as const;
+    const said = await message(openModel(options));
+    expect(said).to.match(/is fp32; .*takes float16 only.*--precision fp16/);
+  });
+
+  it('leaves the CPU its own library when another one was loaded first', async function () {
+    if (process.platform !== 'linux') this.skip();
+    // Another file of the same name, as a GPU build is: the loader gives the first one to all who ask by name.
+    const copy = join(folder, 'libonnxruntime.so.1');
+    await copyFile(shippedLibrary(), copy);
+    const url = new URL('../../src/runtime/cuda/ortApi.ts', import.meta.url).href;
+    const script = `
+      const { OrtApi } = await import(${JSON.stringify(url)});
+      const api = await OrtApi.load(${JSON.stringify(copy)});
+      await import('onnxruntime-node');
+      const maps = (await import('node:fs')).readFileSync('/proc/self/maps', 'utf8');
+      console.log(JSON.stringify([...new Set(maps.match(/\\/\\S*libonnxruntime\\.so\\S*/g))]), api.version);`;
+    const node = ['--import', 'tsx/esm', '--input-type=module', '--eval', script];
+    const { stdout } = await promisify(execFile)(process.execPath, node);
+    const loaded = JSON.parse(stdout.slice(0, stdout.indexOf(']') + 1)) as string[];
+    expect(loaded).to.include(copy);
+    expect(loaded.filter((path) => path !== copy)).to.have.length(1);
+  });
+
+  it('takes the stacks that another user of koffi fixed, when they are large enough', async () => {
+    const url = new URL('../../src/runtime/cuda/ortApi.ts', import.meta.url).href;
+    const load = async (bytes: number): Promise<string> => {
+      const script = `
+        const koffi = (await import('koffi')).default;
+        koffi.config({ sync_stack_size: ${bytes}, async_stack_size: ${bytes} });
+        koffi.load(null);
+        const { OrtApi } = await import(${JSON.stringify(url)});
+        await OrtApi.load(${JSON.stringify(shippedLibrary())}).then((api) => console.log(api.version), (error) => console.log(error.message));`;
+      const node = ['--import', 'tsx/esm', '--input-type=module', '--eval', script];
+      return (await promisify(execFile)(process.execPath, node)).stdout;
+    };
+    expect(await load(4 << 20)).to.match(/^1\.\d+/);
+    expect(await load(256 << 10))
+      .to.include('262144')
+      .and.include('koffi.config');
   });
 
   it('says that koffi is not installed', async () => {
@@ -129,6 +173,12 @@ describe('runtime: libraries', () => {
     expect(facts.providers).to.include('CPUExecutionProvider');
     expect((await libraryFacts('/nowhere')).error).to.include('/nowhere');
     expect(await cudaProviderFacts(library!)).to.equal(undefined);
+  });
+
+  it('says where missing libraries come from', () => {
+    expect(mendOfMissing(['libcuda.so.1'])).to.equal('libcuda.so.1 comes with the NVIDIA driver');
+    expect(mendOfMissing(['libcublas.so.13'])).to.match(/^install CUDA 13.*LD_LIBRARY_PATH$/);
+    expect(mendOfMissing(['libcublas.so.13', 'libcuda.so.1'])).to.match(/driver; install CUDA/);
   });
 
   it('reads ldd and nvidia-smi', () => {

@@ -126,6 +126,8 @@ export class CudaDevice implements Device {
     const options = newSessionOptions(api, 1);
     const cuda = api.create('CreateCudaOptions');
     try {
+      // A node without a CUDA kernel would run on the CPU, and the cache would cross over with it, in silence.
+      api.call('AddSessionConfigEntry', options, 'session.disable_cpu_ep_fallback', '1');
       const entries = {
         device_id: String(this.deviceId),
         // The default doubles its memory at each growth.

@@ -82,6 +82,6 @@ export function graphBytes(paths: readonly string[]): number {
   return files.reduce((sum, path) => sum + statSync(path).size, 0);
 }
 
-function gibibytes(bytes: number): string {
+export function gibibytes(bytes: number): string {
   return `${(bytes / 2 ** 30).toFixed(1)} GiB`;
 }

@@ -25,12 +25,19 @@ export function deviceSteps(environment = process.env): DeviceSteps | undefined 
 /**
  * Opens a model on a CUDA device. Never falls back to another.
  *
- * @throws RuntimeFailure when the library, CUDA or the device is missing or too old
+ * @throws RuntimeFailure when the library, CUDA or the device is missing or too old, or the backbone is not float16
  * @throws ModelError when a graph is missing, damaged or of another kind
  */
 export async function openOnCuda(options: OpenOptions): Promise<DraftingModel> {
   const steps = options.deviceSteps ?? deviceSteps();
-  const api = await loadCudaLibrary(locateCudaLibrary(options.ortLibrary));
+  const library = locateCudaLibrary(options.ortLibrary);
+  const { path, precision } = options.backbone;
+  if (precision !== 'fp16') {
+    throw new RuntimeFailure(
+      `${path} is ${precision}; CUDA's GroupQueryAttention takes float16 only. Use --precision fp16 (medusa-plus prepare --precision fp16).`,
+    );
+  }
+  const api = await loadCudaLibrary(library);
   const plan = planFor(options);
   const device = new CudaDevice(api, await CudaRuntime.load(), options.deviceId ?? 0);
   try {

@@ -116,6 +116,7 @@ export class OrtApi {
    */
   static async load(path: string): Promise<OrtApi> {
     const koffi = await loadKoffi();
+    await claimLibraryName();
     let library: ReturnType<Koffi['load']>;
     let base: Pointer;
     try {
@@ -238,6 +239,16 @@ export class OrtApi {
     this.functions.ReleaseStatus(status as Pointer);
     throw new RuntimeFailure(`ONNX Runtime ${this.version}, ${name}: ${message}`);
   }
+}
+
+/**
+ * onnxruntime-node asks the system's loader for a library by its name, `libonnxruntime.so.1`, and would be given the one
+ * loaded here, whose version is another: the CPU provider could not be used in this process any more. So it comes first;
+ * a library that is loaded by its path does not care.
+ */
+async function claimLibraryName(): Promise<void> {
+  // Where it cannot be loaded there is nothing to spoil; who needs it will hear why.
+  await import('onnxruntime-node').catch(() => {});
 }
 
 /** Compares a dotted version with [major, minor]. */
