@@ -2,7 +2,7 @@
  * What a step costs on the CUDA device:
  *
  *   cost --model <folder> --out <results> [--past 256,1024,4096] [--nodes 1,2,4,8,16,32,64] [--rounds 20]
- *       [--copy-rate copyRate.json] [--steps bound] [--provider cuda] [--precision fp16]
+ *       [--copy-rate copyRate.json] [--steps packed] [--provider cuda] [--precision fp16]
  *
  * For each past: milliseconds of a verification of n nodes (medians, sizes taking turns), the ratio to n = 1, bytes over
  * PCIe (from the bindings), the memory rate that n = 1 achieves against the card's copy rate; and whole steps by stage.
@@ -12,9 +12,6 @@ import './oneLine.js';
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
-import { greedyAcceptance } from '../../src/decoding/acceptance.js';
-import { dynamicTree } from '../../src/decoding/treePolicy.js';
-import type { DraftingModel } from '../../src/decoding/types.js';
 import { stepTraffic, type SharedPlan } from '../../src/runtime/cuda/bindingPlan.js';
 import { graphBytes } from '../../src/runtime/cuda/memoryEstimate.js';
 import { gpuFacts, gpuMemoryUsed } from '../../src/runtime/facts.js';
@@ -22,6 +19,7 @@ import { measureStepCost, median, randomTokens } from '../../src/runtime/measure
 import { cacheElementsPerPosition } from '../../src/runtime/spec.js';
 import { judgeTargets, type PastCost, renderCost, type WholeStep } from './costReport.js';
 import { modelOptions, openFor, readProvider, readSteps, runTime } from './openModels.js';
+import { type Stage, STAGES, TOP_M, wholeSteps } from './wholeStep.js';
 
 const { values: args } = parseArgs({
   options: {
@@ -31,13 +29,12 @@ const { values: args } = parseArgs({
     nodes: { type: 'string', default: '1,2,4,8,16,32,64' },
     rounds: { type: 'string', default: '20' },
     'copy-rate': { type: 'string' },
-    steps: { type: 'string', default: 'bound' },
+    steps: { type: 'string', default: 'packed' },
     provider: { type: 'string', default: 'cuda' },
     precision: { type: 'string', default: 'fp16' },
   },
 });
 const GREEDY = { logits: false };
-const TOP_M = 32;
 const WHOLE_NODES = 64;
 /** Whole steps before the timed ones. */
 const WARM_UP = 2;
@@ -88,41 +85,32 @@ async function costAt(past: number): Promise<PastCost> {
       ),
     })),
     bytesRead: weights + past * cacheElementsPerPosition(options.shape) * plan.elementBytes,
-    whole: model.headCount > 0 ? await wholeSteps(model, past) : undefined,
+    whole: model.headCount > 0 ? await stepsBehind(past) : undefined,
   };
 }
 
-/** Steps of 64 nodes as in decoding, but for what is kept: a leaf's path, so that rows must move. */
-async function wholeSteps(drafting: DraftingModel, past: number): Promise<WholeStep> {
-  const policy = dynamicTree({ nodes: WHOLE_NODES, heads: drafting.headCount, topM: TOP_M });
-  const acceptance = greedyAcceptance();
-  const names = ['heads', 'tree', 'backbone', 'accept', 'keep'] as const;
-  const times = Object.fromEntries(names.map((name) => [name, [] as number[]]));
+async function stepsBehind(past: number): Promise<WholeStep> {
+  const times = Object.fromEntries(STAGES.map((stage) => [stage, [] as number[]]));
   const [totals, inRuns]: [number[], number[]] = [[], []];
-  drafting.truncate(past - 1);
-  await drafting.prefill(randomTokens(1, drafting.vocabSize), GREEDY);
-  const [root] = randomTokens(1, drafting.vocabSize);
-  for (let step = -WARM_UP; step < rounds; step++) {
-    const before = runTime(drafting);
-    const marks = [performance.now()];
-    const proposals = await drafting.propose(TOP_M, root);
-    marks.push(performance.now());
-    const tree = policy.build(root, proposals);
-    marks.push(performance.now());
-    const result = await drafting.verify(tree, GREEDY);
-    marks.push(performance.now());
-    acceptance.accept(tree, result);
-    marks.push(performance.now());
-    await drafting.keep([0, tree.size - 1]);
-    marks.push(performance.now());
-    if (step < 0) continue;
-    names.forEach((name, i) => times[name].push(marks[i + 1] - marks[i]));
-    totals.push(marks[5] - marks[0]);
-    if (before !== undefined) inRuns.push(runTime(drafting)! - before);
+  model.truncate(past - 1);
+  await model.prefill(randomTokens(1, model.vocabSize), GREEDY);
+  const step = wholeSteps(model, WHOLE_NODES);
+  for (let i = -WARM_UP; i < rounds; i++) {
+    const before = runTime(model);
+    const begin = performance.now();
+    let last = begin;
+    await step((stage) => {
+      const now = performance.now();
+      if (i >= 0) times[stage].push(now - last);
+      last = now;
+    });
+    if (i < 0) continue;
+    totals.push(last - begin);
+    if (before !== undefined) inRuns.push(runTime(model)! - before);
   }
-  const medians = Object.fromEntries(names.map((name) => [name, median(times[name])]));
+  const medians = Object.fromEntries(STAGES.map((stage) => [stage, median(times[stage])]));
   return {
-    ...(medians as Record<(typeof names)[number], number>),
+    ...(medians as Record<Stage, number>),
     total: median(totals),
     runs: inRuns.length > 0 ? median(inRuns) : undefined,
   };
@@ -142,7 +130,7 @@ async function report(): Promise<void> {
     memoryAfter: await gpuMemoryUsed(),
     table,
   };
-  const name = `cost-${manifest.model.id}${deviceSteps === 'bound' ? '' : `-${deviceSteps}`}`;
+  const name = `cost-${manifest.model.id}${deviceSteps === 'packed' ? '' : `-${deviceSteps}`}`;
   const text = renderCost(measurement);
   const all = { ...measurement, weights, targets: judgeTargets(measurement), gpus: await gpuFacts() };
   writeFileSync(join(args.out!, `${name}.md`), text);

@@ -54,9 +54,9 @@ export function checkRoot(root: number, vocabSize: number): void {
 export class Turn {
   private current?: Promise<unknown>;
 
-  async take<T>(work: () => Promise<T>): Promise<T> {
+  async take<T>(work: () => T | Promise<T>): Promise<T> {
     if (this.current) throw new RuntimeFailure('Two calls to one model overlap. Wait for the first to end.');
-    const running = work();
+    const running = Promise.resolve(work());
     this.current = running;
     try {
       return await running;

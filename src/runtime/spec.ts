@@ -69,13 +69,13 @@ export interface OpenOptions {
   readonly threads: number;
   /** Most positions to cache; the backbone's own limit when absent. */
   readonly contextLength?: number;
-  /** Most nodes `verify` will be given; sizes device buffers. Default 64. */
+  /** Most nodes `verify` will be given; sizes device buffers. Default 1024. */
   readonly maxNodes?: number;
   /** Prompt rows per run; default chosen per provider. */
   readonly prefillRows?: number;
   /** Path of the ONNX Runtime library for `cuda` (else the environment variable MEDUSA_ORT_LIBRARY). */
   readonly ortLibrary?: string;
-  /** Default `bound`; on CUDA the environment variable MEDUSA_CUDA_STEPS, if set. */
+  /** Default `packed`; on CUDA the environment variable MEDUSA_CUDA_STEPS, if set. */
   readonly deviceSteps?: DeviceSteps;
   /** CUDA device number, default 0. */
   readonly deviceId?: number;

@@ -66,7 +66,7 @@ describe('runtime: the binding plan', () => {
       positions: 1792,
       outputRows: 2048,
       lastKey: 2304,
-      bytes: 2560,
+      bytes: 2308,
     });
   });
 
@@ -80,14 +80,16 @@ describe('runtime: the binding plan', () => {
   it('sends kilobytes over PCIe, not the cache', () => {
     const step = { nodes: 64, past: 1024, moved: 3, heads: 4, topM: 32 };
     const { toDevice, fromDevice } = stepTraffic(llama, step);
-    expect(toDevice).to.equal(3 * 64 * 8 + 64 * 1280 * 2 + 8 + (3 + 2048) * 8 + 16);
+    expect(toDevice).to.equal(3 * 64 * 8 + 64 * 1280 * 2 + 4 + (3 + 2048) * 8 + 8);
     expect(fromDevice).to.equal(64 * 8 + 4 * 32 * 12);
     expect(toDevice + fromDevice).to.be.below(2 ** 20);
     const withToken = stepTraffic(llama, { ...step, readsToken: true });
     expect(withToken).to.deep.equal({ toDevice: toDevice + 8, fromDevice });
     const packed = stepTraffic(llama, step, true);
     expect(packed.toDevice - toDevice).to.be.within(0, 1024);
-    expect(stepTraffic(llama, { ...step, nodes: 33 }, true)).to.deep.equal(packed);
+    expect(stepTraffic(llama, { ...step, nodes: 33 }, true).toDevice).to.equal(packed.toDevice);
+    const withContexts = stepTraffic(llama, { ...step, contextSize: 96 });
+    expect(withContexts).to.deep.equal({ toDevice, fromDevice: fromDevice + 4 * 96 * 4 });
     const plain = stepTraffic(llama, { nodes: 1, past: 1024, moved: 0, heads: 0, topM: 0 });
     expect(plain.toDevice + plain.fromDevice).to.be.below(4096);
   });

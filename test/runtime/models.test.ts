@@ -27,13 +27,13 @@ const paths = [
   { name: 'split layout, onnxruntime-node', open: openSplit, options: splitOptions, boundary: CAPACITY_STEP },
   {
     name: 'shared layout, C API on CPU memory',
-    open: openShared,
+    open: (options: Partial<OpenOptions> = {}) => openShared({ deviceSteps: 'bound', ...options }),
     options: sharedOptions,
     boundary: BIAS_BUCKET,
   },
   {
     name: 'shared layout, packed steps on CPU memory',
-    open: (options: Partial<OpenOptions> = {}) => openShared({ deviceSteps: 'packed', ...options }),
+    open: openShared,
     options: sharedOptions,
     boundary: BIAS_BUCKET,
   },

@@ -2,6 +2,10 @@ import type { ModelShape } from '../spec.js';
 
 /** Where everything lies in the shared layout, and what crosses to the device and back: arithmetic only. */
 
+const INT64 = 8;
+const INT32 = 4;
+const FLOAT32 = 4;
+
 /** The bias spans a multiple of this many columns, so that its shape changes rarely. */
 export const BIAS_BUCKET = 256;
 
@@ -78,35 +82,58 @@ export interface RunShape {
   readonly columns: number;
 }
 
-/** Byte offsets of a run's inputs in one buffer, and its length. */
-export interface PackedInputs {
-  readonly bias: number;
-  readonly ids: number;
-  readonly positions: number;
-  readonly outputRows: number;
-  readonly lastKey: number;
-  readonly bytes: number;
-}
-
 /** What cudaMalloc aligns to. */
 const PACKING = 256;
 
-/** Places the inputs that change with each run one after the other, so that one copy sends them all. */
-export function packInputs({ rows, outputs, columns }: RunShape, elementBytes: number): PackedInputs {
+/** Byte offsets of tensors in one buffer, and the length up to the last one's end. */
+export type Packed<Name extends string> = Readonly<Record<Name | 'bytes', number>>;
+
+/** Places tensors of the given bytes one after the other, so that one copy sends them all. */
+function pack<Name extends string>(sizes: Record<Name, number>): Packed<Name> {
   let end = 0;
-  const place = (bytes: number): number => {
-    const offset = end;
-    end = Math.ceil((offset + bytes) / PACKING) * PACKING;
-    return offset;
-  };
-  return {
-    bias: place(rows * columns * elementBytes),
-    ids: place(rows * 8),
-    positions: place(rows * 8),
-    outputRows: place(outputs * 8),
-    lastKey: place(4),
-    bytes: end,
-  };
+  const offsets = {} as Record<Name | 'bytes', number>;
+  for (const name of Object.keys(sizes) as Name[]) {
+    offsets[name] = Math.ceil(end / PACKING) * PACKING;
+    end = offsets[name] + sizes[name];
+  }
+  offsets.bytes = end;
+  return offsets;
+}
+
+export type PackedInputs = Packed<'bias' | 'ids' | 'positions' | 'outputRows' | 'lastKey'>;
+
+/** The inputs of the backbone that change with each run. */
+export function packInputs({ rows, outputs, columns }: RunShape, elementBytes: number): PackedInputs {
+  return pack({
+    bias: rows * columns * elementBytes,
+    ids: rows * INT64,
+    positions: rows * INT64,
+    outputRows: outputs * INT64,
+    lastKey: INT32,
+  });
+}
+
+/** The inputs of the heads that change with each run: the row's number and, for heads that read one, a token. */
+export function packHeadInputs(readsToken: boolean): Packed<'row' | 'token'> {
+  return { row: 0, token: INT64, bytes: readsToken ? 2 * INT64 : INT64 };
+}
+
+/** What the heads give: lists of `topM` candidates, and contexts of `contextSize` values where a table reads some. */
+export function packProposals(
+  heads: number,
+  topM: number,
+  contextSize = 0,
+): Packed<'ids' | 'probabilities' | 'contexts'> {
+  return pack({
+    ids: heads * topM * INT64,
+    probabilities: heads * topM * FLOAT32,
+    contexts: heads * contextSize * FLOAT32,
+  });
+}
+
+/** The inputs of a move within the cache. */
+export function packMove(shape: ModelShape, moved: number): Packed<'writeIndices' | 'rows'> {
+  return pack({ writeIndices: cacheBlocks(shape) * INT64, rows: moved * INT64 });
 }
 
 export interface StepTraffic {
@@ -123,23 +150,23 @@ export function stepTraffic(
     readonly moved: number;
     readonly heads: number;
     readonly topM: number;
+    readonly contextSize?: number;
     readonly readsToken?: boolean;
   },
   packed = false,
 ): StepTraffic {
-  const { nodes, past, moved, heads, topM, readsToken } = step;
-  const int64 = 8;
+  const { nodes, past, moved, heads, topM, contextSize, readsToken = false } = step;
   const rows = packed ? Math.min(rowBucket(nodes), plan.capacity - past) : nodes;
   const columns = biasColumns(plan, past, rows);
   const inputs = packed
     ? packInputs({ rows, outputs: rows, columns }, plan.elementBytes).bytes
-    : // input_ids, position_ids, output_rows; the bias; seqlens_k, total_sequence_length
-      3 * rows * int64 + rows * columns * plan.elementBytes + 4 + 4;
-  const keep = moved > 0 ? (moved + cacheBlocks(plan.shape)) * int64 : 0;
-  // row and top_m; token
-  const propose = heads > 0 ? (readsToken ? 3 : 2) * int64 : 0;
+    : // input_ids, position_ids, output_rows; the bias; seqlens_k
+      3 * rows * INT64 + rows * columns * plan.elementBytes + INT32;
   return {
-    toDevice: inputs + keep + propose,
-    fromDevice: rows * int64 + heads * topM * (int64 + 4),
+    toDevice:
+      inputs +
+      (moved > 0 ? packMove(plan.shape, moved).bytes : 0) +
+      (heads > 0 ? packHeadInputs(readsToken).bytes : 0),
+    fromDevice: nodes * INT64 + (heads > 0 ? packProposals(heads, topM, contextSize).bytes : 0),
   };
 }

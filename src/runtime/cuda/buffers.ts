@@ -1,6 +1,5 @@
 import { closedFloat16Bits } from '../../decoding/treeMask.js';
-import type { HeadsFile } from '../spec.js';
-import { cacheBlocks, cacheBytes, type SharedPlan } from './bindingPlan.js';
+import { cacheBytes, type SharedPlan } from './bindingPlan.js';
 import type { Device } from './device.js';
 import type { Place } from './ioSession.js';
 import { ElementType, type Pointer } from './ortApi.js';
@@ -76,47 +75,51 @@ export function deviceMemory(device: Device): (bytes: number) => Place {
   return (bytes) => ({ pointer: device.allocate(bytes), memoryInfo: device.memoryInfo });
 }
 
-/** The memory that the sessions of an `IoBoundModel` share, allocated once. Cache and hidden states lie on the device. */
+/** Host memory and as much of the device's: what lies in it crosses in one copy, to and from addresses that never change. */
+export class Mirror {
+  readonly host: HostArray;
+  private readonly onDevice: Place;
+
+  constructor(
+    private readonly device: Device,
+    bytes: number,
+  ) {
+    this.host = new HostArray(device, bytes);
+    this.onDevice = deviceMemory(device)(bytes);
+  }
+
+  /** Where a tensor at a byte offset lies on the device. */
+  at(offset: number): Place {
+    return { pointer: this.onDevice.pointer + BigInt(offset), memoryInfo: this.onDevice.memoryInfo };
+  }
+
+  /** Copies the first bytes to the device; done on return. */
+  send(bytes: number): void {
+    this.device.copyToDevice(this.onDevice.pointer, this.host.pointer, bytes);
+  }
+
+  /** Copies the first bytes from the device; done on return. */
+  fetch(bytes: number): void {
+    this.device.copyToHost(this.host.pointer, this.onDevice.pointer, bytes);
+  }
+}
+
+/** The memory on the device that the sessions of an `IoBoundModel` share, allocated once. */
 export class Buffers {
-  /** [2 L G, capacity, D] on the device. */
+  /** [2 L G, capacity, D] */
   readonly cache: Place;
-  /** [maxRows, H] on the device. */
+  /** [maxRows, H] */
   readonly hidden: Place;
-  /** [maxRows] */
-  readonly keepRows: HostArray;
-  /** [2 L G] */
-  readonly writeIndices: HostArray;
-  /** Scalars. */
-  readonly row: HostArray;
-  readonly topM: HostArray;
-  readonly token: HostArray;
-  /** [heads, maxTopM] */
-  readonly topIds: HostArray;
-  readonly topProbabilities: HostArray;
-  /** [heads, contextSize] */
-  readonly contexts: HostArray;
 
   constructor(
     device: Device,
     plan: SharedPlan,
     /** Most rows of one run. */
     readonly maxRows: number,
-    heads: Pick<HeadsFile, 'count' | 'maxTopM' | 'contextSize'> | undefined,
   ) {
-    const { shape, elementBytes } = plan;
     const onDevice = deviceMemory(device);
-    const onHost = (elements: number, bytes: number): HostArray => new HostArray(device, elements * bytes);
     this.cache = onDevice(cacheBytes(plan));
-    this.hidden = onDevice(maxRows * shape.hiddenSize * elementBytes);
-    this.keepRows = onHost(maxRows, 8);
-    this.writeIndices = onHost(cacheBlocks(shape), 8);
-    this.row = onHost(1, 8);
-    this.topM = onHost(1, 8);
-    this.token = onHost(1, 8);
-    const candidates = Math.max(1, (heads?.count ?? 0) * (heads?.maxTopM ?? 0));
-    this.topIds = onHost(candidates, 8);
-    this.topProbabilities = onHost(candidates, 4);
-    this.contexts = onHost(Math.max(1, (heads?.count ?? 0) * (heads?.contextSize ?? 0)), 4);
+    this.hidden = onDevice(maxRows * plan.shape.hiddenSize * plan.elementBytes);
   }
 
   /** A layer's keys or values within the cache. */

@@ -6,7 +6,7 @@ import type {
   VerifiedRows,
   VerifyOptions,
 } from '../../decoding/types.js';
-import { chainParents, writeInt64 } from '../../decoding/treeMask.js';
+import { chainParents } from '../../decoding/treeMask.js';
 import {
   checkPrompt,
   checkRoot,
@@ -17,16 +17,17 @@ import {
   Turn,
 } from '../context.js';
 import { backboneInterface, type GraphInterface, headsInterface, KEEP_INTERFACE } from '../graphInterface.js';
-import { toInt32 } from '../int64.js';
 import type { HeadsFile, OpenOptions } from '../spec.js';
 import type { BackboneRunner } from './backboneRunner.js';
-import { cacheBlocks, rowBucket, rowMove, type SharedPlan } from './bindingPlan.js';
+import { rowBucket, rowMove, type SharedPlan } from './bindingPlan.js';
 import { BoundRunner } from './boundRunner.js';
-import { Buffers, floatType } from './buffers.js';
+import { Buffers } from './buffers.js';
+import { CacheMover } from './cacheMover.js';
 import { type Device, LOG_ERRORS } from './device.js';
-import { type IoBinding, IoSession } from './ioSession.js';
+import { HeadsRunner } from './headsRunner.js';
+import { IoSession } from './ioSession.js';
 import { PackedRunner } from './packedRunner.js';
-import { ElementType, type OrtApi, type Pointer } from './ortApi.js';
+import type { OrtApi, Pointer } from './ortApi.js';
 
 /** Prompt rows of one run. */
 const PREFILL_ROWS = 256;
@@ -49,34 +50,21 @@ export class IoBoundModel implements DraftingModel {
   private readonly turn = new Turn();
   /** Rows verified last, for `keep`. */
   private verified?: number;
-  /** Row in the hidden states that `propose` reads, and how many there are. */
-  private last?: { readonly row: number; readonly rows: number };
-
-  private readonly keepBinding: IoBinding;
-  private readonly headsBinding?: IoBinding;
-  private readonly contextSize: number | undefined;
-  private readonly readsToken: boolean;
+  /** Row in the hidden states that `propose` reads. */
+  private last?: number;
 
   private constructor(
     private readonly sessions: Sessions,
-    private readonly runner: BackboneRunner,
-    private readonly buffers: Buffers,
+    private readonly runners: Runners,
     private readonly plan: SharedPlan,
     readonly contextLength: number,
-    private readonly prefillRows: number,
-    heads: Pick<HeadsFile, 'count' | 'maxTopM' | 'contextSize' | 'readsToken'>,
+    private readonly limits: ReturnType<typeof rowLimits>,
+    heads: HeadsFile | undefined,
     private readonly release: () => void,
   ) {
     this.vocabSize = plan.shape.vocabSize;
-    this.headCount = heads.count;
-    this.maxTopM = heads.maxTopM;
-    this.contextSize = heads.contextSize;
-    this.readsToken = heads.readsToken ?? false;
-    this.keepBinding = sessions.keep.newBinding();
-    this.headsBinding = sessions.heads?.newBinding();
-    const whole = [cacheBlocks(plan.shape), plan.capacity, plan.shape.headDim];
-    this.keepBinding.bindInput('cache', buffers.cache, floatType(plan), whole);
-    this.keepBinding.bindOutput('cache_out', buffers.cache, floatType(plan), whole);
+    this.headCount = heads?.count ?? 0;
+    this.maxTopM = heads?.maxTopM ?? 0;
   }
 
   /**
@@ -100,11 +88,13 @@ export class IoBoundModel implements DraftingModel {
       const environment = api.create('CreateEnv', LOG_ERRORS, 'medusa-plus');
       cleanup.push(() => api.release('ReleaseEnv', environment));
       const sessions = await openSessions(api, environment, device, options, cleanup);
-      const buffers = new Buffers(device, plan, limits.perRun, options.heads);
-      const runner = makeRunner(api, device, sessions.backbone, plan, buffers, options.deviceSteps);
-      cleanup.push(() => runner.release());
-      const heads = options.heads ?? { count: 0, maxTopM: 0 };
-      return new IoBoundModel(sessions, runner, buffers, plan, contextLength, limits.prefill, heads, release);
+      const buffers = new Buffers(device, plan, limits.perRun);
+      const runners = makeRunners(api, device, sessions, plan, buffers, options);
+      cleanup.push(() => {
+        runners.backbone.release();
+        runners.heads?.release();
+      });
+      return new IoBoundModel(sessions, runners, plan, contextLength, limits, options.heads, release);
     } catch (error) {
       release();
       throw error;
@@ -133,21 +123,22 @@ export class IoBoundModel implements DraftingModel {
     const prompt = Int32Array.from(ids);
     return this.turn.take(async () => {
       this.verified = undefined;
-      for (let start = 0; ; start += this.prefillRows) {
-        const chunk = prompt.subarray(start, start + this.prefillRows);
+      const most = this.limits.prefill;
+      for (let start = 0; ; start += most) {
+        const chunk = prompt.subarray(start, start + most);
         const rows = chunk.length;
         const last = start + rows === prompt.length;
         const parents = chainParents(rows);
         const depths = parents.map((parent) => parent + 1);
         const logits = last && options.logits;
-        const result = await this.runner.run(
+        const result = await this.runners.backbone.run(
           { ids: chunk, parents, depths, outputRows: [rows - 1] },
           this.length,
           logits,
         );
         this.length += rows;
         if (!last) continue;
-        this.last = { row: 0, rows: 1 };
+        this.last = 0;
         return { rows: 1, vocabSize: this.vocabSize, ...result };
       }
     });
@@ -161,7 +152,7 @@ export class IoBoundModel implements DraftingModel {
       this.last = undefined;
       const outputRows = Array.from({ length: size }, (_, row) => row);
       const rows = { ids: tokens, parents, depths, outputRows };
-      const result = await this.runner.run(rows, this.length, options.logits);
+      const result = await this.runners.backbone.run(rows, this.length, options.logits);
       this.verified = size;
       return { rows: size, vocabSize: this.vocabSize, ...result };
     });
@@ -171,47 +162,23 @@ export class IoBoundModel implements DraftingModel {
     const { verified } = this;
     if (verified === undefined) throw new RuntimeFailure('keep must follow verify.');
     checkRows(rows, verified);
-    await this.turn.take(async () => {
+    await this.turn.take(() => {
       const move = rowMove(rows, this.length);
-      if (move) await this.move(move.from, move.to);
+      if (move) this.runners.mover.move(move);
       this.length += rows.length;
-      this.last = { row: rows[rows.length - 1], rows: verified };
+      this.last = rows[rows.length - 1];
       this.verified = undefined;
     });
   }
 
   async propose(topM: number, root: number): Promise<HeadProposals> {
-    const { buffers, last, plan, headCount, contextSize, headsBinding: binding } = this;
-    if (!binding) throw new RuntimeFailure('This model was opened without heads.');
-    if (!last) throw new RuntimeFailure('propose must follow prefill or keep.');
+    const { heads } = this.runners;
+    const { last } = this;
+    if (!heads) throw new RuntimeFailure('This model was opened without heads.');
+    if (last === undefined) throw new RuntimeFailure('propose must follow prefill or keep.');
     checkTopM(topM, this.maxTopM);
     checkRoot(root, this.vocabSize);
-    return this.turn.take(async () => {
-      buffers.row.int64[0] = BigInt(last.row);
-      buffers.topM.int64[0] = BigInt(topM);
-      binding.bindInput('hidden', buffers.hidden, floatType(plan), [last.rows, plan.shape.hiddenSize]);
-      binding.bindInput('row', buffers.row, ElementType.int64, [1]);
-      binding.bindInput('top_m', buffers.topM, ElementType.int64, [1]);
-      if (this.readsToken) {
-        buffers.token.int64[0] = BigInt(root);
-        binding.bindInput('token', buffers.token, ElementType.int64, [1]);
-      }
-      binding.bindOutput('top_ids', buffers.topIds, ElementType.int64, [headCount, topM]);
-      binding.bindOutput('top_probs', buffers.topProbabilities, ElementType.float32, [headCount, topM]);
-      if (contextSize !== undefined) {
-        binding.bindOutput('context', buffers.contexts, ElementType.float32, [headCount, contextSize]);
-      }
-      await binding.run();
-      return {
-        heads: headCount,
-        topM,
-        ids: toInt32(buffers.topIds.int64, headCount * topM),
-        probabilities: buffers.topProbabilities.float32.slice(0, headCount * topM),
-        ...(contextSize !== undefined && {
-          contexts: buffers.contexts.float32.slice(0, headCount * contextSize),
-        }),
-      };
-    });
+    return this.turn.take(() => heads.run(last, root, topM));
   }
 
   async dispose(): Promise<void> {
@@ -220,20 +187,10 @@ export class IoBoundModel implements DraftingModel {
     this.release();
   }
 
-  private async move(from: readonly number[], to: number): Promise<void> {
-    const { buffers, plan, keepBinding } = this;
-    const blocks = cacheBlocks(plan.shape);
-    writeInt64(buffers.keepRows.int64, from, from.length);
-    buffers.writeIndices.int64.fill(BigInt(to));
-    keepBinding.bindInput('rows', buffers.keepRows, ElementType.int64, [from.length]);
-    keepBinding.bindInput('write_indices', buffers.writeIndices, ElementType.int64, [blocks]);
-    await keepBinding.run();
-  }
-
   private checkRoom(nodes: number): void {
-    const { maxRows } = this.buffers;
-    if (nodes > maxRows) {
-      throw new RangeError(`The model was opened for at most ${maxRows} nodes; this tree has ${nodes}.`);
+    const { perRun } = this.limits;
+    if (nodes > perRun) {
+      throw new RangeError(`The model was opened for at most ${perRun} nodes; this tree has ${nodes}.`);
     }
     if (this.length + nodes > this.plan.capacity) {
       throw new RangeError(
@@ -263,23 +220,38 @@ async function openSessions(
     cleanup.push(() => session.release());
     return session;
   };
+  const graphs = deviceSteps === 'graphs';
   return {
-    backbone: await open(backbone.path, backboneInterface('shared', shape), deviceSteps === 'graphs'),
+    backbone: await open(backbone.path, backboneInterface('shared', shape), graphs),
     keep: await open(keep.path, KEEP_INTERFACE),
-    heads: heads && (await open(heads.path, headsInterface(heads))),
+    heads: heads && (await open(heads.path, headsInterface(heads), graphs)),
   };
 }
 
-function makeRunner(
+interface Runners {
+  readonly backbone: BackboneRunner;
+  readonly mover: CacheMover;
+  readonly heads?: HeadsRunner;
+}
+
+function makeRunners(
   api: OrtApi,
   device: Device,
-  backbone: IoSession,
+  sessions: Sessions,
   plan: SharedPlan,
   buffers: Buffers,
-  steps: OpenOptions['deviceSteps'] = 'bound',
-): BackboneRunner {
-  if (steps === 'bound') return new BoundRunner(device, backbone, plan, buffers);
-  return new PackedRunner(api, device, backbone, plan, buffers, steps === 'graphs');
+  { heads, deviceSteps = 'packed' }: OpenOptions,
+): Runners {
+  const graphs = deviceSteps === 'graphs';
+  return {
+    backbone:
+      deviceSteps === 'bound'
+        ? new BoundRunner(device, sessions.backbone, plan, buffers)
+        : new PackedRunner(api, device, sessions.backbone, plan, buffers, graphs),
+    mover: new CacheMover(device, sessions.keep, plan, buffers),
+    heads:
+      heads && sessions.heads && new HeadsRunner(api, device, sessions.heads, plan, buffers, heads, graphs),
+  };
 }
 
 /** Most rows of a prompt chunk, of any run (padding included), and of a usual tree. */

@@ -9,14 +9,19 @@ import {
   type RunShape,
   type SharedPlan,
 } from './bindingPlan.js';
-import { biasValues, type Buffers, deviceMemory, floatType, HostArray, LogitsArea } from './buffers.js';
+import {
+  biasValues,
+  type Buffers,
+  deviceMemory,
+  floatType,
+  HostArray,
+  LogitsArea,
+  Mirror,
+} from './buffers.js';
 import type { Device } from './device.js';
+import { GraphOptions } from './graphOptions.js';
 import type { IoBinding, IoSession, Place } from './ioSession.js';
 import { ElementType, type OrtApi, type Pointer } from './ortApi.js';
-
-/** Run option: which captured graph a run replays (captured at its first run); NO_GRAPH runs without. */
-const GRAPH_ID = 'gpu_graph_id';
-const NO_GRAPH = '-1';
 
 /** Runs of one shape: everything bound once, at addresses that never change. */
 interface Bucket extends RunShape {
@@ -34,36 +39,32 @@ interface Bucket extends RunShape {
  */
 export class PackedRunner implements BackboneRunner {
   private readonly buckets = new Map<string, Bucket>();
-  /** Inputs of a run, in host memory and on the device. */
-  private readonly staging: HostArray;
-  private readonly inputs: Place;
+  /** Inputs of a run. */
+  private readonly inputs: Mirror;
   /** total_sequence_length, which GroupQueryAttention reads on the host. */
   private readonly total: HostArray;
   /** [maxRows] */
-  private readonly tokens: Place;
-  private readonly tokensHere: HostArray;
+  private readonly tokens: Mirror;
   private readonly logits: LogitsArea<Place>;
   private readonly logitsHere: LogitsArea<HostArray>;
+  private readonly graphs: GraphOptions;
 
   constructor(
-    private readonly api: OrtApi,
+    api: OrtApi,
     private readonly device: Device,
     private readonly backbone: IoSession,
     private readonly plan: SharedPlan,
     private readonly buffers: Buffers,
-    private readonly graphs: boolean,
+    graphs: boolean,
   ) {
     const { maxRows } = buffers;
-    const onDevice = deviceMemory(device);
     const largest = { rows: maxRows, outputs: maxRows, columns: plan.capacity };
-    const { bytes } = packInputs(largest, plan.elementBytes);
-    this.staging = new HostArray(device, bytes);
-    this.inputs = onDevice(bytes);
+    this.inputs = new Mirror(device, packInputs(largest, plan.elementBytes).bytes);
     this.total = new HostArray(device, 4);
-    this.tokens = onDevice(maxRows * 8);
-    this.tokensHere = new HostArray(device, maxRows * 8);
+    this.tokens = new Mirror(device, maxRows * 8);
+    this.graphs = new GraphOptions(api, graphs);
     const { vocabSize } = plan.shape;
-    this.logits = new LogitsArea(vocabSize, maxRows, onDevice);
+    this.logits = new LogitsArea(vocabSize, maxRows, deviceMemory(device));
     this.logitsHere = new LogitsArea(vocabSize, maxRows, (size) => new HostArray(device, size));
   }
 
@@ -72,10 +73,10 @@ export class PackedRunner implements BackboneRunner {
     const r = rows.outputRows.length;
     const bucket = this.bucketFor(rows, past);
     this.fill(bucket, rows, past);
-    device.copyToDevice(this.inputs.pointer, this.staging.pointer, bucket.layout.bytes);
+    this.inputs.send(bucket.layout.bytes);
     bucket.binding.runHere(bucket.runOptions);
-    device.copyToHost(this.tokensHere.pointer, this.tokens.pointer, r * 8);
-    const nextTokens = toInt32(this.tokensHere.int64, r);
+    this.tokens.fetch(r * 8);
+    const nextTokens = toInt32(this.tokens.host.int64, r);
     // The run held this thread: let output and signals through.
     await new Promise(setImmediate);
     if (!logits) return { nextTokens };
@@ -86,9 +87,7 @@ export class PackedRunner implements BackboneRunner {
   }
 
   release(): void {
-    for (const { runOptions } of this.buckets.values()) {
-      if (runOptions !== null) this.api.release('ReleaseRunOptions', runOptions);
-    }
+    this.graphs.release();
     this.buckets.clear();
   }
 
@@ -107,57 +106,47 @@ export class PackedRunner implements BackboneRunner {
     const key = `${rows} ${outputs} ${shape.columns}`;
     let bucket = this.buckets.get(key);
     if (bucket === undefined) {
-      // Ids begin at 1: 0 is ONNX Runtime's own. Prompts come in many shapes and seldom: no graphs of them.
-      bucket = this.makeBucket(shape, isTree ? String(this.buckets.size + 1) : NO_GRAPH);
+      // Prompts come in many shapes and seldom: no graphs of them.
+      bucket = this.makeBucket(shape, this.graphs.for(key, isTree));
       this.buckets.set(key, bucket);
     }
     return bucket;
   }
 
-  private makeBucket(shape: RunShape, graph: string): Bucket {
-    const { plan, buffers } = this;
+  private makeBucket(shape: RunShape, runOptions: Pointer | null): Bucket {
+    const { plan, buffers, inputs } = this;
     const { rows, outputs, columns } = shape;
     const layout = packInputs(shape, plan.elementBytes);
     const binding = this.backbone.newBinding();
-    const at = (offset: number): Place => ({
-      pointer: this.inputs.pointer + BigInt(offset),
-      memoryInfo: this.inputs.memoryInfo,
-    });
     const float = floatType(plan);
     bindCache(binding, plan, buffers);
-    binding.bindInput('input_ids', at(layout.ids), ElementType.int64, [1, rows]);
-    binding.bindInput('position_ids', at(layout.positions), ElementType.int64, [1, rows]);
-    binding.bindInput('attention_bias', at(layout.bias), float, [1, 1, rows, columns]);
-    binding.bindInput('output_rows', at(layout.outputRows), ElementType.int64, [outputs]);
-    binding.bindInput('seqlens_k', at(layout.lastKey), ElementType.int32, [1]);
+    binding.bindInput('input_ids', inputs.at(layout.ids), ElementType.int64, [1, rows]);
+    binding.bindInput('position_ids', inputs.at(layout.positions), ElementType.int64, [1, rows]);
+    binding.bindInput('attention_bias', inputs.at(layout.bias), float, [1, 1, rows, columns]);
+    binding.bindInput('output_rows', inputs.at(layout.outputRows), ElementType.int64, [outputs]);
+    binding.bindInput('seqlens_k', inputs.at(layout.lastKey), ElementType.int32, [1]);
     binding.bindInput('total_sequence_length', this.total, ElementType.int32, []);
-    binding.bindOutput('next_tokens', this.tokens, ElementType.int64, [outputs]);
+    binding.bindOutput('next_tokens', this.tokens.at(0), ElementType.int64, [outputs]);
     binding.bindOutput('hidden', buffers.hidden, float, [outputs, plan.shape.hiddenSize]);
     binding.bindOutput('logits', this.logits.for(outputs), ElementType.float32, [
       outputs,
       plan.shape.vocabSize,
     ]);
-    return { ...shape, binding, layout, runOptions: this.graphs ? this.runOptions(graph) : null };
-  }
-
-  private runOptions(graph: string): Pointer {
-    const options = this.api.create('CreateRunOptions');
-    this.api.call('AddRunConfigEntry', options, GRAPH_ID, graph);
-    return options;
+    return { ...shape, binding, layout, runOptions };
   }
 
   /** Writes the inputs of a run, padded, into the staging memory. */
   private fill({ rows, outputs, columns, layout }: Bucket, run: RunRows, past: number): void {
-    const { plan, staging } = this;
-    const int64 = (offset: number, count: number): BigInt64Array =>
-      new BigInt64Array(staging.memory, offset, count);
-    const { values, closed } = biasValues(plan, staging.memory, layout.bias, rows * columns);
+    const { plan } = this;
+    const { memory, int32 } = this.inputs.host;
+    const int64 = (offset: number, count: number): BigInt64Array => new BigInt64Array(memory, offset, count);
+    const { values, closed } = biasValues(plan, memory, layout.bias, rows * columns);
     fillTreeBias(values, padded(run.parents, rows), rows, sharedLayout(past, columns, closed));
     writeInt64(int64(layout.ids, rows), padded(run.ids, rows), rows);
     writeInt64(int64(layout.positions, rows), padded(run.depths, rows), rows, past);
     const wanted = outputs === rows ? Int32Array.from({ length: rows }, (_, row) => row) : run.outputRows;
     writeInt64(int64(layout.outputRows, outputs), wanted, outputs);
-    staging.int32[layout.lastKey / 4] = past + rows - 1;
+    int32[layout.lastKey / 4] = past + rows - 1;
     this.total.int32[0] = columns;
   }
 }
