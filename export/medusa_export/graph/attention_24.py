@@ -45,10 +45,9 @@ def with_attention_24(model: onnx.ModelProto, config: ModelConfig) -> onnx.Model
     for node in graph.node:
         if node.op_type != "GroupQueryAttention":
             continue
-        split, squeeze = made_by[node.input[0]], used_by[node.output[0]]
-        unsqueeze = made_by[split.input[0]]
+        unsqueeze, squeeze = made_by[node.input[0]], used_by[node.output[0]]
         replaced[node.name] = _nodes(node, unsqueeze.input[0], squeeze.output[0], config)
-        dropped |= {split.name, squeeze.name, unsqueeze.name}
+        dropped |= {squeeze.name, unsqueeze.name}
     nodes = [_write_index()]
     for node in graph.node:
         if node.name not in dropped:
@@ -83,7 +82,7 @@ def _constants(config: ModelConfig) -> list[TensorProto]:
 
 
 def _nodes(gqa: onnx.NodeProto, qkv: str, result: str, config: ModelConfig) -> list[onnx.NodeProto]:
-    """What stands for one layer's Unsqueeze, Split, GroupQueryAttention and Squeeze."""
+    """What stands for one layer's Unsqueeze, GroupQueryAttention and Squeeze."""
     name = gqa.output[0]
     cos, sin, positions, bias = gqa.input[7:11]
     nodes: list[onnx.NodeProto] = []

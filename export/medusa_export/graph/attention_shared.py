@@ -1,9 +1,10 @@
 """Attention of layout "shared": GroupQueryAttention rotates, writes the step's keys and values into the cache in
 place at past .. past + n - 1, and attends with an explicit bias.
 
-    qkv [n, (Q + 2G) D] --Split, Reshape--> q [1, n, Q D], k [1, n, G D], v [1, n, G D]
-    q, k, v, cache_key.i, cache_value.i, seqlens_k, total_sequence_length, cos, sin, position_ids, attention_bias
-      --GroupQueryAttention(do_rotary)--> [1, n, Q D], cache_key_out.i, cache_value_out.i  (the same buffers)
+    qkv [1, n, (Q + 2G) D], cache_key.i, cache_value.i, seqlens_k, total_sequence_length, cos, sin, position_ids,
+    attention_bias --GroupQueryAttention(do_rotary)--> [1, n, Q D], cache_key_out.i, cache_value_out.i  (the same buffers)
+
+Queries, keys and values go in as one tensor: splitting them would be a kernel of its own in each layer.
 
 | input | dtype | shape | |
 |---|---|---|---|
@@ -48,11 +49,9 @@ def declare_shared_inputs(b: GraphBuilder, config: ModelConfig, dtype: str, capa
 def shared_attention(b: GraphBuilder, config: ModelConfig, layer: int, qkv: str, shared: SharedInputs) -> str:
     """qkv [n, (Q + 2G) D] -> [n, Q D]; declares nothing, but names the outputs cache_key_out.i, cache_value_out.i."""
     name = f"layers.{layer}.attention"
-    widths = b.ints(config.query_width, config.kv_width, config.kv_width)
     batched = b.node("Unsqueeze", [qkv, b.ints(0)])
-    q, k, v = b.nodes("Split", [batched, widths], [name + ".q", name + ".k", name + ".v"], axis=-1)
     inputs = [
-        q, k, v, f"cache_key.{layer}", f"cache_value.{layer}", "seqlens_k", "total_sequence_length",
+        batched, "", "", f"cache_key.{layer}", f"cache_value.{layer}", "seqlens_k", "total_sequence_length",
         shared.cos, shared.sin, shared.position_ids, shared.bias,
     ]  # fmt: skip
     outputs = [name, f"cache_key_out.{layer}", f"cache_value_out.{layer}"]

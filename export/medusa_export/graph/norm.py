@@ -18,10 +18,10 @@ def rms_norm(b: GraphBuilder, name: str, x: str, gain: WeightTensor, eps: float,
 
 
 def skip_rms_norm(
-    b: GraphBuilder, name: str, x: str, skip: str, gain: WeightTensor, eps: float, dtype: str
+    b: GraphBuilder, name: str, x: str, skip: str, gain: WeightTensor, eps: float, dtype: str, output: str = ""
 ) -> tuple[str, str]:
-    """Returns (normalised sum, sum)."""
+    """Returns (normalised sum, sum); the former is called `output`, else `name`."""
     weight = b.weight(name + ".weight", gain.float32().astype(np.dtype(dtype)))
-    outputs = [name, "", "", name + ".sum"]
+    outputs = [output or name, "", "", name + ".sum"]
     b.nodes("SkipSimplifiedLayerNormalization", [x, skip, weight], outputs, CONTRIB, epsilon=eps)
-    return name, name + ".sum"
+    return outputs[0], outputs[-1]

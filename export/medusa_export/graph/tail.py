@@ -30,21 +30,25 @@ def emit_tail(
     b.row_set = "wanted"
     x_rows, skip_rows = b.node("Gather", [x, rows], axis=0), b.node("Gather", [skip, rows], axis=0)
     gain = source.tensor("norm.weight")
-    normed, _ = skip_rms_norm(b, "final_norm", x_rows, skip_rows, gain, config.rms_norm_eps, linear.dtype)
-    if isinstance(source, RotatedSource):
+    is_rotated = isinstance(source, RotatedSource)
+    # Outputs carry their names from the node that makes them: a node in between would copy them.
+    output = "" if is_rotated else "hidden"
+    normed, _ = skip_rms_norm(b, "final_norm", x_rows, skip_rows, gain, config.rms_norm_eps, linear.dtype, output)
+    if is_rotated:
         b.node("MatMul", [normed, b.weight("hidden.turn_back", source.hidden_matrix())], "hidden")
         matrix = source.output_matrix(head_tensor_name(source))
     else:
-        b.node("Identity", [normed], "hidden")
         matrix = source.tensor(head_tensor_name(source))
     scores = linear.apply(b, "lm_head", normed, [matrix])
-    wide = scores if linear.dtype == "float32" else b.node("Cast", [scores], to=TensorProto.FLOAT)
+    wide = scores
+    if linear.dtype != "float32":
+        wide = b.node("Cast", [scores], "logits" if want is None else "", to=TensorProto.FLOAT)
     # TopK(1) takes two thirds of ArgMax's time over 49152 columns; both prefer the lower id among equals.
     best = b.nodes("TopK", [wide, b.ints(1)], ["best_scores", "best_tokens"], axis=-1)[1]
     b.node("Reshape", [best, b.ints(-1)], "next_tokens")
-    if want is None:
+    if want is None and wide != "logits":
         b.node("Identity", [wide], "logits")
-    else:
+    elif want is not None:
         emit_logits(b, wide, want, config.vocab_size)
     b.output("next_tokens", "int64", ["r"])
     b.output("logits", "float32", ["r" if want is None else "rows_of_logits", config.vocab_size])
