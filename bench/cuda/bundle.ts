@@ -21,7 +21,7 @@ import {
   statSync,
 } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { basename, join, resolve } from 'node:path';
+import { basename, dirname, join, resolve } from 'node:path';
 import { parseArgs } from 'node:util';
 import { parseSize, splitFile } from './parts.js';
 
@@ -33,6 +33,7 @@ export interface BundleOptions {
   readonly ort: string;
   /** The default model's GGUF file. */
   readonly weights: string;
+  /** With the files beside it: see `headsFiles`. */
   readonly heads?: string;
   readonly questions?: string;
   /** Folder of the Python package gguf, which the exporter needs and few machines have. */
@@ -133,15 +134,18 @@ function collectOrt(ort: string, folder: string, staging: string): void {
 function collectInputs({ weights, heads, questions, gguf }: BundleOptions, folder: string): void {
   mkdirSync(folder, { recursive: true });
   copyFileSync(weights, join(folder, 'model.gguf'));
-  if (heads) {
-    // The tensors and the description beside them have one name.
-    const stem = heads.replace(/\.[^./]+$/, '');
-    for (const end of ['.safetensors', '.json']) {
-      if (existsSync(stem + end)) copyFileSync(stem + end, join(folder, `${basename(stem)}${end}`));
-    }
-  }
+  for (const file of heads ? headsFiles(heads) : []) copyFileSync(file, join(folder, basename(file)));
   if (questions) copyFileSync(questions, join(folder, 'question.jsonl'));
   if (gguf) cpSync(gguf, join(folder, 'python/gguf'), { recursive: true, filter: skipCaches });
+}
+
+/** A heads file with what lies beside it under its name: its description, its conditional joint. */
+export function headsFiles(heads: string): string[] {
+  const stem = basename(heads).replace(/\.[^.]+$/, '');
+  const folder = dirname(heads);
+  return readdirSync(folder)
+    .filter((name) => name.startsWith(`${stem}.`))
+    .map((name) => join(folder, name));
 }
 
 async function main(): Promise<void> {

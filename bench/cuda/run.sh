@@ -93,8 +93,11 @@ stage_doctor() {
     { echo "error: no working CUDA device or library here (doctor's exit code $state)" >&2; return 1; }
 }
 
+# The heads of the bundle; their conditional joint, which prepare finds by itself, lies beside them.
+heads_file() { ls "$work"/inputs/*.safetensors 2>/dev/null | grep -vE '\.(conditional|adapter)\.safetensors$' | head -n 1; }
+
 stage_prepare() {
-  local heads; heads=$(ls "$work"/inputs/*.safetensors 2>/dev/null | head -1)
+  local heads; heads=$(heads_file)
   if [ -e "$model/manifest.json" ]; then return; fi
   python3 -m medusa_export.prepare --from "$work/inputs/model.gguf" --output "$model" --id smollm2-135m-instruct \
     --precision fp16,fp32 --layout both --capacity 4608 ${heads:+--heads "$heads"} >"$results/prepare.log" 2>&1 ||

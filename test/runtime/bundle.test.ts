@@ -4,9 +4,9 @@ import { randomBytes } from 'node:crypto';
 import { existsSync, readFileSync } from 'node:fs';
 import { cp, mkdir, mkdtemp, readdir, rm, stat, truncate, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import { promisify } from 'node:util';
-import { ARCHIVE, runtimePackages } from '../../bench/cuda/bundle.js';
+import { ARCHIVE, headsFiles, runtimePackages } from '../../bench/cuda/bundle.js';
 import { parseSize, splitFile, SUMS } from '../../bench/cuda/parts.js';
 
 const run = promisify(execFile);
@@ -48,6 +48,15 @@ describe('runtime: the CUDA bundle', () => {
     expect(sizes.slice(0, -1).every((bytes) => bytes === 30_000)).to.equal(true);
     expect(sizes.reduce((a, b) => a + b)).to.equal(size);
     execFileSync('sha256sum', ['--quiet', '-c', SUMS], { cwd: parts });
+  });
+
+  it('takes heads with all that belongs to them', async () => {
+    const heads = join(folder, 'heads');
+    await mkdir(heads);
+    const ours = ['one.conditional.json', 'one.conditional.safetensors', 'one.json', 'one.safetensors'];
+    for (const name of [...ours, 'onemore.safetensors', 'two.json']) await writeFile(join(heads, name), '');
+    const found = headsFiles(join(heads, 'one.safetensors')).map((path) => basename(path));
+    expect(found.sort()).to.deep.equal(ours);
   });
 
   it('replaces the parts of an earlier, larger bundle', async () => {

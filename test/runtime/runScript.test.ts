@@ -52,11 +52,13 @@ describe('runtime: run.sh', function () {
     out = join(work, 'out');
   });
 
-  /** Runs stages with nothing of this machine but the shell's own tools. */
-  const run = (...args: string[]): Promise<Outcome> =>
+  /** Runs stages with nothing of this machine but the shell's own tools, and those of the folders given. */
+  const run = (...args: (string | { path: string })[]): Promise<Outcome> =>
     new Promise((resolve) => {
-      const all = [script, '--parts', parts, '--work', join(work, 'w'), '--out', out, ...args];
-      const env = { PATH: '/usr/bin:/bin', HOME: work };
+      const words = args.filter((arg) => typeof arg === 'string');
+      const folders = args.flatMap((arg) => (typeof arg === 'string' ? [] : [arg.path]));
+      const all = [script, '--parts', parts, '--work', join(work, 'w'), '--out', out, ...words];
+      const env = { PATH: [...folders, '/usr/bin', '/bin'].join(':'), HOME: work };
       execFile('bash', all, { env }, (error, stdout, stderr) =>
         resolve({ code: error ? Number(error.code ?? -1) : 0, stdout, stderr }),
       );
@@ -79,6 +81,23 @@ describe('runtime: run.sh', function () {
     expect(code).to.equal(0);
     expect(statuses()).to.deep.equal(['unpack ok', 'correctness ok']);
     expect(readFileSync(join(work, 'w/node/calls'), 'utf8')).to.equal(`correctness ${work}/w/ort\n`);
+  });
+
+  it('prepares the heads, not what lies beside them', async () => {
+    await run('unpack');
+    const inputs = join(work, 'w/inputs');
+    await mkdir(inputs);
+    for (const name of ['one.conditional', 'one', 'one.adapter'])
+      await writeFile(join(inputs, `${name}.safetensors`), '');
+    const programs = join(work, 'programs');
+    await mkdir(programs);
+    const python = `#!/bin/bash\n[ "$1" = - ] || echo "$@" >>${join(work, 'python')}\n`;
+    await writeFile(join(programs, 'python3'), python, { mode: 0o755 });
+    const { code, stderr } = await run({ path: programs }, 'prepare');
+    expect(code, stderr).to.equal(0);
+    expect(readFileSync(join(work, 'python'), 'utf8')).to.match(
+      /^-m medusa_export\.prepare .*--heads \S+\/inputs\/one\.safetensors\n$/,
+    );
   });
 
   it('goes on behind a stage that fails, and says so at the end', async () => {
