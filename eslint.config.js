@@ -2,7 +2,7 @@ import js from '@eslint/js';
 import tseslint from 'typescript-eslint';
 
 export default tseslint.config(
-  { ignores: ['dist/', 'onnx/', 'results/', 'export/', 'node_modules/', 'test/fixtures/'] },
+  { ignores: ['dist/', 'onnx/', 'results/', 'export/', 'node_modules/', 'test/fixtures/', '**/*.as.ts'] },
   js.configs.recommended,
   ...tseslint.configs.recommendedTypeChecked,
   {

@@ -2,6 +2,7 @@ import { BestFirstSearch } from './bestFirst.js';
 import { CandidateLevels } from './candidateLevels.js';
 import type { ConditionalTable } from './conditionalTable.js';
 import type { ContextLookup } from './contextLookup.js';
+import { ScoreKernel } from './scoreKernel.js';
 
 /**
  * The most probable prefixes when a candidate's probability depends on the candidates before it. With p_k the marginals
@@ -16,7 +17,7 @@ import type { ContextLookup } from './contextLookup.js';
  * c after them, the children are q'(y) = (1 - w) q(y) + w [y = c], w by depth and by the length of the match. c may be no
  * candidate of the heads, and beyond the heads it is the only one.
  *
- * The children of a node are scored when it is popped, at m dot products of length r, and offered one by one: the most
+ * The children of a node are scored when it is popped, at m dot products of length r in float32 (`ScoreKernel`), and offered one by one: the most
  * probable first, by rank among those of equal float32 path probability. Nodes keep their rank in the head's list; a copy that
  * is not in the list ranks after it.
  */
@@ -25,25 +26,16 @@ export class ConditionalSearch extends BestFirstSearch {
   private root = 0;
   /** Children a node may have: the candidates of a head, and a copy. */
   private slots = 0;
-  /** `slots` rounded up to whole tiles. */
-  private paddedWidth = 0;
   /** Depth of the deepest nodes. */
   private deepest = 0;
   /** [nodes] what each popped node copies when that is no candidate of the heads. */
   private copies = new Int32Array(0);
   /** [depth] tokens from a node up to the root's child. */
   private readonly path: number[] = [];
-  /** [nodes, paddedWidth] path probabilities of each popped node's children; -1 for those offered already. */
+  /** [nodes, slots] path probabilities of each popped node's children; -1 for those offered already. */
   private children = new Float32Array(0);
-  /** [r] the context vector of the node that is being scored. */
-  private readonly context: Float64Array;
-  /** [paddedWidth] scores, then weights p e^s, of the children of that node. */
-  private weights = new Float64Array(0);
-  /**
-   * [levels, paddedWidth / tile, r, tile] the rows B[y] of each level's candidates, gathered when the level is first
-   * reached: in float64 they need no conversion in the products, and tiles of rows read each context value once.
-   */
-  private outputs = new Float64Array(0);
+  /** Holds each level's candidates with their rows B[y], gathered when the level is first reached. */
+  private readonly kernel: ScoreKernel;
   private gatheredLevels = 0;
 
   constructor(
@@ -51,7 +43,7 @@ export class ConditionalSearch extends BestFirstSearch {
     private readonly lookup?: ContextLookup,
   ) {
     super();
-    this.context = new Float64Array(table.rank);
+    this.kernel = new ScoreKernel(table.rank, table.activation, table.distances + 1, table.levels);
   }
 
   /**
@@ -77,18 +69,14 @@ export class ConditionalSearch extends BestFirstSearch {
     this.root = root;
     this.candidates = candidates;
     this.gatheredLevels = 0;
-    this.paddedWidth = Math.ceil(this.slots / tile) * tile;
     this.reserve(nodes);
     return this.popNodes(nodes, least);
   }
 
   protected override reserve(nodes: number): boolean {
-    const { paddedWidth } = this;
-    const { levels } = this.candidates;
-    if (this.children.length < nodes * paddedWidth) this.children = new Float32Array(nodes * paddedWidth);
-    if (this.weights.length < paddedWidth) this.weights = new Float64Array(paddedWidth);
-    const outputs = levels * paddedWidth * this.table.rank;
-    if (this.outputs.length < outputs) this.outputs = new Float64Array(outputs);
+    const children = nodes * this.slots;
+    if (this.children.length < children) this.children = new Float32Array(children);
+    this.kernel.reserve(this.candidates.levels, this.candidates.width);
     if (this.copies.length < nodes) this.copies = new Int32Array(nodes);
     return super.reserve(nodes);
   }
@@ -108,7 +96,7 @@ export class ConditionalSearch extends BestFirstSearch {
   protected offerFirst(node: number): boolean {
     const depth = this.depths[node];
     if (depth >= this.deepest) return false;
-    const from = node * this.paddedWidth;
+    const from = node * this.slots;
     this.children.fill(-1, from, from + this.slots);
     if (depth < this.candidates.levels) this.scoreChildren(node);
     if (this.lookup) this.addCopy(node, this.lookup);
@@ -118,7 +106,7 @@ export class ConditionalSearch extends BestFirstSearch {
   /** The first of the most probable children left. */
   protected offerNext(node: number): boolean {
     const { children } = this;
-    const from = node * this.paddedWidth;
+    const from = node * this.slots;
     const end = from + this.slots;
     let best = -1;
     let at = -1;
@@ -137,22 +125,21 @@ export class ConditionalSearch extends BestFirstSearch {
   private scoreChildren(node: number): void {
     const level = this.depths[node];
     const { width, probabilities, factors, isRenormalised } = this.candidates;
-    const { weights, children, paddedWidth } = this;
-    this.fillContext(node, level);
+    const { kernel, children, slots } = this;
+    this.addTerms(node, level);
     // Levels are reached in order, as a node is popped after its parent.
     while (this.gatheredLevels <= level) this.gatherOutputs(this.gatheredLevels++);
-    this.multiply(level);
+    kernel.weigh(level);
+    const { weights } = kernel;
     let before = 0;
     let after = 0;
     for (let rank = 0; rank < width; rank++) {
-      const probability = probabilities[level * width + rank];
-      weights[rank] = probability * Math.exp(clampScore(weights[rank]));
-      before += probability;
+      before += probabilities[level * width + rank];
       after += weights[rank];
     }
     const scale = factors[level] / normaliser(before, after, isRenormalised);
     const path = this.probabilities[node];
-    const from = node * paddedWidth;
+    const from = node * slots;
     for (let rank = 0; rank < width; rank++) {
       const conditional = weights[rank] * scale;
       // Rounded to float32 before the product, as marginals are.
@@ -162,7 +149,7 @@ export class ConditionalSearch extends BestFirstSearch {
 
   /** Mixes what the text says into the children of `node`. */
   private addCopy(node: number, lookup: ContextLookup): void {
-    const { children, paddedWidth, path, parents } = this;
+    const { children, slots, path, parents } = this;
     const { index } = lookup;
     const level = this.depths[node];
     let count = 0;
@@ -171,7 +158,7 @@ export class ConditionalSearch extends BestFirstSearch {
     if (length === 0) return;
     const share = lookup.weight(level, length);
     const above = this.probabilities[node];
-    const from = node * paddedWidth;
+    const from = node * slots;
     const width = level < this.candidates.levels ? this.candidates.width : 0;
     let isListed = false;
     for (let rank = 0; rank < width; rank++) {
@@ -186,75 +173,31 @@ export class ConditionalSearch extends BestFirstSearch {
     this.copies[node] = index.found;
   }
 
-  /** The context vector of the children of `node`, which head `level` speaks about. */
-  private fillContext(node: number, level: number): void {
-    const { context } = this;
-    const { rank, distances, vocabSize, inputs, activation, usesContexts, levels } = this.table;
-    const { contexts } = this.candidates.proposals;
-    const own = level * rank;
-    for (let i = 0; i < rank; i++) {
-      context[i] =
-        (usesContexts ? contexts![own + i] : 0) + (levels === undefined ? 0 : levels.biases[own + i]);
-    }
+  /** What makes the context vector of the children of `node`, which head `level` speaks about, beside the head's bias. */
+  private addTerms(node: number, level: number): void {
+    const { kernel, parents } = this;
+    const { rank, distances, vocabSize, inputs, usesContexts } = this.table;
+    if (usesContexts) kernel.addTerm(this.candidates.proposals.contexts!, level * rank);
     let ancestor = node;
     for (let distance = 0; distance < distances && ancestor !== -1; distance++) {
-      const from = (distance * vocabSize + this.token(ancestor)) * rank;
-      for (let i = 0; i < rank; i++) context[i] += inputs[from + i];
-      ancestor = this.parents[ancestor];
+      kernel.addTerm(inputs, (distance * vocabSize + this.token(ancestor)) * rank);
+      ancestor = parents[ancestor];
     }
-    if (activation === 'silu') for (let i = 0; i < rank; i++) context[i] /= 1 + Math.exp(-context[i]);
-    if (levels !== undefined) for (let i = 0; i < rank; i++) context[i] *= levels.gains[own + i];
   }
 
   private gatherOutputs(level: number): void {
-    const { outputs, paddedWidth, table } = this;
-    const { rank: length, outputs: rows } = table;
-    let to = level * paddedWidth * length;
-    for (let rank = 0; rank < paddedWidth; rank += tile) {
-      // A tile's rows are read side by side: they lie far apart, and so their cache misses overlap.
-      const row0 = this.outputOffset(level, rank);
-      const row1 = this.outputOffset(level, rank + 1);
-      const row2 = this.outputOffset(level, rank + 2);
-      const row3 = this.outputOffset(level, rank + 3);
-      for (let i = 0; i < length; i++) {
-        outputs[to] = row0 < 0 ? 0 : rows[row0 + i];
-        outputs[to + 1] = row1 < 0 ? 0 : rows[row1 + i];
-        outputs[to + 2] = row2 < 0 ? 0 : rows[row2 + i];
-        outputs[to + 3] = row3 < 0 ? 0 : rows[row3 + i];
-        to += tile;
-      }
+    const { width, probabilities } = this.candidates;
+    const { outputs } = this.table;
+    for (let rank = 0; rank < width; rank++) {
+      const probability = probabilities[level * width + rank];
+      this.kernel.setCandidate(level, rank, probability, outputs, this.outputOffset(level, rank));
     }
   }
 
   /** Where the row of a candidate begins in the table's outputs; negative when there is none. */
   private outputOffset(level: number, rank: number): number {
     const { candidates, table } = this;
-    return rank < candidates.width ? table.outputRows[candidates.token(level, rank)] * table.rank : -1;
-  }
-
-  /** Scores of the candidates of `level`: the products of `context` with their rows. */
-  private multiply(level: number): void {
-    const { context, outputs, weights, paddedWidth } = this;
-    const length = this.table.rank;
-    let at = level * paddedWidth * length;
-    for (let rank = 0; rank < paddedWidth; rank += tile) {
-      let score0 = 0;
-      let score1 = 0;
-      let score2 = 0;
-      let score3 = 0;
-      for (let i = 0; i < length; i++) {
-        const value = context[i];
-        score0 += value * outputs[at];
-        score1 += value * outputs[at + 1];
-        score2 += value * outputs[at + 2];
-        score3 += value * outputs[at + 3];
-        at += tile;
-      }
-      weights[rank] = score0;
-      weights[rank + 1] = score1;
-      weights[rank + 2] = score2;
-      weights[rank + 3] = score3;
-    }
+    return table.outputRows[candidates.token(level, rank)] * table.rank;
   }
 
   private checkContexts({ levels, proposals }: CandidateLevels): void {
@@ -266,17 +209,6 @@ export class ConditionalSearch extends BestFirstSearch {
         'The table belongs to other heads: prepare the model again.',
     );
   }
-}
-
-/** Rows multiplied at a time. */
-const tile = 4;
-
-/** Larger scores would leave the range of exp; trained ones are far smaller. NaN (a damaged table) counts as the least. */
-const largestScore = 60;
-
-function clampScore(score: number): number {
-  if (score > largestScore) return largestScore;
-  return score >= -largestScore ? score : -largestScore;
 }
 
 /**

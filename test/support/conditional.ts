@@ -82,30 +82,38 @@ export function withContexts(
   };
 }
 
+/** A path, and what float32 may make of its probability. */
+export interface BoundedPath extends ScoredPath {
+  /** Bound on the relative error of the probability by the rounding of scores. */
+  readonly rounding: number;
+}
+
 /**
  * All m + m^2 + ... + m^K paths with their conditional probabilities, most probable first: the definition, taken
- * literally.
+ * literally, in float64.
  */
 export function allConditionalPaths(
   root: number,
   proposals: HeadProposals,
   table: ConditionalTable,
   options: { readonly renormalised?: boolean; readonly correction?: readonly number[] } = {},
-): ScoredPath[] {
+): BoundedPath[] {
   const { heads, topM } = proposals;
-  const paths: (ScoredPath & { tokens: number[] })[] = [
-    { ranks: [], tokens: [root], probability: 1, flat: 0 },
+  const paths: (BoundedPath & { tokens: number[] })[] = [
+    { ranks: [], tokens: [root], probability: 1, flat: 0, rounding: 0 },
   ];
   let level = paths;
   for (let head = 0; head < heads; head++) {
-    level = level.flatMap((parent) =>
-      childProbabilities(parent.tokens, head, proposals, table, options).map((probability, rank) => ({
+    level = level.flatMap((parent) => {
+      const { children, rounding } = childProbabilities(parent.tokens, head, proposals, table, options);
+      return children.map((probability, rank) => ({
         ranks: [...parent.ranks, rank],
         tokens: [...parent.tokens, proposals.ids[head * topM + rank]],
         probability: Math.fround(parent.probability * Math.fround(probability)),
         flat: 0,
-      })),
-    );
+        rounding: parent.rounding + rounding,
+      }));
+    });
     paths.push(...level);
   }
   return paths.sort(
@@ -113,37 +121,50 @@ export function allConditionalPaths(
   );
 }
 
-/** [m] q of each candidate of `head` after the tokens of a path. */
+/** [m] q of each candidate of `head` after the tokens of a path, and a bound on their relative error in float32. */
 function childProbabilities(
   path: readonly number[],
   head: number,
   { ids, probabilities, topM, contexts }: HeadProposals,
   table: ConditionalTable,
   { renormalised = false, correction }: { renormalised?: boolean; correction?: readonly number[] },
-): number[] {
+): { children: number[]; rounding: number } {
   const { rank: length, distances, vocabSize, inputs, outputs, outputRows } = table;
+  // Sizes of the context's terms: what cancels in a sum leaves its rounding behind.
+  const sizes = new Array<number>(length).fill(0);
   const context = Array.from({ length }, (_, i) => {
     let sum = table.usesContexts ? contexts![head * length + i] : 0;
+    sizes[i] += Math.abs(sum);
     for (let d = 1; d <= Math.min(distances, path.length); d++) {
-      sum += inputs[((d - 1) * vocabSize + path[path.length - d]) * length + i];
+      const term = inputs[((d - 1) * vocabSize + path[path.length - d]) * length + i];
+      sum += term;
+      sizes[i] += Math.abs(term);
     }
-    sum += table.levels?.biases[head * length + i] ?? 0;
-    return (
-      (table.activation === 'silu' ? sum / (1 + Math.exp(-sum)) : sum) *
-      (table.levels?.gains[head * length + i] ?? 1)
-    );
+    const bias = table.levels?.biases[head * length + i] ?? 0;
+    sum += bias;
+    sizes[i] += Math.abs(bias);
+    const gain = table.levels?.gains[head * length + i] ?? 1;
+    sizes[i] *= Math.abs(gain);
+    return (table.activation === 'silu' ? sum / (1 + Math.exp(-sum)) : sum) * gain;
   });
+  let largest = 0;
   const marginals = [...probabilities.subarray(head * topM, (head + 1) * topM)];
   const total = marginals.reduce((sum, p) => sum + p, 0);
   const weights = marginals.map((p, rank) => {
     const row = outputRows[ids[head * topM + rank]];
     const score = row < 0 ? 0 : context.reduce((sum, c, i) => sum + c * outputs[row * length + i], 0);
+    const size = row < 0 ? 0 : sizes.reduce((sum, c, i) => sum + c * Math.abs(outputs[row * length + i]), 0);
+    largest = Math.max(largest, size);
     // Random tables reach scores where the limit of `ConditionalSearch` binds.
     return p * Math.exp(Math.max(-60, Math.min(60, score)));
   });
   const rest = renormalised ? 0 : Math.max(0, 1 - total);
   const normaliser = weights.reduce((sum, weight) => sum + weight, rest);
-  return weights.map((weight) => Math.min(1, ((correction?.[head] ?? 1) * weight) / normaliser));
+  return {
+    children: weights.map((weight) => Math.min(1, ((correction?.[head] ?? 1) * weight) / normaliser)),
+    // Of a product's score, and of the others' in the sum that divides it; each step of a sum rounds once.
+    rounding: 2 * largest * (length + distances + 8) * 2 ** -24,
+  };
 }
 
 function compare(a: readonly number[], b: readonly number[]): number {

@@ -1,0 +1,9 @@
+import { createHash } from 'node:crypto';
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+
+/** SHA-256 of the score kernel's source. */
+export function sourceHash(): string {
+  const path = join(import.meta.dirname, '../../src/decoding/scoreKernel.as.ts');
+  return createHash('sha256').update(readFileSync(path, 'utf8')).digest('hex');
+}
