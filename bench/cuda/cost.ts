@@ -36,8 +36,8 @@ const { values: args } = parseArgs({
 });
 const GREEDY = { logits: false };
 const WHOLE_NODES = 64;
-/** Whole steps before the timed ones. */
-const WARM_UP = 2;
+/** Whole steps before the timed ones: until then Node.js still compiles the loop, which a text of any length soon has behind it. */
+const WARM_UP = 40;
 const provider = readProvider(args.provider);
 const deviceSteps = readSteps(args.steps);
 const { manifest, options } = await modelOptions(args.model!, provider, args.precision);

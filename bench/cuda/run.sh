@@ -11,7 +11,7 @@
 set -uo pipefail
 
 # Stage and its limit in seconds.
-stages="unpack=150 doctor=40 prepare=120 correctness=240 cost-default=90 make-7b=180 cost-7b=150 graphs=120 attention24=180 wallclock=240"
+stages="unpack=150 doctor=40 prepare=120 correctness=240 cost-default=90 make-7b=180 cost-7b=150 memory=90 graphs=120 attention24=180 wallclock=240"
 
 self=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)/$(basename "${BASH_SOURCE[0]}")
 parts=$(dirname "$self") work=${TMPDIR:-/tmp}/medusa-cuda results="" out=${OUT:-} seconds="" cuda_libs="" inside=""
@@ -142,15 +142,17 @@ stage_make-7b() {
 }
 stage_cost-7b() { need "$llama/manifest.json" make-7b; cost "$llama"; }
 
-# Both models where they are there; one is enough.
-stage_graphs() {
+# One of the benches on both models where they are there; one is enough.
+on_both() {
   need "$model/manifest.json" prepare
   local state=0 folder
   for folder in "$model" "$llama"; do
-    if [ -e "$folder/manifest.json" ]; then bench steps --model "$folder" --out "$results" || state=1; fi
+    if [ -e "$folder/manifest.json" ]; then bench "$1" --model "$folder" --out "$results" || state=1; fi
   done
   return $state
 }
+stage_memory() { on_both memory; }
+stage_graphs() { on_both steps; }
 
 # A single layer first, cheap and telling; then the whole model.
 stage_attention24() {

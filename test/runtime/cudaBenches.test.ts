@@ -34,7 +34,7 @@ describe('runtime: the CUDA benches', function () {
     const { code, stderr } = await bench('cost', '--model', tiny, ...memory, ...sizes);
     expect(code, stderr).to.equal(0);
     const { table } = read('cost-tiny.json') as CostMeasurement;
-    expect(table.map(({ past }) => past)).to.deep.equal([64, 440]);
+    expect(table.map(({ past }) => past)).to.deep.equal([64, 364]);
     for (const { steps, whole } of table) {
       expect(steps.map(({ nodes }) => nodes)).to.deep.equal([1, 64]);
       expect(whole!.runs).to.be.above(0).and.below(whole!.total);

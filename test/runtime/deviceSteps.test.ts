@@ -1,6 +1,6 @@
 import { expect } from 'chai';
 import { RuntimeFailure } from '../../src/errors.js';
-import { CpuDevice } from '../../src/runtime/cuda/device.js';
+import { CpuDevice, type Device } from '../../src/runtime/cuda/device.js';
 import { IoBoundModel } from '../../src/runtime/cuda/ioBoundModel.js';
 import { deviceSteps } from '../../src/runtime/cuda/open.js';
 import { OrtApi } from '../../src/runtime/cuda/ortApi.js';
@@ -21,32 +21,45 @@ interface Event {
 async function openWatched(
   steps: DeviceSteps,
   options: Partial<OpenOptions> = {},
-): Promise<{ model: IoBoundModel; events: Event[]; config: string[][] }> {
+  kind: Device['kind'] = 'cpu',
+): Promise<{
+  model: IoBoundModel;
+  events: Event[];
+  config: string[][];
+  shapes: Map<string, readonly number[]>;
+}> {
   const api = await OrtApi.load(shippedLibrary());
   const events: Event[] = [];
   const config: string[][] = [];
+  const shapes = new Map<string, readonly number[]>();
   let address = 0n;
+  let shape: readonly number[] = [];
   const tensorOver = api.tensorOver.bind(api);
   api.tensorOver = (...args) => {
     address = args[1];
+    shape = args[3];
     return tensorOver(...args);
   };
   const call = api.call.bind(api);
   api.call = (name, ...args) => {
     const [first, second] = args as bigint[];
-    if (name === 'BindInput') events.push({ what: 'input', binding: first, name: String(second), address });
+    if (name === 'BindInput') {
+      events.push({ what: 'input', binding: first, name: String(second), address });
+      shapes.set(String(second), shape);
+    }
     if (name === 'BindOutput') events.push({ what: 'output', binding: first, name: String(second), address });
     if (name === 'RunWithBinding')
       events.push({ what: 'run', binding: args[2] as bigint, runOptions: second });
     if (name === 'AddRunConfigEntry') config.push(args.slice(1) as string[]);
     call(name, ...args);
   };
-  const model = await IoBoundModel.open(api, new CpuDevice(api, 1), {
+  const device = Object.assign(new CpuDevice(api, 1), { kind });
+  const model = await IoBoundModel.open(api, device, {
     ...sharedOptions,
     ...options,
     deviceSteps: steps,
   });
-  return { model, events, config };
+  return { model, events, config, shapes };
 }
 
 /** Sixty steps with trees of many sizes behind a growing past; every token and the drafts that came out. */
@@ -123,6 +136,19 @@ describe('runtime: steps with fixed shapes', () => {
     await walk(model, 43);
     expect(config).to.have.length(0);
     await model.dispose();
+  });
+
+  it('take the memory of the largest run when a model is opened on a card, and leave no trace of it', async () => {
+    for (const steps of ['bound', 'packed', 'graphs'] as const) {
+      const plain = await openWatched(steps);
+      expect(plain.shapes.has('attention_bias')).to.equal(false);
+      const { model, shapes } = await openWatched(steps, { prefillRows: 100 }, 'cuda');
+      expect(shapes.get('attention_bias')).to.deep.equal([1, 1, 100, 512]);
+      expect(model.cachedLength).to.equal(0);
+      expect(await walk(model, 45)).to.deep.equal(await walk(plain.model, 45));
+      await model.dispose();
+      await plain.model.dispose();
+    }
   });
 
   it('need no room for padding at the end of the cache', async () => {

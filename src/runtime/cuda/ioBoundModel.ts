@@ -94,6 +94,7 @@ export class IoBoundModel implements DraftingModel {
         runners.backbone.release();
         runners.heads?.release();
       });
+      if (device.kind === 'cuda') await takeWorkspace(runners.backbone, plan, limits.prefill);
       return new IoBoundModel(sessions, runners, plan, contextLength, limits, options.heads, release);
     } catch (error) {
       release();
@@ -252,6 +253,21 @@ function makeRunners(
     heads:
       heads && sessions.heads && new HeadsRunner(api, device, sessions.heads, plan, buffers, heads, graphs),
   };
+}
+
+/**
+ * The largest run first: what ONNX Runtime allocates for it serves all smaller ones. Met in the order of a growing text, each
+ * width of the bias would want a larger piece than the last, and the pieces before it would stay taken. It also makes
+ * a card that is too small fail here, not in the middle of a text.
+ */
+async function takeWorkspace(runner: BackboneRunner, { capacity }: SharedPlan, rows: number): Promise<void> {
+  const parents = chainParents(rows);
+  const depths = parents.map((parent) => parent + 1);
+  await runner.run(
+    { ids: new Int32Array(rows), parents, depths, outputRows: [rows - 1] },
+    capacity - rows,
+    false,
+  );
 }
 
 /** Most rows of a prompt chunk, of any run (padding included), and of a usual tree. */
