@@ -7,6 +7,7 @@ from pathlib import Path
 
 import gguf
 import numpy as np
+import onnx
 import pytest
 from conftest import TorchTwin, make_twin
 from gguf_files import write_gguf
@@ -37,6 +38,24 @@ def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 def runner(folder: Path, name: str) -> SplitRunner:
     return SplitRunner(folder / f"backbone.{name}.onnx", capacity=64)
+
+
+@pytest.mark.parametrize("name", ["fp32", *PRECISIONS])
+def test_announced_shapes_are_those_of_a_run(folder: Path, name: str) -> None:
+    """What a -1 of a Reshape is said to stand for; ONNX Runtime plans its memory by it."""
+    model = onnx.load(folder / f"backbone.{name}.onnx", load_external_data=False)
+    announced = {v.name: v.type.tensor_type.shape.dim for v in model.graph.value_info}
+    assert len(announced) >= 8
+    kept = {v.name: v for v in model.graph.value_info}
+    model.graph.output.extend(kept.values())
+    path = folder / f"announced.{name}.onnx"
+    path.write_bytes(model.SerializeToString())
+    runner = SplitRunner(path, capacity=8)
+    sizes = {"n": 5, "r": 2}
+    feed = runner.feed(np.arange(5), None, 0) | {"output_rows": np.arange(2), "want_logits": np.array(False)}
+    for value, dims in zip(runner.session.run(list(kept), feed), announced.values(), strict=True):
+        expected = [int(d.dim_param[:-1] or 1) * sizes[d.dim_param[-1]] if d.dim_param else d.dim_value for d in dims]
+        assert list(value.shape) == expected
 
 
 @pytest.mark.parametrize("name", PRECISIONS)

@@ -2,7 +2,8 @@
 place at past .. past + n - 1, and attends with an explicit bias.
 
     qkv [1, n, (Q + 2G) D], cache_key.i, cache_value.i, seqlens_k, total_sequence_length, cos, sin, position_ids,
-    attention_bias --GroupQueryAttention(do_rotary)--> [1, n, Q D], cache_key_out.i, cache_value_out.i  (the same buffers)
+    attention_bias
+      --GroupQueryAttention(do_rotary)--> [1, n, Q D], cache_key_out.i, cache_value_out.i  (the same buffers)
 
 Queries, keys and values go in as one tensor: splitting them would be a kernel of its own in each layer.
 

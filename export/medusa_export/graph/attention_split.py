@@ -75,20 +75,20 @@ def split_attention(
 ) -> tuple[str, str, str]:
     """Returns (mixed values [n, Q D], new keys [1, G, n, D], new values [1, G, n, D]); `sums` as above."""
     heads, groups, size = config.query_heads, config.kv_heads, config.head_dim
-    each = b.node("Reshape", [qkv, b.ints(1, -1, heads + 2 * groups, size)])
+    each = b.reshape(qkv, (1, -1, heads + 2 * groups, size), "n")
     by_head = b.node("Transpose", [each], perm=[0, 2, 1, 3])
     qk, v = b.nodes("Split", [by_head, b.ints(heads + groups, groups)], [name + ".qk", name + ".v"], axis=1)
     rotated = b.contrib("RotaryEmbedding", [qk, shared.position_ids, shared.cos, shared.sin], name + ".rotated")
     q, k = b.nodes("Split", [rotated, b.ints(heads, groups)], [name + ".q", name + ".k"], axis=1)
     if sums == "whole":
         v = b.node("Round", [v], name + ".v_whole")
-    grouped = b.node("Reshape", [q, b.ints(1, groups, -1, size)])
+    grouped = b.reshape(q, (1, groups, -1, size), f"{heads // groups}n")
 
     keys, values = b.node("Concat", [past_key, k], axis=2), b.node("Concat", [past_value, v], axis=2)
     scores = b.contrib("FusedMatMul", [grouped, keys], transB=1, alpha=size**-0.5)
     mixed = _MIXERS[sums](b, b.node("Add", [scores, shared.bias]), values)
-    rows = b.node("Transpose", [b.node("Reshape", [mixed, b.ints(1, heads, -1, size)])], perm=[0, 2, 1, 3])
-    return b.node("Reshape", [rows, b.ints(-1, heads * size)], name + ".mixed"), k, v
+    rows = b.node("Transpose", [b.reshape(mixed, (1, heads, -1, size), "n")], perm=[0, 2, 1, 3])
+    return b.reshape(rows, (-1, heads * size), "n", name=name + ".mixed"), k, v
 
 
 def _mix_float(b: GraphBuilder, scores: str, values: str) -> str:

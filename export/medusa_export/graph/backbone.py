@@ -77,7 +77,7 @@ def build_shared(source: WeightSource, linear: Linear, path: Path, capacity: int
     def attend(layer: int, qkv: str) -> str:
         return shared_attention(b, c, layer, qkv, shared)
 
-    ids = b.node("Reshape", ["input_ids", b.ints(-1)])
+    ids = b.reshape("input_ids", (-1,), "n", "int64")
     x = embed(b, source.tensor("embed.weight"), ids, linear.dtype, keep_codes=False)
     x, skip = _layers(b, source, linear, x, attend, progress)
     emit_tail(b, source, linear, x, skip, rows, None)
@@ -124,8 +124,8 @@ def _mlp_inner(b: GraphBuilder, linear: Linear, p: str, x: str, gate_up: list[We
 
 def _turn_blocks(b: GraphBuilder, x: str, matrix: Array, size: int) -> str:
     """x [n, I], every block of B channels times `matrix` [B, B]."""
-    blocks = b.node("Reshape", [x, b.ints(-1, len(matrix))])
-    return b.node("Reshape", [b.node("MatMul", [blocks, b.weight("inner.turn", matrix)]), b.ints(-1, size)])
+    blocks = b.reshape(x, (-1, len(matrix)), f"{size // len(matrix)}n")
+    return b.reshape(b.node("MatMul", [blocks, b.weight("inner.turn", matrix)]), (-1, size), "n")
 
 
 def _qkv_bias(source: WeightSource, prefix: str) -> Array | None:

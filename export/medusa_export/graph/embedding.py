@@ -23,6 +23,6 @@ def embed(b: GraphBuilder, table: WeightTensor, input_ids: str, dtype: str, keep
     codes = b.node("Gather", [b.weight("embed.codes", blocks.codes), input_ids], axis=0)
     scale = b.node("Gather", [b.weight("embed.scale", blocks.scale), input_ids], axis=0)
     values = b.node("Cast", [codes], to=TensorProto.FLOAT)
-    in_blocks = b.node("Reshape", [values, b.ints(-1, hidden // blocks.block, blocks.block)])
+    in_blocks = b.reshape(values, (-1, hidden // blocks.block, blocks.block), b.rows)
     scaled = b.node("Mul", [in_blocks, b.node("Unsqueeze", [scale, b.ints(-1)])])
-    return b.node("Reshape", [scaled, b.ints(-1, hidden)], "embedded")
+    return b.reshape(scaled, (-1, hidden), b.rows, name="embedded")

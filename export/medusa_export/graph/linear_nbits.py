@@ -60,7 +60,7 @@ class ExactQ4Linear:
         rest = offset + zero * scale  # [N, K / block]
         if not np.any(rest):
             return y
-        sums = b.node("ReduceSum", [b.node("Reshape", [x, b.ints(-1, rest.shape[1], block)]), b.ints(-1)], keepdims=0)
+        sums = b.node("ReduceSum", [b.reshape(x, (-1, rest.shape[1], block), b.rows), b.ints(-1)], keepdims=0)
         small = b.node("MatMul", [sums, b.weight(name + ".offset", np.ascontiguousarray(rest.T))])
         return b.node("Add", [y, small], name + ".exact")
 
