@@ -1,6 +1,7 @@
 import { closedFloat16Bits } from '../../decoding/treeMask.js';
 import { cacheBytes, type SharedPlan } from './bindingPlan.js';
 import type { Device } from './device.js';
+import { getOrMake } from './getOrMake.js';
 import type { Place } from './ioSession.js';
 import { ElementType, type Pointer } from './ortApi.js';
 
@@ -59,12 +60,7 @@ export class LogitsArea<Area> {
   for(rows: number): Area {
     // Few sizes, so that few areas are made: a first one for the usual trees, then powers of two.
     const size = Math.min(Math.max(USUAL_ROWS, 2 ** Math.ceil(Math.log2(rows))), this.maxRows);
-    let area = this.areas.get(size);
-    if (area === undefined) {
-      area = this.allocate(size * this.vocabSize * 4);
-      this.areas.set(size, area);
-    }
-    return area;
+    return getOrMake(this.areas, size, () => this.allocate(size * this.vocabSize * 4));
   }
 }
 

@@ -2,6 +2,7 @@ import { writeInt64 } from '../../decoding/treeMask.js';
 import { cacheBlocks, packMove, type RowMove, type SharedPlan } from './bindingPlan.js';
 import { type Buffers, floatType, Mirror } from './buffers.js';
 import type { Device } from './device.js';
+import { getOrMake } from './getOrMake.js';
 import type { IoBinding, IoSession } from './ioSession.js';
 import { ElementType } from './ortApi.js';
 
@@ -28,16 +29,7 @@ export class CacheMover {
     inputs.host.int64.fill(BigInt(to), at.writeIndices / 8, at.writeIndices / 8 + blocks);
     writeInt64(inputs.host.int64.subarray(at.rows / 8), from, from.length);
     inputs.send(at.bytes);
-    this.bindingFor(from.length).runHere(null);
-  }
-
-  private bindingFor(count: number): IoBinding {
-    let binding = this.bindings.get(count);
-    if (binding === undefined) {
-      binding = this.bind(count);
-      this.bindings.set(count, binding);
-    }
-    return binding;
+    getOrMake(this.bindings, from.length, () => this.bind(from.length)).runHere(null);
   }
 
   private bind(count: number): IoBinding {

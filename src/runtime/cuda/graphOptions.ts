@@ -1,3 +1,4 @@
+import { getOrMake } from './getOrMake.js';
 import type { OrtApi, Pointer } from './ortApi.js';
 
 /** Run option: which captured graph a run replays (captured at its first run). */
@@ -22,14 +23,13 @@ export class GraphOptions {
    */
   for(key: unknown, captured = true): Pointer | null {
     if (!this.enabled) return null;
-    let options = this.made.get(key);
-    if (options === undefined) {
-      options = this.api.create('CreateRunOptions');
+    return getOrMake(this.made, key, () => {
+      const options = this.api.create('CreateRunOptions');
       // Ids begin at 1: 0 is ONNX Runtime's own.
-      this.api.call('AddRunConfigEntry', options, GRAPH_ID, captured ? String(this.made.size + 1) : NO_GRAPH);
-      this.made.set(key, options);
-    }
-    return options;
+      const graph = captured ? String(this.made.size + 1) : NO_GRAPH;
+      this.api.call('AddRunConfigEntry', options, GRAPH_ID, graph);
+      return options;
+    });
   }
 
   release(): void {

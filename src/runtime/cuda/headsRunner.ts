@@ -4,6 +4,7 @@ import type { HeadsFile } from '../spec.js';
 import { type Packed, packHeadInputs, packProposals, type SharedPlan } from './bindingPlan.js';
 import { type Buffers, floatType, HostArray, Mirror } from './buffers.js';
 import type { Device } from './device.js';
+import { getOrMake } from './getOrMake.js';
 import type { IoBinding, IoSession } from './ioSession.js';
 import { ElementType, type OrtApi } from './ortApi.js';
 import { GraphOptions } from './graphOptions.js';
@@ -39,7 +40,7 @@ export class HeadsRunner {
     inputs.host.int64[layout.row / 8] = BigInt(row);
     if (readsToken) inputs.host.int64[layout.token / 8] = BigInt(root);
     inputs.send(layout.bytes);
-    const binding = this.bindingFor(topM);
+    const binding = getOrMake(this.bindings, topM, () => this.bind(topM));
     binding.runHere(this.graphs.for(topM));
     const at = packProposals(count, topM, contextSize);
     results.fetch(at.bytes);
@@ -57,15 +58,6 @@ export class HeadsRunner {
 
   release(): void {
     this.graphs.release();
-  }
-
-  private bindingFor(topM: number): IoBinding {
-    let binding = this.bindings.get(topM);
-    if (binding === undefined) {
-      binding = this.bind(topM);
-      this.bindings.set(topM, binding);
-    }
-    return binding;
   }
 
   private bind(topM: number): IoBinding {

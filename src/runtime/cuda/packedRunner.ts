@@ -19,6 +19,7 @@ import {
   Mirror,
 } from './buffers.js';
 import type { Device } from './device.js';
+import { getOrMake } from './getOrMake.js';
 import { GraphOptions } from './graphOptions.js';
 import type { IoBinding, IoSession, Place } from './ioSession.js';
 import { ElementType, type OrtApi, type Pointer } from './ortApi.js';
@@ -114,13 +115,8 @@ export class PackedRunner implements BackboneRunner {
     const outputs = isTree ? rows : outputRows.length;
     const shape: RunShape = { rows, outputs, columns: biasColumns(plan, past, rows) };
     const key = `${rows} ${outputs} ${shape.columns}`;
-    let bucket = this.buckets.get(key);
-    if (bucket === undefined) {
-      // Prompts come in many shapes and seldom: no graphs of them.
-      bucket = this.makeBucket(shape, this.graphs.for(key, isTree));
-      this.buckets.set(key, bucket);
-    }
-    return bucket;
+    // Prompts come in many shapes and seldom: no graphs of them.
+    return getOrMake(this.buckets, key, () => this.makeBucket(shape, this.graphs.for(key, isTree)));
   }
 
   private makeBucket(shape: RunShape, runOptions: Pointer | null): Bucket {
