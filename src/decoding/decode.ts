@@ -56,7 +56,7 @@ export async function* decode(
   options: DecodeOptions,
 ): AsyncGenerator<DecodeStep, DecodeResult> {
   const { policy, acceptance, signal } = options;
-  const wanted = { logits: acceptance.needsLogits };
+  const wanted = { logits: acceptance.needsLogits && ('by row' as const) };
   const stopping = new TokenStopping({ ...options, text: options.stopping });
   const stopwatch = new Stopwatch(options.clock);
   const steps: DecodeStep[] = [];

@@ -17,10 +17,11 @@ export class NextTokenDistribution {
    * @throws RangeError when there are no logits, or a logit is NaN or +Infinity (-Infinity is a masked token)
    */
   load(result: VerifiedRows, row: number, temperature: number): this {
-    const { logits, vocabSize } = result;
-    if (!logits) throw new RangeError('Sampling needs logits: verify with { logits: true }.');
+    const { vocabSize } = result;
+    const logits = result.logits ?? result.logitsOf?.(row);
+    if (!logits) throw new RangeError("Sampling needs logits: verify with { logits: true }, or 'by row'.");
     if (this.weights.length !== vocabSize) this.weights = new Float64Array(vocabSize);
-    const from = row * vocabSize;
+    const from = result.logits ? row * vocabSize : 0;
     const largest = maximum(logits, from, vocabSize);
     let total = 0;
     for (let token = 0; token < vocabSize; token++) {

@@ -49,12 +49,20 @@ export interface VerifiedRows {
   readonly nextTokens: Int32Array;
   /** [rows, vocabSize] next-token logits; present only when they were asked for. */
   readonly logits?: Float32Array;
+  /**
+   * [vocabSize] the next-token logits of a row, fetched when it is asked for; may be present in place of `logits` when they were
+   * wanted `by row`. Holds until the next call of it, or of the model.
+   */
+  readonly logitsOf?: (row: number) => Float32Array;
   readonly vocabSize: number;
 }
 
 export interface VerifyOptions {
-  /** Ask for the full next-token logits as well (temperature > 0). Greedy decoding pays nothing for them. */
-  readonly logits: boolean;
+  /**
+   * Ask for the next-token logits as well (temperature > 0): all of them, or `by row`, where those of a few rows will be read
+   * and the rest may stay where they are. Greedy decoding pays nothing for them.
+   */
+  readonly logits: boolean | 'by row';
 }
 
 /**

@@ -4,7 +4,7 @@ import { createAcceptance } from '../../src/decoding/acceptance.js';
 import { decode, type DecodeOptions } from '../../src/decoding/decode.js';
 import { autoTree, dynamicTree, noTree, staticTree } from '../../src/decoding/treePolicy.js';
 import { searchTemplate, templateFromPaths } from '../../src/decoding/treeTemplate.js';
-import type { Stopping, TreePolicy } from '../../src/decoding/types.js';
+import type { Stopping, TreePolicy, VerifyOptions } from '../../src/decoding/types.js';
 import { anyTable, madeTable } from '../support/conditional.js';
 import { decodeAll } from '../support/decodeAll.js';
 import { TableModel, type TableModelOptions } from '../support/tableModel.js';
@@ -400,7 +400,7 @@ describe('decode', () => {
   });
 
   it('asks for logits only where acceptance reads them', async () => {
-    const asked = new Set<boolean>();
+    const asked = new Set<VerifyOptions['logits']>();
     class Watched extends TableModel {
       override verify(
         ...[tree, options]: Parameters<TableModel['verify']>
@@ -413,7 +413,7 @@ describe('decode', () => {
     expect([...asked]).to.deep.equal([false]);
     const acceptance = createAcceptance({ name: 'typical', temperature: 0.7 });
     await decodeAll(new Watched(), [1], { policy: wideTree(), acceptance });
-    expect([...asked]).to.deep.equal([false, true]);
+    expect([...asked]).to.deep.equal([false, 'by row']);
   });
 
   it('runs no heads without a tree', async () => {

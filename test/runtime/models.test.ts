@@ -3,6 +3,7 @@ import { copyFile, mkdtemp, readFile, rm, truncate, writeFile } from 'node:fs/pr
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { ContextError, ModelError, RuntimeFailure } from '../../src/errors.js';
+import { NextTokenDistribution } from '../../src/decoding/distribution.js';
 import type { DraftingModel, VerifiedRows } from '../../src/decoding/types.js';
 import type { OpenOptions } from '../../src/runtime/index.js';
 import { BIAS_BUCKET } from '../../src/runtime/cuda/bindingPlan.js';
@@ -114,6 +115,25 @@ for (const { name, open, options, boundary } of paths) {
       const silent = await model.verify(nodes, { logits: false });
       expect(silent.logits).to.equal(undefined);
       expect(silent.nextTokens).to.deep.equal(result.nextTokens);
+    });
+
+    it('gives logits row by row, as long as it did not run again', async () => {
+      await model.prefill(randomIds(5, 3), { logits: false });
+      const nodes = randomTree(6, 9, 3);
+      const all = await model.verify(nodes, logits);
+      const rows = await model.verify(nodes, { logits: 'by row' });
+      const read = (index: number): Float32Array => (rows.logitsOf ? rows.logitsOf(index) : row(rows, index));
+      for (const index of [4, 0, 5]) {
+        expect(distance(read(index), row(all, index))).to.be.below(TOLERANCE);
+        expect(read(index)).to.have.length(model.vocabSize);
+      }
+      await model.verify(nodes, { logits: false });
+      if (rows.logitsOf) expect(() => rows.logitsOf!(0)).to.throw(RuntimeFailure, 'ran again');
+      const first = await fresh.prefill(randomIds(9, 8), { logits: 'by row' });
+      const loaded = new NextTokenDistribution().load(first, 0, 1);
+      const [best] = first.nextTokens;
+      for (let token = 0; token < model.vocabSize; token++)
+        expect(loaded.probability(best)).to.be.at.least(loaded.probability(token));
     });
 
     it('goes on from kept rows as if they had been read in order', async () => {

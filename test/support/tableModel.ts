@@ -177,7 +177,10 @@ export class TableModel implements DraftingModel {
       rows: states.length,
       nextTokens,
       vocabSize: this.vocabSize,
-      ...(logits ? { logits: values } : {}),
+      ...(logits === true && { logits: values }),
+      ...(logits === 'by row' && {
+        logitsOf: (row: number) => values.subarray(row * this.vocabSize, (row + 1) * this.vocabSize),
+      }),
     };
   }
 

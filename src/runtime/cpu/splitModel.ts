@@ -181,7 +181,7 @@ export class SplitModel implements DraftingModel {
     await this.backbone.release();
   }
 
-  private runPrompt(ids: Int32Array, logits: boolean): ReturnType<CpuSession['run']> {
+  private runPrompt(ids: Int32Array, logits: VerifyOptions['logits']): ReturnType<CpuSession['run']> {
     const rows = ids.length;
     const inputs = this.inputsFor(rows);
     writeInt64(inputs.ids, ids, rows);
@@ -195,7 +195,7 @@ export class SplitModel implements DraftingModel {
     inputs: RowInputs,
     bias: Float32Array,
     outputRows: Tensor,
-    logits: boolean,
+    logits: VerifyOptions['logits'],
   ): ReturnType<CpuSession['run']> {
     const { feeds } = this;
     feeds.input_ids = inputs.idsTensor;

@@ -1,3 +1,4 @@
+import type { VerifyOptions } from '../../decoding/types.js';
 import { cacheOffset, type SharedPlan } from './bindingPlan.js';
 import { type Buffers, floatType } from './buffers.js';
 import type { IoBinding, Place } from './ioSession.js';
@@ -17,14 +18,16 @@ export interface RunRows {
 export interface RunResults {
   /** [r] */
   readonly nextTokens: Int32Array;
-  /** [r, V], when they were asked for. */
+  /** [r, V], when all were asked for. */
   readonly logits?: Float32Array;
+  /** See `VerifiedRows`. */
+  readonly logitsOf?: (row: number) => Float32Array;
 }
 
 /** One way to get a run's inputs to the device and its results back. Hidden states stay there, in `Buffers.hidden`. */
 export interface BackboneRunner {
   /** Runs `rows` behind `past` cached positions; the cache has room for them. */
-  run(rows: RunRows, past: number, logits: boolean): Promise<RunResults>;
+  run(rows: RunRows, past: number, logits: VerifyOptions['logits']): Promise<RunResults>;
   /** Frees what the runner made itself; sessions and device memory have owners of their own. */
   release(): void;
 }

@@ -1,8 +1,17 @@
 import { fillTreeBias, sharedLayout, writeInt64 } from '../../decoding/treeMask.js';
+import type { VerifyOptions } from '../../decoding/types.js';
 import { toInt32 } from '../int64.js';
 import { type BackboneRunner, bindCache, type RunResults, type RunRows } from './backboneRunner.js';
 import { biasColumns, type SharedPlan } from './bindingPlan.js';
-import { biasValues, type Buffers, deviceMemory, floatType, HostArray, LogitsArea } from './buffers.js';
+import {
+  biasValues,
+  type Buffers,
+  deviceMemory,
+  floatType,
+  HostArray,
+  LogitsArea,
+  LogitsReader,
+} from './buffers.js';
 import type { Device } from './device.js';
 import type { IoBinding, IoSession, Place } from './ioSession.js';
 import { ElementType } from './ortApi.js';
@@ -23,6 +32,7 @@ export class BoundRunner implements BackboneRunner {
   /** Logits somebody wants, and logits nobody wants: these stay on the device. */
   private readonly wanted: LogitsArea<HostArray>;
   private readonly unwanted: LogitsArea<Place>;
+  private readonly reader: LogitsReader;
   /** What the inputs of `bindWhenNew` hold. */
   private readonly contents = new Map<string, string>();
 
@@ -44,23 +54,26 @@ export class BoundRunner implements BackboneRunner {
     const { vocabSize } = plan.shape;
     this.wanted = new LogitsArea(vocabSize, maxRows, (bytes) => new HostArray(device, bytes));
     this.unwanted = new LogitsArea(vocabSize, maxRows, deviceMemory(device));
+    this.reader = new LogitsReader(device, vocabSize);
     this.binding = backbone.newBinding();
     bindCache(this.binding, plan, buffers);
   }
 
-  async run(rows: RunRows, past: number, logits: boolean): Promise<RunResults> {
+  async run(rows: RunRows, past: number, logits: VerifyOptions['logits']): Promise<RunResults> {
     const { binding, plan } = this;
     const r = rows.outputRows.length;
     this.bindInputs(rows, past);
     binding.bindOutput('next_tokens', this.nextTokens, ElementType.int64, [r]);
     binding.bindOutput('hidden', this.buffers.hidden, floatType(plan), [r, plan.shape.hiddenSize]);
-    const host = logits ? this.wanted.for(r) : undefined;
+    const host = logits === true ? this.wanted.for(r) : undefined;
     const place = host ?? this.unwanted.for(r);
+    this.reader.forget();
     binding.bindOutput('logits', place, ElementType.float32, [r, plan.shape.vocabSize]);
     await binding.run();
     return {
       nextTokens: toInt32(this.nextTokens.int64, r),
-      logits: host?.float32.slice(0, r * plan.shape.vocabSize),
+      ...(host && { logits: host.float32.slice(0, r * plan.shape.vocabSize) }),
+      ...(logits === 'by row' && { logitsOf: this.reader.of(place) }),
     };
   }
 

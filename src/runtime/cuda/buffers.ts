@@ -1,3 +1,4 @@
+import { RuntimeFailure } from '../../errors.js';
 import { closedFloat16Bits } from '../../decoding/treeMask.js';
 import { cacheBytes, type SharedPlan } from './bindingPlan.js';
 import type { Device } from './device.js';
@@ -65,6 +66,36 @@ export class LogitsArea<Area> {
 }
 
 const USUAL_ROWS = 64;
+
+/** Fetches rows of logits that stay on the device, one at a time. */
+export class LogitsReader {
+  private row?: HostArray;
+  private runs = 0;
+
+  constructor(
+    private readonly device: Device,
+    private readonly vocabSize: number,
+  ) {}
+
+  /** Reads what the run that just ended wrote to `area`, [rows, V], until the next run. */
+  of(area: Place): (row: number) => Float32Array {
+    const run = ++this.runs;
+    const bytes = this.vocabSize * 4;
+    return (row) => {
+      if (run !== this.runs) {
+        throw new RuntimeFailure('These logits are gone: the model ran again since. Read them before.');
+      }
+      this.row ??= new HostArray(this.device, bytes);
+      this.device.copyToHost(this.row.pointer, area.pointer + BigInt(row * bytes), bytes);
+      return this.row.float32.subarray(0, this.vocabSize);
+    };
+  }
+
+  /** What was read before is overwritten. */
+  forget(): void {
+    this.runs++;
+  }
+}
 
 /** Device memory by its size. */
 export function deviceMemory(device: Device): (bytes: number) => Place {

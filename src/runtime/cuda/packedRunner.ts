@@ -1,4 +1,5 @@
 import { fillTreeBias, sharedLayout, writeInt64 } from '../../decoding/treeMask.js';
+import type { VerifyOptions } from '../../decoding/types.js';
 import { toInt32 } from '../int64.js';
 import { type BackboneRunner, bindCache, type RunResults, type RunRows } from './backboneRunner.js';
 import {
@@ -16,6 +17,7 @@ import {
   floatType,
   HostArray,
   LogitsArea,
+  LogitsReader,
   Mirror,
 } from './buffers.js';
 import type { Device } from './device.js';
@@ -51,6 +53,7 @@ export class PackedRunner implements BackboneRunner {
   private readonly tokens: Mirror;
   private readonly logits: LogitsArea<Place>;
   private readonly logitsHere: LogitsArea<HostArray>;
+  private readonly reader: LogitsReader;
   private readonly graphs: GraphOptions;
   private lastPause = 0;
 
@@ -70,10 +73,11 @@ export class PackedRunner implements BackboneRunner {
     this.graphs = new GraphOptions(api, graphs);
     const { vocabSize } = plan.shape;
     this.logits = new LogitsArea(vocabSize, maxRows, deviceMemory(device));
+    this.reader = new LogitsReader(device, vocabSize);
     this.logitsHere = new LogitsArea(vocabSize, maxRows, (size) => new HostArray(device, size));
   }
 
-  async run(rows: RunRows, past: number, logits: boolean): Promise<RunResults> {
+  async run(rows: RunRows, past: number, logits: VerifyOptions['logits']): Promise<RunResults> {
     const { device, plan } = this;
     const r = rows.outputRows.length;
     const bucket = this.bucketFor(rows, past);
@@ -82,11 +86,14 @@ export class PackedRunner implements BackboneRunner {
     bucket.binding.runHere(bucket.runOptions);
     this.tokens.fetch(r * 8);
     const nextTokens = toInt32(this.tokens.host.int64, r);
+    this.reader.forget();
     await this.pause();
     if (!logits) return { nextTokens };
+    const place = this.logits.for(bucket.outputs);
+    if (logits === 'by row') return { nextTokens, logitsOf: this.reader.of(place) };
     const here = this.logitsHere.for(r);
     const count = r * plan.shape.vocabSize;
-    device.copyToHost(here.pointer, this.logits.for(bucket.outputs).pointer, count * 4);
+    device.copyToHost(here.pointer, place.pointer, count * 4);
     return { nextTokens, logits: here.float32.slice(0, count) };
   }
 
