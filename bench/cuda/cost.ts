@@ -12,14 +12,14 @@ import './oneLine.js';
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
-import { stepTraffic, type SharedPlan } from '../../src/runtime/cuda/bindingPlan.js';
+import type { SharedPlan } from '../../src/runtime/cuda/bindingPlan.js';
 import { graphBytes } from '../../src/runtime/cuda/memoryEstimate.js';
 import { gpuFacts, gpuMemoryUsed } from '../../src/runtime/facts.js';
-import { measureStepCost, median, randomTokens } from '../../src/runtime/measure.js';
+import { measureStepCost, randomTokens } from '../../src/runtime/measure.js';
 import { cacheElementsPerPosition } from '../../src/runtime/spec.js';
 import { judgeTargets, type PastCost, renderCost, type WholeStep } from './costReport.js';
-import { modelOptions, openFor, readProvider, readSteps, runTime } from './openModels.js';
-import { type Stage, STAGES, TOP_M, wholeSteps } from './wholeStep.js';
+import { modelOptions, openFor, readProvider, readSteps } from './openModels.js';
+import { medianStep, trafficOf, wholeSteps } from './wholeStep.js';
 
 const { values: args } = parseArgs({
   options: {
@@ -71,18 +71,7 @@ async function costAt(past: number): Promise<PastCost> {
     steps: curve.map(({ nodes, milliseconds }) => ({
       nodes,
       milliseconds,
-      ...stepTraffic(
-        plan,
-        {
-          nodes,
-          past,
-          moved: 3,
-          heads: model.headCount,
-          topM: TOP_M,
-          readsToken: options.heads?.readsToken,
-        },
-        deviceSteps !== 'bound',
-      ),
+      ...trafficOf(options, plan, { nodes, past, moved: 3 }, deviceSteps),
     })),
     bytesRead: weights + past * cacheElementsPerPosition(options.shape) * plan.elementBytes,
     whole: model.headCount > 0 ? await stepsBehind(past) : undefined,
@@ -90,30 +79,13 @@ async function costAt(past: number): Promise<PastCost> {
 }
 
 async function stepsBehind(past: number): Promise<WholeStep> {
-  const times = Object.fromEntries(STAGES.map((stage) => [stage, [] as number[]]));
-  const [totals, inRuns]: [number[], number[]] = [[], []];
   model.truncate(past - 1);
   await model.prefill(randomTokens(1, model.vocabSize), GREEDY);
   const step = wholeSteps(model, WHOLE_NODES);
-  for (let i = -WARM_UP; i < rounds; i++) {
-    const before = runTime(model);
-    const begin = performance.now();
-    let last = begin;
-    await step((stage) => {
-      const now = performance.now();
-      if (i >= 0) times[stage].push(now - last);
-      last = now;
-    });
-    if (i < 0) continue;
-    totals.push(last - begin);
-    if (before !== undefined) inRuns.push(runTime(model)! - before);
-  }
-  const medians = Object.fromEntries(STAGES.map((stage) => [stage, median(times[stage])]));
-  return {
-    ...(medians as Record<Stage, number>),
-    total: median(totals),
-    runs: inRuns.length > 0 ? median(inRuns) : undefined,
-  };
+  for (let i = 0; i < WARM_UP; i++) await step();
+  const timed: WholeStep[] = [];
+  for (let i = 0; i < rounds; i++) timed.push(await step());
+  return medianStep(timed);
 }
 
 async function report(): Promise<void> {

@@ -14,12 +14,13 @@ import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { loadKoffi } from '../../src/runtime/cuda/koffi.js';
-import { type StepTraffic, stepTraffic } from '../../src/runtime/cuda/bindingPlan.js';
+import type { StepTraffic } from '../../src/runtime/cuda/bindingPlan.js';
 import { planFor } from '../../src/runtime/cuda/ioBoundModel.js';
 import { median, randomTokens } from '../../src/runtime/measure.js';
 import type { DeviceSteps } from '../../src/runtime/index.js';
-import { modelOptions, openFor, runTime } from './openModels.js';
-import { type Stage, STAGES, TOP_M, wholeSteps } from './wholeStep.js';
+import type { WholeStep } from './costReport.js';
+import { modelOptions, openFor } from './openModels.js';
+import { medianStep, STAGES, trafficOf, wholeSteps } from './wholeStep.js';
 
 const { values: args } = parseArgs({
   options: {
@@ -49,7 +50,7 @@ interface Found {
   /** Derived from the bindings. */
   readonly derived: StepTraffic;
   /** Median milliseconds of the host. */
-  readonly milliseconds: Record<Stage | 'total' | 'outsideRuns', number>;
+  readonly milliseconds: WholeStep & { readonly outsideRuns: number };
 }
 
 const device = await nullDevice();
@@ -91,23 +92,15 @@ async function start(steps: DeviceSteps) {
   const model = await openFor('cuda', { ...options, deviceSteps: steps });
   const step = wholeSteps(model, nodes);
   const counts = new Map<string, Count>();
-  const times = Object.fromEntries([...STAGES, 'total', 'outsideRuns'].map((each) => [each, [] as number[]]));
+  const times: WholeStep[] = [];
   const timed = async (isTimed: boolean): Promise<void> => {
     // The bias keeps its width: each step stands behind the same past.
     model.truncate(0);
     await model.prefill(randomTokens(past, model.vocabSize), { logits: false });
     device.reset();
-    const before = runTime(model)!;
-    const begin = performance.now();
-    let last = begin;
-    await step((stage) => {
-      const now = performance.now();
-      if (isTimed) times[stage].push(now - last);
-      last = now;
-    });
+    const time = await step();
     if (!isTimed) return;
-    times.total.push(last - begin);
-    times.outsideRuns.push(last - begin - (runTime(model)! - before));
+    times.push(time);
     for (const { group, name, calls, bytes } of device.report()) {
       const sum = counts.get(group + name);
       const more = { group, name, calls: (sum?.calls ?? 0) + calls, bytes: (sum?.bytes ?? 0) + bytes };
@@ -121,24 +114,15 @@ async function start(steps: DeviceSteps) {
       calls: each.calls / rounds,
       bytes: each.bytes / rounds,
     })),
-    derived: stepTraffic(
-      planFor(options),
-      {
-        nodes,
-        past,
-        moved: 1,
-        heads: model.headCount,
-        topM: TOP_M,
-        contextSize: options.heads?.contextSize,
-        readsToken: options.heads?.readsToken,
-      },
-      steps !== 'bound',
-    ),
-    milliseconds: Object.fromEntries(
-      Object.entries(times).map(([each, list]) => [each, median(list)]),
-    ) as Found['milliseconds'],
+    derived: trafficOf(options, planFor(options), { nodes, past, moved: 1 }, steps),
+    milliseconds: withOutside(times),
   });
   return { model, step: timed, finish };
+}
+
+/** The share outside of ONNX Runtime's runs is taken of each step: medians do not subtract. */
+function withOutside(times: readonly WholeStep[]): Found['milliseconds'] {
+  return { ...medianStep(times), outsideRuns: median(times.map(({ total, runs }) => total - runs!)) };
 }
 
 function render(all: readonly Found[]): string {

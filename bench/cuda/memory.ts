@@ -11,9 +11,9 @@ import './oneLine.js';
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
-import { CudaRuntime } from '../../src/runtime/cuda/cudaRuntime.js';
 import { planFor, rowLimits } from '../../src/runtime/cuda/ioBoundModel.js';
 import { estimateDeviceMemory, graphBytes } from '../../src/runtime/cuda/memoryEstimate.js';
+import { cudaMemory } from '../../src/runtime/facts.js';
 import { randomTokens, randomTree } from '../../src/runtime/measure.js';
 import { modelOptions, openFor, readSteps } from './openModels.js';
 import { TOP_M } from './wholeStep.js';
@@ -32,25 +32,23 @@ const ROOM = 512;
 
 const { manifest, options } = await modelOptions(args.model!, 'cuda', args.precision);
 const plan = planFor(options);
-const cuda = await CudaRuntime.load();
-cuda.useDevice(0);
-const used = (): number => {
-  const { free, total } = cuda.memory();
+const used = async (): Promise<number> => {
+  const { free, total } = await cudaMemory();
   return total - free;
 };
-const before = used();
+const before = await used();
 const model = await openFor('cuda', { ...options, deviceSteps: readSteps(args.steps) });
-const opened = used() - before;
+const opened = (await used()) - before;
 await model.prefill(randomTokens(plan.capacity - ROOM, model.vocabSize), { logits: false });
-const prompt = used() - before;
+const prompt = (await used()) - before;
 for (const nodes of TREES) {
   await model.verify(randomTree(nodes, model.vocabSize), { logits: false });
   await model.keep([0]);
   if (model.headCount > 0) await model.propose(TOP_M, 0);
 }
-const trees = used() - before;
+const trees = (await used()) - before;
 await model.dispose();
-const left = used() - before;
+const left = (await used()) - before;
 
 const weights = graphBytes([options.backbone, options.heads].flatMap((graph) => graph?.path ?? []));
 const { prefill, usual } = rowLimits(options, plan);

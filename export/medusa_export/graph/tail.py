@@ -46,10 +46,10 @@ def emit_tail(
     # TopK(1) takes two thirds of ArgMax's time over 49152 columns; both prefer the lower id among equals.
     best = b.nodes("TopK", [wide, b.ints(1)], ["best_scores", "best_tokens"], axis=-1)[1]
     b.node("Reshape", [best, b.ints(-1)], "next_tokens")
-    if want is None and wide != "logits":
-        b.node("Identity", [wide], "logits")
-    elif want is not None:
+    if want is not None:
         emit_logits(b, wide, want, config.vocab_size)
+    elif wide != "logits":
+        b.node("Identity", [wide], "logits")
     b.output("next_tokens", "int64", ["r"])
     b.output("logits", "float32", ["r" if want is None else "rows_of_logits", config.vocab_size])
     b.output("hidden", linear.dtype, ["r", config.hidden_size])

@@ -77,12 +77,12 @@ export class LogitsReader {
     private readonly vocabSize: number,
   ) {}
 
-  /** Reads what the run that just ended wrote to `area`, [rows, V], until the next run. */
+  /** Reads what the last run wrote to `area`, [rows, V], until the next `forget`. */
   of(area: Place): (row: number) => Float32Array {
-    const run = ++this.runs;
+    const { runs } = this;
     const bytes = this.vocabSize * 4;
     return (row) => {
-      if (run !== this.runs) {
+      if (runs !== this.runs) {
         throw new RuntimeFailure('These logits are gone: the model ran again since. Read them before.');
       }
       this.row ??= new HostArray(this.device, bytes);
@@ -91,7 +91,7 @@ export class LogitsReader {
     };
   }
 
-  /** What was read before is overwritten. */
+  /** A run overwrites what there was to read. */
   forget(): void {
     this.runs++;
   }

@@ -18,7 +18,7 @@ import {
 } from '../context.js';
 import { backboneInterface, type GraphInterface, headsInterface, KEEP_INTERFACE } from '../graphInterface.js';
 import type { HeadsFile, OpenOptions } from '../spec.js';
-import type { BackboneRunner } from './backboneRunner.js';
+import type { BackboneRunner, RunRows } from './backboneRunner.js';
 import { rowBucket, rowMove, type SharedPlan } from './bindingPlan.js';
 import { BoundRunner } from './boundRunner.js';
 import { Buffers } from './buffers.js';
@@ -129,14 +129,8 @@ export class IoBoundModel implements DraftingModel {
         const chunk = prompt.subarray(start, start + most);
         const rows = chunk.length;
         const last = start + rows === prompt.length;
-        const parents = chainParents(rows);
-        const depths = parents.map((parent) => parent + 1);
         const logits = last && options.logits;
-        const result = await this.runners.backbone.run(
-          { ids: chunk, parents, depths, outputRows: [rows - 1] },
-          this.length,
-          logits,
-        );
+        const result = await this.runners.backbone.run(promptRows(chunk), this.length, logits);
         this.length += rows;
         if (!last) continue;
         this.last = 0;
@@ -261,13 +255,14 @@ function makeRunners(
  * a card that is too small fail here, not in the middle of a text.
  */
 async function takeWorkspace(runner: BackboneRunner, { capacity }: SharedPlan, rows: number): Promise<void> {
-  const parents = chainParents(rows);
+  await runner.run(promptRows(new Int32Array(rows)), capacity - rows, false);
+}
+
+/** A chunk of a prompt, whose last row's result is wanted. */
+function promptRows(ids: Int32Array): RunRows {
+  const parents = chainParents(ids.length);
   const depths = parents.map((parent) => parent + 1);
-  await runner.run(
-    { ids: new Int32Array(rows), parents, depths, outputRows: [rows - 1] },
-    capacity - rows,
-    false,
-  );
+  return { ids, parents, depths, outputRows: [ids.length - 1] };
 }
 
 /** Most rows of a prompt chunk, of any run (padding included), and of a usual tree. */

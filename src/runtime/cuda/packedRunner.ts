@@ -81,12 +81,12 @@ export class PackedRunner implements BackboneRunner {
     const { device, plan } = this;
     const r = rows.outputRows.length;
     const bucket = this.bucketFor(rows, past);
+    this.reader.forget();
     this.fill(bucket, rows, past);
     this.inputs.send(bucket.layout.bytes);
     bucket.binding.runHere(bucket.runOptions);
     this.tokens.fetch(r * 8);
     const nextTokens = toInt32(this.tokens.host.int64, r);
-    this.reader.forget();
     await this.pause();
     if (!logits) return { nextTokens };
     const place = this.logits.for(bucket.outputs);
