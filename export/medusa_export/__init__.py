@@ -1,5 +1,10 @@
 """Turns a Llama-family checkpoint into the ONNX graphs, tokenizer files and manifest that medusa-plus runs."""
 
+import os
+
 VERSION = "0.1.0"
 EXPORTER = f"medusa-plus {VERSION}"
 MINIMUM_ORT = "1.29.0"
+
+# ONNX Runtime reads this when it is loaded; without it, it keeps a device id and sends usage events.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")

@@ -1,3 +1,4 @@
+import '../telemetry.js';
 import { RuntimeFailure } from '../../errors.js';
 import { messageOf } from '../messages.js';
 import { type Koffi, loadKoffi } from './koffi.js';
@@ -248,7 +249,7 @@ export class OrtApi {
  */
 async function claimLibraryName(): Promise<void> {
   // Where it cannot be loaded there is nothing to spoil; who needs it will hear why.
-  await import('onnxruntime-node').catch(() => {});
+  await import('../cpu/ort.js').catch(() => {});
 }
 
 /** Compares a dotted version with [major, minor]. */
