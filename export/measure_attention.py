@@ -20,6 +20,7 @@ import onnxruntime as ort
 from medusa_export.graph.attention_split import SplitInputs, shared_inputs, split_attention
 from medusa_export.graph.builder import GraphBuilder
 from medusa_export.graph.rotary import rotary_tables
+from medusa_export.session import open_session
 from medusa_export.weights import ModelConfig
 
 CONFIG = ModelConfig("llama", 30, 576, 9, 3, 64, 1536, 49152, 2048, 1e5, 1e-5, True)
@@ -76,9 +77,7 @@ def argmax_session(kind: str, folder: Path) -> ort.InferenceSession:
 
 
 def session(b: GraphBuilder) -> ort.InferenceSession:
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = 1
-    return ort.InferenceSession(str(b.finish()[0]), options)
+    return open_session(b.finish()[0])
 
 
 def feeds(past: int, n: int) -> dict[str, np.ndarray]:

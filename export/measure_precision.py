@@ -22,12 +22,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime as ort
 
 from medusa_export.graph.backbone import build_split
 from medusa_export.graph.builder import GraphBuilder
 from medusa_export.graph.linear import FloatLinear, Int8RowLinear, Linear, quantise_rows, stack
 from medusa_export.graph.linear_nbits import ExactQ4Linear, NBitsLinear
+from medusa_export.session import open_session
 from medusa_export.split_runner import SplitRunner, Step
 from medusa_export.weights import WeightSource, WeightTensor, open_source
 from medusa_export.weights.rotation import RotatedSource
@@ -41,6 +41,8 @@ def variants(args: argparse.Namespace) -> None:
     source = open_source(args.gguf)
     kinds: dict[str, tuple[WeightSource, Linear, str]] = {
         "int8-plain": (source, Int8RowLinear(), "float"),
+        "int8-seven-bits": (RotatedSource(source), Int8RowLinear(7), "whole"),
+        "fp32-double": (source, FloatLinear(), "double"),
         "int8-turned": (RotatedSource(source), Int8RowLinear(), "float"),
         "int8-turned-double": (RotatedSource(source), Int8RowLinear(), "double"),
         "int4-anew": (source, NBitsLinear(4, 32), "double"),
@@ -169,9 +171,7 @@ def heads(args: argparse.Namespace) -> None:
     hidden = runner.run(np.arange(8)).hidden
     print("graph,top_m,cold_p10,cold_median,warm_p10,warm_median")
     for path in sorted(args.folder.glob("heads.*.onnx")):
-        options = ort.SessionOptions()
-        options.intra_op_num_threads = 1
-        session = ort.InferenceSession(str(path), options)
+        session = open_session(path)
         feed = {"hidden": hidden, "row": np.array([5]), "top_m": np.array([32])}
         times: dict[bool, list[float]] = {True: [], False: []}
         for i in range(2 * args.repeats):

@@ -37,6 +37,8 @@ export interface EngineOptions extends ModelOptions {
   maxNodes?: number;
   /** Prepare the default model when it is missing (default true). */
   prepare?: boolean;
+  /** Measure what a step costs even where it is known (default false). */
+  measureAgain?: boolean;
   /** Told what takes long before the engine is ready: preparing, measuring. */
   report?: Report;
   signal?: AbortSignal;
@@ -99,6 +101,11 @@ export interface EngineFacts {
   /** Whether they carry weights for lookups. */
   readonly hasLookup: boolean;
   readonly threads: number;
+  /**
+   * Whether a row gives the same bits alone and in a tree on this machine, so that greedy text is that of plain decoding
+   * whatever the tree; undefined on CUDA, where it is not measured.
+   */
+  readonly exactRows: boolean | undefined;
   readonly contextLength: number;
 }
 

@@ -115,12 +115,13 @@ async function openGraphs(
   }
   const { openModel } = await import('./runtime/index.js');
   const spec = openOptions(place.folder, manifest, graphs, options);
-  const { threads, costs } = await ensureTuning(
-    { folder: place.folder, manifest, graphs, spec, report },
+  const { threads, costs, exactRows } = await ensureTuning(
+    { folder: place.folder, manifest, graphs, spec, report, signal: options.signal },
     options,
   );
   const model = await openModel({ ...spec, threads });
   const { backbone, heads } = graphs;
+  if (exactRows === false) report.note(inexactRows(backbone.precision));
   const facts: EngineFacts = {
     model: manifest.model.id,
     modelFolder: place.folder,
@@ -132,6 +133,7 @@ async function openGraphs(
     hasConditional: heads?.conditional !== undefined,
     hasLookup: heads?.lookupWeights !== undefined,
     threads,
+    exactRows,
     contextLength: model.contextLength,
   };
   return {
@@ -143,6 +145,14 @@ async function openGraphs(
     lookupWeights: heads?.lookupWeights,
     loadConditional: heads?.conditional && conditionalLoader(place.folder, heads.conditional),
   };
+}
+
+/** What to expect where a row's result depends on the rows beside it. */
+export function inexactRows(precision: string): string {
+  return (
+    `On this machine rows of precision ${precision} depend on how many run together: with trees, greedy text may ` +
+    'differ from that of plain decoding.'
+  );
 }
 
 /** The table is read when it is first wanted: products do without its tens of megabytes. */

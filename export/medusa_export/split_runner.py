@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import onnxruntime as ort
 
+from .session import open_session
 from .weights.source import Array
 
 PADDING = np.float32(-1e9)
@@ -27,10 +27,9 @@ class SplitRunner:
     """A session and the past of one sequence."""
 
     def __init__(self, path: Path, threads: int = 1, capacity: int = 256) -> None:
-        options = ort.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.log_severity_level = 3
-        self.session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        self.session = open_session(path, threads)
+        # A single row of 4-bit products takes another kernel on some processors; src/runtime/cpu/kernels.ts asks which.
+        self._least_rows = 2 if ".int4" in path.name else 1
         shapes = {i.name: i.shape for i in self.session.get_inputs()}
         self.layers = sum(name.startswith("past_key.") for name in shapes)
         _, self._groups, _, self._size = shapes["past_key.0"]
@@ -56,10 +55,16 @@ class SplitRunner:
         """Run `ids` after the first `start` rows of the past: a chain, or a tree by each node's parent (-1: root)."""
         n = len(ids)
         length = self.length if start is None else start
-        feed = self.feed(np.asarray(ids, np.int64), parents, length)
-        feed["output_rows"] = np.arange(n) if rows is None else np.asarray(rows, np.int64)
+        wanted = np.arange(n) if rows is None else np.asarray(rows, np.int64)
+        # Padded with a second root and a second result, which nobody looks at.
+        padding = max(0, self._least_rows - n)
+        above = [*(range(-1, n - 1) if parents is None else parents), *[-1] * padding]
+        feed = self.feed(np.pad(np.asarray(ids, np.int64), (0, padding), "edge"), above, length)
+        feed["output_rows"] = np.pad(wanted, (0, max(0, self._least_rows - len(wanted))), "edge")
         feed["want_logits"] = np.array(want_logits)
-        return Step(*self.session.run(["next_tokens", "logits", "hidden", "new_kv"], feed))
+        tokens, logits, hidden, new_kv = self.session.run(["next_tokens", "logits", "hidden", "new_kv"], feed)
+        r = len(wanted)
+        return Step(tokens[:r], logits[:r], hidden[:r], new_kv[:, :, :, :n])
 
     def feed(self, ids: Array, parents: list[int] | None, length: int) -> dict[str, Array]:
         """All inputs but output_rows and want_logits."""

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import onnxruntime as ort
 
+from medusa_export.session import open_session
 from medusa_export.weights.source import Array
 
 
@@ -24,7 +24,7 @@ class SharedRunner:
     """A session over a cache [L * 2 * G, capacity, D], of which each layer's tensors are slices."""
 
     def __init__(self, folder: Path, precision: str = "fp32") -> None:
-        self.session = ort.InferenceSession(str(folder / f"backbone.{precision}.shared.onnx"))
+        self.session = open_session(folder / f"backbone.{precision}.shared.onnx")
         self.dtype = np.float16 if precision == "fp16" else np.float32
         shapes = {i.name: i.shape for i in self.session.get_inputs()}
         self.layers = sum(name.startswith("cache_key.") for name in shapes)
@@ -65,7 +65,7 @@ class SharedRunner:
 
     def keep(self, rows: list[int], folder: Path) -> None:
         """Move the accepted rows (absolute positions) to the end of the past."""
-        session = ort.InferenceSession(str(folder / "keep.fp32.onnx"))
+        session = open_session(folder / "keep.fp32.onnx")
         binding = session.io_binding()
         address, shape = self.cache.ctypes.data, list(self.cache.shape)
         binding.bind_input("cache", "cpu", 0, np.float32, shape, address)

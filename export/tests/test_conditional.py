@@ -9,7 +9,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import onnxruntime as ort
 import pytest
 import torch
 from conftest import TorchTwin
@@ -28,6 +27,7 @@ from medusa_export.heads.conditional import (
 )
 from medusa_export.heads.conditional_tree import PathJoint, conditional_best_first_tree
 from medusa_export.heads.tree_simulation import best_first_tree
+from medusa_export.session import open_session
 from medusa_export.tiny import TinySource, tiny_heads, tiny_tokenizer
 from medusa_export.tokenizer_files.write import write_tokenizer_files
 from medusa_export.weights import open_source
@@ -99,7 +99,7 @@ def test_bin_and_graph_give_the_modules_q(tmp_path: Path, kind: tuple[str, bool,
 
     hidden = np.random.default_rng(3).standard_normal((3, 64)).astype(np.float32)
     graph = build_heads(replace(heads, conditional=tables), precision, tmp_path / "h.onnx").finish()[0]
-    session = ort.InferenceSession(str(graph))
+    session = open_session(graph)
     assert ("context" in [o.name for o in session.get_outputs()]) == kind[1]
     out = dict(
         zip(

@@ -6,10 +6,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import onnxruntime as ort
 import pytest
 
 from medusa_export.graph.heads import build_heads
+from medusa_export.session import open_session
 from medusa_export.tiny import TinySource, tiny_heads
 from medusa_export.weights.heads_checkpoint import HeadsCheckpoint
 from medusa_export.weights.source import Array
@@ -43,7 +43,7 @@ def run(
     feed = {"hidden": hidden, "row": np.array([row]), "top_m": np.array([m])}
     if token is not None:
         feed["token"] = np.array([token])
-    return ort.InferenceSession(str(path)).run(["top_ids", "top_probs"], feed)
+    return open_session(path).run(["top_ids", "top_probs"], feed)
 
 
 @pytest.mark.parametrize("layers", [0, 1, 2])

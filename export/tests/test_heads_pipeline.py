@@ -10,7 +10,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import onnxruntime as ort
 import pytest
 
 torch = pytest.importorskip("torch")
@@ -31,6 +30,7 @@ from medusa_export.heads.checkpoint import load_heads  # noqa: E402
 from medusa_export.heads.conditional_data import load_text  # noqa: E402
 from medusa_export.heads.shards import Rollouts, finished_conversations, load_rollouts  # noqa: E402
 from medusa_export.heads.tree_simulation import Proposals, nested_tree  # noqa: E402
+from medusa_export.session import open_session  # noqa: E402
 from medusa_export.weights import open_source  # noqa: E402
 from medusa_export.weights.heads_file import read_own_heads  # noqa: E402
 
@@ -152,7 +152,7 @@ def test_heads_that_read_the_chosen_token_are_trained_prepared_and_equal_torch(
     answers = load_rollouts(data, ("validation",))
     rows = np.arange(0, len(answers.tokens), 7)
     expected = propose(heads, answers, 8, sidecar["temperatures"])
-    session = ort.InferenceSession(str(path))
+    session = open_session(path)
     for row in rows:
         feed = {"hidden": answers.hidden[row : row + 1].astype(np.float32), "row": np.array([0])}
         feed |= {"top_m": np.array([8]), "token": answers.tokens[row : row + 1].astype(np.int64)}

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnxruntime as ort
 
+from medusa_export.session import open_session
 from medusa_export.split_runner import SplitRunner
 from medusa_export.tiny import write_tiny
 
@@ -54,7 +54,7 @@ def test_fixture_of_heads_that_read_the_root_is_up_to_date(tmp_path: Path) -> No
 def test_heads_of_the_fixture_are_right_about_half_of_the_time() -> None:
     """What the TypeScript tests count on: greedy text that varies, and heads worth asking."""
     runner = SplitRunner(FIXTURE / "backbone.int8.onnx")
-    heads = ort.InferenceSession(str(FIXTURE / "heads.tiny.int8.onnx"))
+    heads = open_session(FIXTURE / "heads.tiny.int8.onnx")
     step = runner.run(np.arange(10, 30), rows=np.array([19]))
     tokens, guesses = [], []
     for _ in range(80):

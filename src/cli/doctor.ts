@@ -9,6 +9,7 @@ export const doctorCommand: CommandModule<object, Arguments> = {
       .options({
         'models-dir': modelOptionSpecs['models-dir'],
         'ort-library': modelOptionSpecs['ort-library'],
+        measure: { describe: 'Measure again what a step costs, for each precision', type: 'boolean' },
         json: { describe: 'Print one JSON object', type: 'boolean' },
       })
       .strict(),

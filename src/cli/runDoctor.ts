@@ -9,6 +9,7 @@ export async function runDoctor(args: Arguments): Promise<void> {
   const findings = await examine({
     modelsDir: readText(args, 'models-dir'),
     ortLibrary: readText(args, 'ort-library'),
+    measure: readFlag(args, 'measure'),
   });
   const isBroken = findings.some((finding) => finding.state === 'broken');
   if (readFlag(args, 'json')) {

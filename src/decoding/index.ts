@@ -11,7 +11,7 @@ export { NestedTrees } from './nestedTrees.js';
 export { bestTemplateInHindsight, oracleTokensPerStep, rankPath } from './oracle.js';
 export { createRandom, type Random } from './random.js';
 export { pool, type PooledStatistics } from './statistics.js';
-export { fillCausalBias, fillTreeBias, sharedLayout, splitLayout, type BiasLayout } from './treeMask.js';
+export { fillTreeBias, sharedLayout, splitLayout, type BiasLayout } from './treeMask.js';
 export {
   autoTree,
   dynamicTree,

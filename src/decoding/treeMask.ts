@@ -67,11 +67,6 @@ export function fillTreeBias(
   }
 }
 
-/** Writes the causal bias of a chunk of `rows` prompt tokens: a tree that is a chain. */
-export function fillCausalBias(target: Float32Array | Uint16Array, rows: number, layout: BiasLayout): void {
-  fillTreeBias(target, chainParents(rows), rows, layout);
-}
-
 /** [rows] parents of a chain: -1, 0, 1, ... */
 export function chainParents(rows: number): Int32Array {
   return Int32Array.from({ length: rows }, (_, row) => row - 1);

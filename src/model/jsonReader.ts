@@ -69,6 +69,14 @@ export class JsonReader {
     );
   }
 
+  /** An object as a table: its values by their names. */
+  record<T>(read: (item: JsonReader) => T): Record<string, T> {
+    if (typeof this.value !== 'object' || this.value === null || Array.isArray(this.value)) {
+      throw this.error('an object');
+    }
+    return Object.fromEntries(Object.keys(this.value).map((name) => [name, read(this.field(name))]));
+  }
+
   optional<T>(read: (reader: JsonReader) => T): T | undefined {
     return this.isAbsent ? undefined : read(this);
   }

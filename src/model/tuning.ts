@@ -1,34 +1,23 @@
-import { readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { availableParallelism, cpus } from 'node:os';
 import { join } from 'node:path';
 import type { CostPoint } from '../decoding/costCurve.js';
 import type { Report } from '../report.js';
 import type { OpenOptions } from '../runtime/spec.js';
 import type { ChosenGraphs } from './choose.js';
+import { takeLock } from './lock.js';
 import type { Manifest } from './manifest.js';
-
-/** What was measured for one machine, runtime and graph. */
-interface Tuning {
-  /** The best number of threads, once it was chosen. */
-  readonly threads?: number;
-  /** The cost of a step against the number of nodes, by number of threads. */
-  readonly curves: Readonly<Record<string, readonly CostPoint[]>>;
-}
-
-/**
- * tuning.json, beside the model: measurements by what they depend on. They are made again when the machine, ONNX
- * Runtime or the graph is another.
- */
-interface TuningFile {
-  readonly format: typeof tuningFormat;
-  readonly measured: Readonly<Record<string, Tuning>>;
-}
-
-const tuningFormat = 2;
-const tuningName = 'tuning.json';
+import { readTunings, tuningName, writeTunings, type Tuning } from './tuningFile.js';
 
 /** Node counts that are measured: close together where automatic trees live. */
 const measuredNodes = [1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 64];
+/** Rounds of a measurement; the least time of each size counts, since whatever disturbs a step makes it longer. */
+const rounds = 5;
+/** A measurement on a busy machine is repeated at later starts, up to this many times in all. */
+const mostBusyMeasurements = 3;
+/** Share of the processor time that calm steps take of what their threads could. */
+const calmShare = 0.85;
+/** A calm step's median over its least time. */
+const calmSpread = 1.25;
 
 export interface TuningSubject {
   readonly folder: string;
@@ -36,49 +25,101 @@ export interface TuningSubject {
   readonly graphs: ChosenGraphs;
   readonly spec: OpenOptions;
   readonly report: Report;
+  readonly signal?: AbortSignal;
+}
+
+export interface TuningWishes {
+  /** As asked; measured otherwise. */
+  readonly threads?: number;
+  /** Measure even what is known. */
+  readonly measureAgain?: boolean;
 }
 
 export interface TuningResult {
   readonly threads: number;
   readonly costs: readonly CostPoint[];
+  /** Whether a row gives the same bits alone and in a tree; undefined on CUDA. */
+  readonly exactRows: boolean | undefined;
 }
 
-/** The number of threads (as asked, else measured) and what steps cost with it. */
-export async function ensureTuning(
-  subject: TuningSubject,
-  asked: { threads?: number },
-): Promise<TuningResult> {
+/** The number of threads (as asked, else measured), what steps cost with it, and whether rows are exact. */
+export async function ensureTuning(subject: TuningSubject, wishes: TuningWishes): Promise<TuningResult> {
   const key = await measurementKey(subject);
-  const file = await readTuning(subject.folder);
-  const known = file.measured[key] ?? { curves: {} };
-  const threads = asked.threads ?? known.threads;
-  const costs = threads === undefined ? undefined : known.curves[threads];
-  if (threads !== undefined && costs !== undefined) return { threads, costs };
-  const tuned = await measure(subject, known, asked.threads);
-  await writeTuning(subject.folder, { ...file, measured: { ...file.measured, [key]: tuned } }).catch(
-    (error: Error) => {
-      subject.report.note(
-        `The measurement could not be kept (${error.message}); it will be repeated next time.`,
-      );
-    },
-  );
-  const chosen = asked.threads ?? tuned.threads!;
-  return { threads: chosen, costs: tuned.curves[chosen] };
+  const known = async (): Promise<Tuning> =>
+    (await readTunings(subject.folder, subject.report))[key] ?? { curves: {} };
+  const first = wishes.measureAgain ? { curves: {} } : await known();
+  const result = resultOf(first, wishes.threads);
+  if (result && !isDoubtful(first)) return result;
+
+  const release = await takeMeasurersLock(subject);
+  try {
+    // Another process may have measured meanwhile.
+    const latest = wishes.measureAgain ? first : await known();
+    const fromOther = resultOf(latest, wishes.threads);
+    if (fromOther && latest.busyMeasurements !== first.busyMeasurements) return fromOther;
+    const tuned = await measure(subject, latest, wishes.threads);
+    await keep(subject, key, tuned);
+    return resultOf(tuned, wishes.threads)!;
+  } finally {
+    await release();
+  }
+}
+
+function resultOf(tuning: Tuning, asked: number | undefined): TuningResult | undefined {
+  const threads = asked ?? tuning.threads;
+  const costs = threads === undefined ? undefined : tuning.curves[threads];
+  if (threads === undefined || costs === undefined) return undefined;
+  return { threads, costs, exactRows: tuning.exactRows };
+}
+
+function isDoubtful({ busyMeasurements = 0 }: Tuning): boolean {
+  return busyMeasurements > 0 && busyMeasurements < mostBusyMeasurements;
+}
+
+/** One process measures at a time, since two would disturb each other. Where no lock can be made, it measures all the same. */
+async function takeMeasurersLock({ folder, report, signal }: TuningSubject): Promise<() => Promise<void>> {
+  const onWait = (holder: number): void =>
+    report.note(`Process ${holder} is measuring what a step costs: waiting for it.`);
+  try {
+    return await takeLock(join(folder, `${tuningName}.lock`), { signal, onWait });
+  } catch (error) {
+    if (signal?.aborted) throw error;
+    return () => Promise.resolve();
+  }
+}
+
+async function keep({ folder, report }: TuningSubject, key: string, tuned: Tuning): Promise<void> {
+  try {
+    await writeTunings(folder, { ...(await readTunings(folder, report)), [key]: tuned });
+  } catch (error) {
+    report.note(
+      `The measurement could not be kept (${(error as Error).message}); it will be repeated next time.`,
+    );
+  }
 }
 
 async function measure(subject: TuningSubject, known: Tuning, asked: number | undefined): Promise<Tuning> {
   const candidates = asked === undefined ? threadCandidates(subject.spec) : [asked];
   const curves: Record<string, readonly CostPoint[]> = { ...known.curves };
+  let exactRows = known.exactRows;
+  let isBusy = false;
   for (const [i, threads] of candidates.entries()) {
-    curves[threads] ??= await measureCurve(subject.spec, threads, () => {
-      if (i === 0) subject.report.begin('Measuring what a step costs on this machine (once)');
-    });
+    if (curves[threads] === undefined || isDoubtful(known)) {
+      const measured = await measureWith(subject.spec, threads, () => {
+        if (i === 0) subject.report.begin('Measuring what a step costs on this machine (once)');
+      });
+      curves[threads] = leastOf(curves[threads], measured.curve);
+      if (measured.exactRows !== undefined) exactRows = measured.exactRows && exactRows !== false;
+      isBusy ||= measured.isBusy;
+    }
     subject.report.progress((i + 1) / candidates.length);
   }
-  if (asked !== undefined) return { ...known, curves };
+  const busyMeasurements = isBusy ? (known.busyMeasurements ?? 0) + 1 : undefined;
+  const tuned = { ...known, curves, exactRows, busyMeasurements };
+  if (asked !== undefined) return tuned;
   const score = (threads: number): number => millisecondsPerToken(curves[threads], subject.graphs);
   const threads = candidates.reduce((best, each) => (score(each) < score(best) ? each : best));
-  return { ...known, threads, curves };
+  return { ...tuned, threads };
 }
 
 /** 1, 2, 4, ... and all: more threads than cores only get in each other's way, and fewer may be faster. */
@@ -91,15 +132,44 @@ function threadCandidates(spec: OpenOptions): number[] {
 }
 
 /** @param onOpened told when the model could be opened: only then is there something to wait for */
-async function measureCurve(spec: OpenOptions, threads: number, onOpened: () => void): Promise<CostPoint[]> {
-  const { measureStepCost, openModel } = await import('../runtime/index.js');
+async function measureWith(
+  spec: OpenOptions,
+  threads: number,
+  onOpened: () => void,
+): Promise<{ curve: CostPoint[]; exactRows: boolean | undefined; isBusy: boolean }> {
+  const { measureRowExactness, measureStepCost, openModel } = await import('../runtime/index.js');
   const model = await openModel({ ...spec, threads });
   onOpened();
   try {
-    return await measureStepCost(model, measuredNodes, { repeats: 5 });
+    const exactRows = spec.provider === 'cpu' ? await measureRowExactness(model) : undefined;
+    const begin = performance.now();
+    const cpu = process.cpuUsage();
+    const points = await measureStepCost(model, measuredNodes, { repeats: rounds });
+    const { user, system } = process.cpuUsage(cpu);
+    const share = (user + system) / 1000 / (performance.now() - begin) / threads;
+    const spread = points.reduce((sum, { milliseconds, least }) => sum + milliseconds / least, 0);
+    const isBusy = spec.provider === 'cpu' && (share < calmShare || spread / points.length > calmSpread);
+    const curve = points.map(({ nodes, least }) => ({ nodes, milliseconds: least }));
+    return { curve: leastOf(undefined, curve), exactRows, isBusy };
   } finally {
     await model.dispose();
   }
+}
+
+/**
+ * The lesser time of each size that both have. No run takes longer than one of more nodes, which could hold it: a time
+ * above a later one was disturbed.
+ */
+function leastOf(known: readonly CostPoint[] | undefined, measured: readonly CostPoint[]): CostPoint[] {
+  const before = new Map(known?.map(({ nodes, milliseconds }) => [nodes, milliseconds]));
+  let least = Infinity;
+  return [...measured]
+    .reverse()
+    .map(({ nodes, milliseconds }) => {
+      least = Math.min(least, milliseconds, before.get(nodes) ?? Infinity);
+      return { nodes, milliseconds: least };
+    })
+    .reverse();
 }
 
 /** How often a head's first candidates are right when nothing is known about the heads. */
@@ -124,47 +194,18 @@ function millisecondsPerToken(curve: readonly CostPoint[], { heads }: ChosenGrap
 /** What the measurement depends on. */
 async function measurementKey({ manifest, graphs, spec }: TuningSubject): Promise<string> {
   const { nodeRuntimeFacts } = await import('../runtime/facts.js');
-  const runtime = spec.provider === 'cuda' ? spec.ortLibrary : `ONNX Runtime ${nodeRuntimeFacts().version}`;
+  const { int8Products } = await import('../runtime/index.js');
+  const onCuda = spec.provider === 'cuda';
   const parts = [
     spec.provider,
-    runtime ?? process.env.MEDUSA_ORT_LIBRARY,
+    (onCuda ? spec.ortLibrary : `ONNX Runtime ${nodeRuntimeFacts().version}`) ??
+      process.env.MEDUSA_ORT_LIBRARY,
     cpus()[0]?.model.trim() ?? process.arch,
     `${availableParallelism()} threads`,
+    // A processor's name does not tell its kernels: virtual machines hide instruction sets.
+    onCuda ? undefined : `int8 products ${await int8Products()}`,
     manifest.exporter,
     ...graphs.backbone.files.map((file) => file.sha256.slice(0, 16)),
   ];
-  return parts.join(' | ');
-}
-
-/** What is missing or damaged is measured again. */
-async function readTuning(folder: string): Promise<TuningFile> {
-  const none: TuningFile = { format: tuningFormat, measured: {} };
-  try {
-    const value = JSON.parse(await readFile(join(folder, tuningName), 'utf8')) as Partial<TuningFile>;
-    if (value.format !== tuningFormat) return none;
-    const sound = Object.entries(value.measured ?? {}).filter(([, tuning]) => isCurves(tuning?.curves));
-    return { format: tuningFormat, measured: Object.fromEntries(sound) };
-  } catch {
-    return none;
-  }
-}
-
-function isCurves(curves: unknown): boolean {
-  if (typeof curves !== 'object' || curves === null) return false;
-  return Object.values(curves as Record<string, unknown>).every(
-    (curve) =>
-      Array.isArray(curve) &&
-      curve.length > 0 &&
-      (curve as CostPoint[]).every(({ nodes, milliseconds }) => nodes >= 1 && milliseconds > 0),
-  );
-}
-
-async function writeTuning(folder: string, tuning: TuningFile): Promise<void> {
-  const partial = join(folder, `${tuningName}.partial-${process.pid}`);
-  try {
-    await writeFile(partial, `${JSON.stringify(tuning, null, 1)}\n`);
-    await rename(partial, join(folder, tuningName));
-  } finally {
-    await rm(partial, { force: true });
-  }
+  return parts.filter((part) => part !== undefined).join(' | ');
 }

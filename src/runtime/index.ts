@@ -1,7 +1,14 @@
 import type { DraftingModel } from '../decoding/types.js';
+import type { Int8Products } from './cpu/kernels.js';
 import type { OpenOptions } from './spec.js';
 
-export { measureHeads, measureStepCost, type MeasureOptions } from './measure.js';
+export {
+  measureHeads,
+  measureRowExactness,
+  measureStepCost,
+  type MeasuredPoint,
+  type MeasureOptions,
+} from './measure.js';
 export type * from './spec.js';
 
 /**
@@ -14,4 +21,9 @@ export type * from './spec.js';
 export async function openModel(options: OpenOptions): Promise<DraftingModel> {
   if (options.provider === 'cuda') return (await import('./cuda/open.js')).openOnCuda(options);
   return (await import('./cpu/splitModel.js')).SplitModel.open(options);
+}
+
+/** What the products of int8 graphs are like on this machine (cpu/kernels.ts). */
+export async function int8Products(): Promise<Int8Products> {
+  return (await import('./cpu/kernels.js')).int8Products();
 }

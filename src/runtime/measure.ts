@@ -9,12 +9,18 @@ export interface MeasureOptions {
 }
 
 const GREEDY = { logits: false };
+const WITH_LOGITS = { logits: true };
 const DEFAULT_PAST = 256;
 const DEFAULT_REPEATS = 7;
 
+/** What verifying a tree of one size took: the median of its rounds, and the least of them. */
+export interface MeasuredPoint extends CostPoint {
+  readonly least: number;
+}
+
 /**
- * T(n): the median time of verifying a random tree, for each number of nodes. The sizes take turns, so that a slow
- * moment of the machine spreads over all of them. Leaves the cache as long as it was (`propose` needs a new prefill).
+ * T(n): the time of verifying a random tree, for each number of nodes. The sizes take turns, so that a slow moment of
+ * the machine spreads over all of them. Leaves the cache as long as it was (`propose` needs a new prefill).
  *
  * @param sizes numbers of nodes, each >= 1; those the context has no room for are left out
  * @returns milliseconds by size, in the order of `sizes`
@@ -23,7 +29,7 @@ export async function measureStepCost(
   model: DraftingModel,
   sizes: readonly number[],
   options: MeasureOptions = {},
-): Promise<CostPoint[]> {
+): Promise<MeasuredPoint[]> {
   return withPast(model, options, async () => {
     const room = model.contextLength - model.cachedLength;
     const trees = sizes.filter((nodes) => nodes <= room).map((nodes) => randomTree(nodes, model.vocabSize));
@@ -31,8 +37,50 @@ export async function measureStepCost(
       trees.map((tree) => () => model.verify(tree, GREEDY)),
       options.repeats ?? DEFAULT_REPEATS,
     );
-    return trees.map(({ size }, i) => ({ nodes: size, milliseconds: median(times[i]) }));
+    return trees.map(({ size }, i) => ({
+      nodes: size,
+      milliseconds: median(times[i]),
+      least: Math.min(...times[i]),
+    }));
   });
+}
+
+/** Sizes of the trees whose rows are compared with single ones: a pair, and trees in which kernels take other ways. */
+const comparedSizes = [2, 9, 33];
+
+/**
+ * Whether a row gives the same bits alone and among the rows of a tree on this machine: the logits along one path of
+ * each of a few random trees, against the same tokens run one by one. Leaves the cache as long as it was.
+ */
+export async function measureRowExactness(
+  model: DraftingModel,
+  options: MeasureOptions = {},
+): Promise<boolean> {
+  return withPast(model, options, async () => {
+    const start = model.cachedLength;
+    const sizes = comparedSizes.filter((nodes) => nodes <= model.contextLength - start);
+    for (const size of sizes) {
+      const tree = randomTree(size, model.vocabSize);
+      const { logits } = await model.verify(tree, WITH_LOGITS);
+      for (const row of pathTo(size - 1, tree.parents)) {
+        const alone = await model.verify(oneNode(tree.tokens[row]), WITH_LOGITS);
+        const among = logits!.subarray(row * model.vocabSize, (row + 1) * model.vocabSize);
+        if (!among.every((value, token) => Object.is(value, alone.logits![token]))) return false;
+        await model.keep([0]);
+      }
+      model.truncate(start);
+    }
+    return true;
+  });
+}
+
+/** The rows from the root to `row`. */
+function pathTo(row: number, parents: Int32Array): number[] {
+  return row < 0 ? [] : [...pathTo(parents[row], parents), row];
+}
+
+function oneNode(token: number): CandidateTree {
+  return { ...randomTree(1, 1), tokens: Int32Array.of(token) };
 }
 
 /**

@@ -73,6 +73,8 @@ export interface OpenOptions {
   readonly maxNodes?: number;
   /** Prompt rows per run; default chosen per provider. */
   readonly prefillRows?: number;
+  /** Fewest rows of a run on the CPU; by default what the precision's kernels need here (cpu/kernels.ts). */
+  readonly leastRows?: number;
   /** Path of the ONNX Runtime library for `cuda` (else the environment variable MEDUSA_ORT_LIBRARY). */
   readonly ortLibrary?: string;
   /** Default `packed`; on CUDA the environment variable MEDUSA_CUDA_STEPS, if set. */

@@ -4,7 +4,6 @@ import {
   chainParents,
   closedFloat16Bits,
   closedFloat32,
-  fillCausalBias,
   fillTreeBias,
   sharedLayout,
   splitLayout,
@@ -75,7 +74,7 @@ describe('fillTreeBias', () => {
   it('is causal for a chunk of the prompt', () => {
     const layout = splitLayout(2, 3, 4);
     const target = new Float32Array(4 * 7);
-    fillCausalBias(target, 4, layout);
+    fillTreeBias(target, chainParents(4), 4, layout);
     expectMask(target, chainParents(4), layout);
     expect([...target].map((value) => (value === 0 ? 1 : 0)).join('')).to.equal(
       '1101000' + '1101100' + '1101110' + '1101111',

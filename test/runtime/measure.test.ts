@@ -1,6 +1,7 @@
 import { expect } from 'chai';
-import { measureHeads, measureStepCost } from '../../src/runtime/index.js';
-import { openSplit, randomIds } from './tiny.js';
+import type { DraftingModel } from '../../src/decoding/types.js';
+import { measureHeads, measureRowExactness, measureStepCost } from '../../src/runtime/index.js';
+import { int8Options, openSplit, randomIds } from './tiny.js';
 
 describe('runtime: measuring steps', () => {
   it('times every size that fits and leaves the cache as it was', async () => {
@@ -26,6 +27,27 @@ describe('runtime: measuring steps', () => {
       const curve = await measureStepCost(model, [1, 8, 16], { repeats: 1 });
       expect(curve.map(({ nodes }) => nodes)).to.deep.equal([1, 8]);
       expect(await measureHeads(model, 8)).to.equal(undefined);
+    } finally {
+      await model.dispose();
+    }
+  });
+
+  it('finds rows exact where they are, and notices a last bit that depends on the siblings', async () => {
+    const model = await openSplit(int8Options);
+    try {
+      expect(await measureRowExactness(model)).to.equal(true);
+      expect(model.cachedLength).to.equal(0);
+      const disturbed = Object.create(model, {
+        verify: {
+          value: async (...args: Parameters<DraftingModel['verify']>) => {
+            const rows = await model.verify(...args);
+            if (args[0].size > 1)
+              rows.logits!.forEach((value, i) => (rows.logits![i] = value * (1 + 2 ** -23)));
+            return rows;
+          },
+        },
+      }) as DraftingModel;
+      expect(await measureRowExactness(disturbed)).to.equal(false);
     } finally {
       await model.dispose();
     }

@@ -27,6 +27,12 @@ import {
 const paths = [
   { name: 'split layout, onnxruntime-node', open: openSplit, options: splitOptions, boundary: CAPACITY_STEP },
   {
+    name: 'split layout, runs padded to four rows',
+    open: (options: Partial<OpenOptions> = {}) => openSplit({ leastRows: 4, ...options }),
+    options: splitOptions,
+    boundary: CAPACITY_STEP,
+  },
+  {
     name: 'shared layout, C API on CPU memory',
     open: (options: Partial<OpenOptions> = {}) => openShared({ deviceSteps: 'bound', ...options }),
     options: sharedOptions,

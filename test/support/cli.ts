@@ -2,7 +2,7 @@ import { spawn, type ChildProcess } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import { main } from '../../src/cli/main.js';
 
-const program = fileURLToPath(new URL('../../bin/medusa-plus.ts', import.meta.url));
+export const program = fileURLToPath(new URL('../../bin/medusa-plus.ts', import.meta.url));
 
 export interface CliRun {
   readonly code: number | null;

@@ -53,7 +53,7 @@ class FloatLinear:
 
 
 class Int8RowLinear:
-    """int8 weights with one scale a row of W, uint8 activations with one scale a row of x.
+    """int8 weights with one scale a row of W, uint8 activations (or of fewer bits) with one scale a row of x.
 
     x [n, K] --Abs, ReduceMax--> [n] --x 1/127--> s [n]
     x --QuantizeLinear(s, zero point 128, axis 0)--> u8 [n, K]
@@ -61,6 +61,9 @@ class Int8RowLinear:
     """
 
     dtype = "float32"
+
+    def __init__(self, activation_bits: int = 8) -> None:
+        self._zero = 2 ** (activation_bits - 1)
 
     def apply(self, b: GraphBuilder, name: str, x: str, parts: list[WeightTensor], bias: Array | None = None) -> str:
         codes, scale = quantise_rows(stack(parts))
@@ -71,9 +74,10 @@ class Int8RowLinear:
         self, b: GraphBuilder, name: str, x: str, weight: str, scale: str, bias: Array | None = None
     ) -> str:
         peak = b.node("ReduceMax", [b.node("Abs", [x]), b.ints(-1)], keepdims=0)
-        row_scale = b.node("Mul", [peak, b.constant("f32.1_127", 1 / INT8_MAX)])  # [n]
-        one, zero_point = b.constant("f32.1", 1.0), b.constant("u8.128", np.uint8(128))
-        # QuantizeLinear wants a zero point for each scale: 128, n times, made once for all products of these rows.
+        most = self._zero - 1
+        row_scale = b.node("Mul", [peak, b.constant(f"f32.1_{most}", 1 / most)])  # [n]
+        one, zero_point = b.constant("f32.1", 1.0), b.constant(f"u8.{self._zero}", np.uint8(self._zero))
+        # QuantizeLinear wants a zero point for each scale: n times the same, made once for all products of these rows.
         zero_points = b.once("zero_points", lambda: b.node("Expand", [zero_point, b.node("Shape", [row_scale])]))
         quantised = b.node("QuantizeLinear", [x, row_scale, zero_points], axis=0)
         y = b.contrib("MatMulIntegerToFloat", [quantised, weight, one, scale, zero_point], name + ".unscaled")

@@ -1,11 +1,9 @@
 import { existsSync } from 'node:fs';
-import { env, InferenceSession, type Tensor } from 'onnxruntime-node';
 import { ModelError, RuntimeFailure } from '../../errors.js';
 import { type GraphInterface, requireInterface } from '../graphInterface.js';
 import { messageOf, summary, unloadable } from '../messages.js';
-
-// Warnings about devices that this program does not use would end up on the user's screen.
-env.logLevel = 'error';
+import { int8Products, unsignedWeights } from './kernels.js';
+import { InferenceSession, type Tensor } from './ort.js';
 
 export type Feeds = Record<string, Tensor>;
 
@@ -26,6 +24,7 @@ export class CpuSession {
    */
   static async open(path: string, threads: number, expected: GraphInterface): Promise<CpuSession> {
     if (!existsSync(path)) throw new ModelError(`${path} does not exist. Run \`medusa-plus prepare\` again.`);
+    const products = (await int8Products()) === 'unsigned' ? unsignedWeights : {};
     let session: InferenceSession;
     try {
       session = await InferenceSession.create(path, {
@@ -36,7 +35,7 @@ export class CpuSession {
         intraOpNumThreads: threads,
         logSeverityLevel: 3,
         // Threads spin within a run and stop with it, so that the sessions do not take each other's cores in turn.
-        extra: { session: { intra_op: { allow_spinning: '1' }, force_spinning_stop: '1' } },
+        extra: { session: { intra_op: { allow_spinning: '1' }, force_spinning_stop: '1', ...products } },
       });
     } catch (cause) {
       throw new ModelError(unloadable(path, cause), undefined, { cause });

@@ -1,4 +1,3 @@
-import { Tensor } from 'onnxruntime-node';
 import { RuntimeFailure } from '../../errors.js';
 import type {
   CandidateTree,
@@ -7,13 +6,7 @@ import type {
   VerifiedRows,
   VerifyOptions,
 } from '../../decoding/types.js';
-import {
-  type BiasLayout,
-  fillCausalBias,
-  fillTreeBias,
-  splitLayout,
-  writeInt64,
-} from '../../decoding/treeMask.js';
+import { chainParents, fillTreeBias, splitLayout, writeInt64 } from '../../decoding/treeMask.js';
 import {
   checkPrompt,
   checkRoot,
@@ -26,6 +19,8 @@ import {
 import { backboneInterface, headsInterface } from '../graphInterface.js';
 import { toInt32 } from '../int64.js';
 import type { OpenOptions } from '../spec.js';
+import { leastRowsOfBlocks } from './kernels.js';
+import { Tensor } from './ort.js';
 import { CpuSession, type Feeds } from './session.js';
 import { SplitCache } from './splitCache.js';
 
@@ -58,14 +53,21 @@ export class SplitModel implements DraftingModel {
   private readonly rowInputs = new Map<number, RowInputs>();
   /** [rows, C + rows] of the present run; grown when a run needs more. */
   private bias = new Float32Array(0);
-  /** What the last verification left for `keep`. */
-  private verified?: { readonly rows: number; readonly newKv: Float32Array; readonly hidden: Tensor };
+  /** What the last verification left for `keep`: `runRows` of `newKv`, of which the tree's are the first `rows`. */
+  private verified?: {
+    readonly rows: number;
+    readonly runRows: number;
+    readonly newKv: Float32Array;
+    readonly hidden: Tensor;
+  };
   /** The hidden states and the row in them that `propose` reads. */
   private last?: { readonly hidden: Tensor; readonly row: number };
 
   private constructor(
     private readonly backbone: CpuSession,
     private readonly heads: CpuSession | undefined,
+    /** Fewest rows of a run, padded where a tree or a piece of the prompt has less. */
+    private readonly leastRows: number,
     { shape, heads: headsFile, contextLength, prefillRows }: OpenOptions,
   ) {
     this.vocabSize = shape.vocabSize;
@@ -81,12 +83,13 @@ export class SplitModel implements DraftingModel {
   /** @throws ModelError when a graph is missing, damaged or of another kind */
   static async open(options: OpenOptions): Promise<SplitModel> {
     const { backbone: file, heads: headsFile, shape, threads } = options;
+    const leastRows = options.leastRows ?? (await leastRowsOf(file.precision));
     const backbone = await CpuSession.open(file.path, threads, backboneInterface('split', shape));
     try {
       const headThreads = Math.min(threads || HEAD_THREADS, HEAD_THREADS);
       const heads =
         headsFile && (await CpuSession.open(headsFile.path, headThreads, headsInterface(headsFile)));
-      return new SplitModel(backbone, heads, options);
+      return new SplitModel(backbone, heads, leastRows, options);
     } catch (error) {
       await backbone.release();
       throw error;
@@ -111,8 +114,11 @@ export class SplitModel implements DraftingModel {
       for (let start = 0; ; start += this.prefillRows) {
         const rows = Math.min(this.prefillRows, prompt.length - start);
         const last = start + rows === prompt.length;
-        const outputs = await this.runPrompt(prompt.subarray(start, start + rows), last && options.logits);
-        this.cache.append(floats(outputs.new_kv), rows, [...Array(rows).keys()]);
+        const run = padRows(chain(prompt.subarray(start, start + rows)), this.leastRows);
+        // The LM head too is given at least that many rows.
+        const wanted = int64(new Int32Array(this.leastRows).fill(rows - 1));
+        const outputs = await this.run(run, wanted, last && options.logits);
+        this.cache.append(floats(outputs.new_kv), run.size, [...Array(rows).keys()]);
         if (!last) continue;
         this.verified = undefined;
         this.last = { hidden: outputs.hidden, row: 0 };
@@ -124,25 +130,21 @@ export class SplitModel implements DraftingModel {
   async verify(tree: CandidateTree, options: VerifyOptions): Promise<VerifiedRows> {
     checkTree(tree, this.cache.length, this.contextLength);
     return this.turn.take(async () => {
-      const { size } = tree;
-      const inputs = this.inputsFor(size);
-      writeInt64(inputs.ids, tree.tokens, size);
-      writeInt64(inputs.positions, tree.depths, size, this.cache.length);
-      const bias = this.biasFor(size);
-      fillTreeBias(bias, tree.parents, size, this.biasLayout(size));
-      const outputs = await this.run(inputs, bias, inputs.allRows, options.logits);
-      this.verified = { rows: size, newKv: floats(outputs.new_kv), hidden: outputs.hidden };
+      const run = padRows(tree, this.leastRows);
+      const outputs = await this.run(run, this.inputsFor(run.size).allRows, options.logits);
+      const newKv = floats(outputs.new_kv);
+      this.verified = { rows: tree.size, runRows: run.size, newKv, hidden: outputs.hidden };
       this.last = undefined;
-      return this.results(outputs, size, options);
+      return this.results(outputs, tree.size, options);
     });
   }
 
   // eslint-disable-next-line @typescript-eslint/require-await -- the seam is asynchronous, this copy is not
   async keep(rows: readonly number[]): Promise<void> {
     if (!this.verified) throw new RuntimeFailure('keep must follow verify.');
-    const { rows: verified, newKv, hidden } = this.verified;
+    const { rows: verified, runRows, newKv, hidden } = this.verified;
     checkRows(rows, verified);
-    this.cache.append(newKv, verified, rows);
+    this.cache.append(newKv, runRows, rows);
     this.last = { hidden, row: rows[rows.length - 1] };
     this.verified = undefined;
   }
@@ -181,42 +183,39 @@ export class SplitModel implements DraftingModel {
     await this.backbone.release();
   }
 
-  private runPrompt(ids: Int32Array, logits: VerifyOptions['logits']): ReturnType<CpuSession['run']> {
-    const rows = ids.length;
-    const inputs = this.inputsFor(rows);
-    writeInt64(inputs.ids, ids, rows);
-    writeInt64(inputs.positions, inputs.counting, rows, this.cache.length);
-    const bias = this.biasFor(rows);
-    fillCausalBias(bias, rows, this.biasLayout(rows));
-    return this.run(inputs, bias, int64Scalar(rows - 1), logits);
-  }
-
+  /** @param outputRows the rows whose results are wanted */
   private run(
-    inputs: RowInputs,
-    bias: Float32Array,
+    { size, tokens, parents, depths }: Rows,
     outputRows: Tensor,
     logits: VerifyOptions['logits'],
   ): ReturnType<CpuSession['run']> {
-    const { feeds } = this;
+    const { feeds, cache } = this;
+    const inputs = this.inputsFor(size);
+    writeInt64(inputs.ids, tokens, size);
+    writeInt64(inputs.positions, depths, size, cache.length);
+    const bias = this.biasFor(size);
+    fillTreeBias(bias, parents, size, splitLayout(cache.length, cache.capacity, size));
     feeds.input_ids = inputs.idsTensor;
     feeds.position_ids = inputs.positionsTensor;
-    feeds.attention_bias = new Tensor('float32', bias, [inputs.rows, this.cache.capacity + inputs.rows]);
+    feeds.attention_bias = new Tensor('float32', bias, [size, cache.capacity + size]);
     feeds.output_rows = outputRows;
     feeds.want_logits = logits ? YES : NO;
     return this.backbone.run(feeds, logits ? WITH_LOGITS : WITHOUT_LOGITS);
   }
 
+  /** Results of the first `rows` rows of a run. */
   private results(
     outputs: Awaited<ReturnType<CpuSession['run']>>,
     rows: number,
     { logits }: VerifyOptions,
   ): VerifiedRows {
-    const nextTokens = toInt32(outputs.next_tokens.data as BigInt64Array);
-    return { rows, nextTokens, vocabSize: this.vocabSize, ...(logits && { logits: floats(outputs.logits) }) };
-  }
-
-  private biasLayout(rows: number): BiasLayout {
-    return splitLayout(this.cache.length, this.cache.capacity, rows);
+    const nextTokens = toInt32(outputs.next_tokens.data as BigInt64Array).subarray(0, rows);
+    return {
+      rows,
+      nextTokens,
+      vocabSize: this.vocabSize,
+      ...(logits && { logits: floats(outputs.logits).subarray(0, rows * this.vocabSize) }),
+    };
   }
 
   private biasFor(rows: number): Float32Array {
@@ -238,14 +237,44 @@ export class SplitModel implements DraftingModel {
 const WITH_LOGITS = ['next_tokens', 'logits', 'hidden', 'new_kv'];
 const WITHOUT_LOGITS = ['next_tokens', 'hidden', 'new_kv'];
 
+/** Bits of a weight in the precisions whose products are block-quantised. */
+const blockBits: Record<string, 4 | 8 | undefined> = { int4: 4, 'int8-block': 8 };
+
+async function leastRowsOf(precision: string): Promise<number> {
+  const bits = blockBits[precision];
+  return (bits && (await leastRowsOfBlocks(bits))) ?? 1;
+}
+
+/** The rows of a run: a tree's nodes, or a piece of the prompt as a chain. */
+type Rows = Pick<CandidateTree, 'size' | 'tokens' | 'parents' | 'depths'>;
+
+function chain(tokens: Int32Array): Rows {
+  const size = tokens.length;
+  const depths = Int32Array.from({ length: size }, (_, row) => row);
+  return { size, tokens, parents: chainParents(size), depths };
+}
+
+/** At least `least` rows: copies of the root, at its position, are added behind the others, which do not see them. */
+function padRows(rows: Rows, least: number): Rows {
+  const { size, tokens, parents, depths } = rows;
+  if (size >= least) return rows;
+  const padding = new Int32Array(least - size);
+  const grown = (values: Int32Array, value: number): Int32Array =>
+    Int32Array.from([...values.subarray(0, size), ...padding.fill(value)]);
+  return {
+    size: least,
+    tokens: grown(tokens, tokens[0]),
+    parents: grown(parents, 0),
+    depths: grown(depths, 0),
+  };
+}
+
 /** The inputs of a run of a given size that need no new buffers: [rows] int64 each. */
 class RowInputs {
   readonly ids: BigInt64Array;
   readonly positions: BigInt64Array;
   readonly idsTensor: Tensor;
   readonly positionsTensor: Tensor;
-  /** 0, 1, ..., rows - 1. */
-  readonly counting: Int32Array;
   readonly allRows: Tensor;
 
   constructor(readonly rows: number) {
@@ -253,14 +282,17 @@ class RowInputs {
     this.positions = new BigInt64Array(rows);
     this.idsTensor = new Tensor('int64', this.ids, [rows]);
     this.positionsTensor = new Tensor('int64', this.positions, [rows]);
-    this.counting = Int32Array.from({ length: rows }, (_, row) => row);
-    this.allRows = new Tensor('int64', BigInt64Array.from(this.counting, BigInt), [rows]);
+    this.allRows = int64(Int32Array.from({ length: rows }, (_, row) => row));
   }
+}
+
+function int64(values: Int32Array): Tensor {
+  return new Tensor('int64', BigInt64Array.from(values, BigInt), [values.length]);
 }
 
 /** A tensor of shape [1]. */
 function int64Scalar(value: number): Tensor {
-  return new Tensor('int64', BigInt64Array.of(BigInt(value)), [1]);
+  return int64(Int32Array.of(value));
 }
 
 function floats(value: unknown): Float32Array {
