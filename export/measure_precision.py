@@ -6,14 +6,18 @@
     PYTHONPATH=export python export/measure_precision.py latency  --folder DIR --threads 1 NAME...
     PYTHONPATH=export python export/measure_precision.py heads    --folder DIR NAME
     PYTHONPATH=export python export/measure_precision.py rows     --folder DIR --answers answers.json NAME...
+    PYTHONPATH=export python export/measure_precision.py bits     --folder DIR --answers answers.json NAME...
+    PYTHONPATH=export python export/measure_precision.py products
 
 `answers` writes the fp32 model's own greedy answers to training prompts (never MT-Bench); the others read them.
-NAME is a precision whose `backbone.NAME.onnx` lies in DIR. Every command prints CSV.
+NAME is a precision whose `backbone.NAME.onnx` lies in DIR; `latency` also takes NAME=s8 and NAME=u8, whose int8 weights
+stay as they are or become uint8 (by default they do where products saturate). Every command prints CSV.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import itertools
 import json
 import time
@@ -27,7 +31,7 @@ from medusa_export.graph.backbone import build_split
 from medusa_export.graph.builder import GraphBuilder
 from medusa_export.graph.linear import FloatLinear, Int8RowLinear, Linear, quantise_rows, stack
 from medusa_export.graph.linear_nbits import ExactQ4Linear, NBitsLinear
-from medusa_export.session import open_session
+from medusa_export.session import int8_product, open_session
 from medusa_export.split_runner import SplitRunner, Step
 from medusa_export.weights import WeightSource, WeightTensor, open_source
 from medusa_export.weights.rotation import RotatedSource
@@ -42,7 +46,7 @@ def variants(args: argparse.Namespace) -> None:
     kinds: dict[str, tuple[WeightSource, Linear, str]] = {
         "int8-plain": (source, Int8RowLinear(), "float"),
         "int8-seven-bits": (RotatedSource(source), Int8RowLinear(7), "whole"),
-        "fp32-double": (source, FloatLinear(), "double"),
+        "fp32-float": (source, FloatLinear(), "float"),
         "int8-turned": (RotatedSource(source), Int8RowLinear(), "float"),
         "int8-turned-double": (RotatedSource(source), Int8RowLinear(), "double"),
         "int4-anew": (source, NBitsLinear(4, 32), "double"),
@@ -137,7 +141,11 @@ def in_groups(texts: list[dict[str, list[int]]], size: int) -> list[dict[str, li
 
 def latency(args: argparse.Namespace) -> None:
     """Milliseconds of a run of n rows, p10 and median; precisions interleaved, so that slow moments hit all of them."""
-    runners = {name: SplitRunner(args.folder / f"backbone.{name}.onnx", args.threads, args.past) for name in args.names}
+    runners = {}
+    for name in args.names:
+        precision, _, kind = name.partition("=")
+        path = args.folder / f"backbone.{precision}.onnx"
+        runners[name] = SplitRunner(path, args.threads, args.past, {"s8": False, "u8": True}.get(kind))
     random = np.random.default_rng(0)
     times: dict[tuple[str, int], list[float]] = {(name, n): [] for name in runners for n in args.rows}
     feeds = {}
@@ -237,6 +245,40 @@ def run_in_trees(
         runner.append(step, np.array(places))
 
 
+def bits(args: argparse.Namespace) -> None:
+    """A hash of the logits of the answers' first rows, with int8 weights as they are (s8) and as uint8 (u8)."""
+    texts = json.loads(args.answers.read_text())
+    print("precision,weights,rows,sha256_of_logits")
+    for name, kind in itertools.product(args.names, ("s8", "u8")):
+        runner = SplitRunner(args.folder / f"backbone.{name}.onnx", args.threads, unsigned_weights=kind == "u8")
+        digest, left = hashlib.sha256(), args.count
+        for text in texts:
+            ids = np.asarray(text["prompt"] + text["answer"][:-1])
+            wanted = np.arange(len(text["prompt"]) - 1, len(ids))[:left]
+            if left > 0:
+                digest.update(runner.run(ids, rows=wanted, want_logits=True).logits.tobytes())
+            left -= len(wanted)
+        print(f"{name},{kind},{args.count - max(left, 0)},{digest.hexdigest()}", flush=True)
+
+
+def products(args: argparse.Namespace) -> None:
+    """Milliseconds of one int8 product [n, K] x [K, N], weights as they are (s8) and as uint8 (u8), by turns."""
+    random = np.random.default_rng(0)
+    print("K,N,weights,threads," + ",".join(f"n{n}" for n in args.rows))
+    for k, columns in ((576, 3072), (1536, 576), (576, 49152)):
+        graph = int8_product(random.integers(-127, 128, (k, columns)).astype(np.int8))
+        times: dict[tuple[bool, int], list[float]] = {}
+        sessions = {unsigned: open_session(graph, args.threads, unsigned) for unsigned in (False, True)}
+        for _, n, unsigned in itertools.product(range(args.rounds), args.rows, sessions):
+            feed = {"x": random.integers(0, 256, (n, k)).astype(np.uint8)}
+            begin = time.perf_counter()
+            sessions[unsigned].run(None, feed)
+            times.setdefault((unsigned, n), []).append((time.perf_counter() - begin) * 1000)
+        for unsigned in sessions:
+            values = ",".join(f"{np.median(times[unsigned, n]):.3f}" for n in args.rows)
+            print(f"{k},{columns},{'u8' if unsigned else 's8'},{args.threads},{values}", flush=True)
+
+
 def int_list(text: str) -> list[int]:
     return [int(part) for part in text.split(",")]
 
@@ -268,6 +310,14 @@ def main() -> None:
     timing.add_argument("--seconds", type=float, default=45)
     timing.add_argument("--rows", type=int_list, default=[1, 2, 4, 8, 16, 64], metavar="N,N")
     command("heads", heads).add_argument("--repeats", type=int, default=150)
+    same = command("bits", bits)
+    same.add_argument("--answers", type=Path, required=True)
+    same.add_argument("--count", type=int, default=1000, help="rows")
+    alone = commands.add_parser("products", help=(products.__doc__ or "").splitlines()[0])
+    alone.set_defaults(run=products)
+    alone.add_argument("--threads", type=int, default=1)
+    alone.add_argument("--rounds", type=int, default=100)
+    alone.add_argument("--rows", type=int_list, default=[1, 2, 4, 8, 16, 64], metavar="N,N")
     independence = command("rows", rows)
     independence.add_argument("--answers", type=Path, required=True)
     independence.add_argument("--texts", type=int, default=16)

@@ -30,7 +30,7 @@ class Precision:
 PRECISIONS = {
     p.name: p
     for p in (
-        Precision("fp32", lambda: FloatLinear("float32"), ("split", "shared")),
+        Precision("fp32", lambda: FloatLinear("float32"), ("split", "shared"), sums="double"),
         Precision("fp16", lambda: FloatLinear("float16"), ("shared",)),
         Precision("int8", Int8RowLinear, ("split",), sums="whole", keep_embedding_codes=True, turn=True),
         Precision("int8-block", lambda: NBitsLinear(8, 32), ("split",), sums="double", keep_embedding_codes=True),

@@ -26,8 +26,8 @@ class Step:
 class SplitRunner:
     """A session and the past of one sequence."""
 
-    def __init__(self, path: Path, threads: int = 1, capacity: int = 256) -> None:
-        self.session = open_session(path, threads)
+    def __init__(self, path: Path, threads: int = 1, capacity: int = 256, unsigned_weights: bool | None = None) -> None:
+        self.session = open_session(path, threads, unsigned_weights)
         # A single row of 4-bit products takes another kernel on some processors; src/runtime/cpu/kernels.ts asks which.
         self._least_rows = 2 if ".int4" in path.name else 1
         shapes = {i.name: i.shape for i in self.session.get_inputs()}

@@ -15,11 +15,12 @@ from gguf_files import write_gguf
 from medusa_export.export import export_backbone
 from medusa_export.graph.backbone import build_split
 from medusa_export.graph.linear import FloatLinear
+from medusa_export.session import EXTREMES, open_session, product_of_extremes
 from medusa_export.split_runner import SplitRunner
 from medusa_export.weights import open_source
 from medusa_export.weights.rotation import RotatedSource
 
-PRECISIONS = ["int8", "int4", "int8-block"]
+PRECISIONS = ["int8", "int4", "int8-block", "fp32"]
 TEXT = [(37 * i + i * i) % 320 for i in range(120)]
 
 
@@ -31,7 +32,7 @@ def silent(done: int, total: int) -> None:
 def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("precision")
     source = open_source(make_twin(request.param, folder / "hf").folder)
-    for name in ("fp32", *PRECISIONS):
+    for name in PRECISIONS:
         export_backbone(source, folder, name, "split", 0, silent)
     return folder
 
@@ -40,7 +41,7 @@ def runner(folder: Path, name: str) -> SplitRunner:
     return SplitRunner(folder / f"backbone.{name}.onnx", capacity=64)
 
 
-@pytest.mark.parametrize("name", ["fp32", *PRECISIONS])
+@pytest.mark.parametrize("name", PRECISIONS)
 def test_announced_shapes_are_those_of_a_run(folder: Path, name: str) -> None:
     """What a -1 of a Reshape is said to stand for; ONNX Runtime plans its memory by it."""
     model = onnx.load(folder / f"backbone.{name}.onnx", load_external_data=False)
@@ -83,6 +84,14 @@ def test_rows_do_not_depend_on_siblings_or_on_how_the_past_came(folder: Path, na
         trees.append(step, np.array(places))
         begin += depth
     np.testing.assert_array_equal(trees.past[:, :, :, : len(TEXT)], plain.past[:, :, :, : len(TEXT)])
+
+
+def test_int8_products_at_their_extremes_are_exact() -> None:
+    """Where they saturate, models answer worse without a word: sessions must be opened so that they do not."""
+    session = open_session(product_of_extremes())
+    for rows in (1, 2, 8, 64):
+        found = session.run(None, {"x": np.full((rows, EXTREMES), 255, np.uint8)})[0]
+        np.testing.assert_array_equal(np.abs(found), 127 * 127 * EXTREMES)
 
 
 @pytest.mark.parametrize(("name", "limit"), [("int8", 0.06), ("int4", 0.6), ("int8-block", 0.06)])

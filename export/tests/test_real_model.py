@@ -112,7 +112,7 @@ def test_quantised_next_token_distributions(folder: Path, ids: list[int], model:
     assert float((true.exp() * (true - found)).sum(-1).mean()) < limit
 
 
-@pytest.mark.parametrize("name", ["int8", "int4"])
+@pytest.mark.parametrize("name", ["int8", "int4", "fp32"])
 def test_greedy_steps_equal_tree_rows_to_the_bit(folder: Path, ids: list[int], name: str) -> None:
     runner = SplitRunner(folder / f"backbone.{name}.onnx", capacity=128)
     runner.append(runner.run(np.array(ids)))

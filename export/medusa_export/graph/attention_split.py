@@ -19,14 +19,14 @@ The bias [n, C + n] is repeated for the query heads of a group once a run, so th
 | D | head size | | |
 
 A row must give the same bits wherever its ancestors stand: in the past or among the rows of this run. Everything else
-in the graph works row by row, but the last bit of a float32 sum over tokens depends on their order, and the int8
+in the graph works row by row, but the last bit of a float32 sum over tokens depends on their order, and an int8
 rounding after it makes that another code (docs/exactness.md). So the sums over tokens, sum(exp) and weights x values,
 come in three kinds:
 
 | sums | how | for |
 |---|---|---|
-| float | Softmax, float32 products | fp32: no rounding follows, differences stay at 1e-5 |
-| double | exp in float32, sums in float64 | block-quantised products on weights as they are |
+| float | Softmax, float32 products | comparisons only: rows differ by 1e-4 |
+| double | exp in float32, sums in float64 | fp32, and block-quantised products on weights as they are |
 | whole | whole numbers below 2^24 in float32 | turned weights, whose values have a known size |
 """
 
