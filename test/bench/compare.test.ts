@@ -151,8 +151,8 @@ describe('comparisons', () => {
   it('say it in a sentence', () => {
     const { claim } = makeReport(compareRuns(threeRuns()), '1');
     expect(claim).to.equal(
-      'dynamic takes 1.20x [1.20, 1.20] as many tokens per step as static and runs at 1.11x [1.11, 1.11] its tokens ' +
-        'per second. The fastest is dynamic, at 1.56x [1.56, 1.56] the tokens per second of none (faster than it). ' +
+      'dynamic takes 1.20x [1.20, 1.20] as many tokens per step as static and runs at 1.11x [1.11, 1.11] the ' +
+        'tokens per second of static. The fastest is dynamic, at 1.56x [1.56, 1.56] the tokens per second of none (faster than it). ' +
         'At temperature 0 all outputs are identical, token for token.',
     );
   });
