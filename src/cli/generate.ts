@@ -22,6 +22,12 @@ export const generateCommand: CommandModule<object, Arguments> = {
           describe: "Draw each step's tree on stderr: tokens, probabilities, accepted path",
           type: 'boolean',
         },
+        'raw-output': {
+          group: 'Output:',
+          describe:
+            "Control characters in the model's text to a terminal as they are, instead of shown as \\x1b",
+          type: 'boolean',
+        },
         json: { group: 'Output:', describe: 'Print one JSON object instead of the text', type: 'boolean' },
         quiet: { group: 'Output:', describe: 'Nothing on stderr but errors', type: 'boolean' },
       })

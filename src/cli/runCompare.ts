@@ -29,6 +29,7 @@ import {
 import { variantTexts } from './compare.js';
 import { openInspector } from './inspector.js';
 import { catchInterrupt } from './interrupt.js';
+import { print, printError, printJson } from './output.js';
 import {
   decodingOptionSpecs,
   readDecodingOptions,
@@ -82,9 +83,7 @@ async function runAndReport(args: Arguments, texts: readonly string[]): Promise<
       openEngine: engineOpener(quiet, interrupt.signal),
     });
     if (!finished) {
-      console.error(
-        `Interrupted. The same command with --output ${relative('.', output)} goes on from here.`,
-      );
+      printError(`Interrupted. The same command with --output ${relative('.', output)} goes on from here.`);
       process.exitCode = ExitCode.interrupted;
       return;
     }
@@ -197,10 +196,10 @@ async function report(args: Arguments, runs: readonly LoadedRun[], sweep: Sweep 
   const result = { ...made, notes: [...made.notes, ...notes] };
   const output = readText(args, 'output');
   if (output !== undefined) await writeReports(output, result, comparison.runs);
-  if (readFlag(args, 'json')) console.log(JSON.stringify(result));
-  else if (!readFlag(args, 'quiet')) console.log(terminalReport(result, process.stdout));
+  if (readFlag(args, 'json')) printJson(result);
+  else if (!readFlag(args, 'quiet')) print(terminalReport(result, process.stdout));
   if (output !== undefined && !readFlag(args, 'json')) {
-    console.error(
+    printError(
       `Reports: ${['report.html', 'report.md', 'report.json'].map((name) => join(relative('.', output), name)).join(', ')}`,
     );
   }

@@ -6,7 +6,8 @@ import { measureRun } from '../../src/bench/compare/measure.js';
 import { makeReport } from '../../src/bench/compare/report.js';
 import { htmlReport } from '../../src/bench/report/html.js';
 import { markdownReport } from '../../src/bench/report/markdown.js';
-import { estimate, factor, markdownTable, plainTable } from '../../src/bench/report/table.js';
+import { markdownTable } from '../../src/bench/report/markdownText.js';
+import { estimate, factor, plainTable } from '../../src/bench/report/table.js';
 import { terminalReport } from '../../src/bench/report/terminal.js';
 import { UsageError } from '../../src/errors.js';
 import { madeRun, madeTurn } from './madeRuns.js';
@@ -187,7 +188,7 @@ describe('comparisons', () => {
   it('make reports that agree with each other', () => {
     const runs = threeRuns();
     const report = makeReport(compareRuns(runs), '1');
-    const texts = [terminalReport(report), markdownReport(report), htmlReport(report, runs)];
+    const texts = [terminalReport(report).text, markdownReport(report), htmlReport(report, runs)];
     for (const text of texts) {
       expect(text).to.include('2.40 [2.40, 2.40]');
       expect(text).to.include('1.56x [1.56, 1.56]');
@@ -242,7 +243,7 @@ describe('tables', () => {
       ],
     };
     expect(plainTable(table)).to.equal('a      n\n───  ───\nx|y    1\nz    100');
-    expect(markdownTable(table)).to.equal('| a | n |\n|---|---:|\n| x\\|y | 1 |\n| z | 100 |');
+    expect(markdownTable(table).text).to.equal('| a | n |\n|---|---:|\n| x\\|y | 1 |\n| z | 100 |');
   });
 
   it('show intervals only where there are any', () => {

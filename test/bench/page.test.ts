@@ -41,7 +41,7 @@ describe('the HTML report', () => {
 
   for (const width of [300, 620, 1200]) {
     it(`draws everything at ${width} pixels`, () => {
-      const page = new Page(html, width);
+      const page = new Page(html, width).run();
       for (const chart of ['steps', 'speed', 'histogram', 'depth', 'stages', 'cost', 'moving']) {
         const drawn = page.element(`chart-${chart}`).innerHTML;
         expect(drawn, chart).to.match(new RegExp(`^<svg width="${width}"`));
@@ -52,13 +52,13 @@ describe('the HTML report', () => {
   }
 
   it('draws again when the window changes', () => {
-    const page = new Page(html, 1200);
+    const page = new Page(html, 1200).run();
     page.resize(400);
     expect(page.element('chart-steps').innerHTML).to.match(/^<svg width="400"/);
   });
 
   it('shows both trees at a place of the text, with what they accepted', () => {
-    const page = new Page(html, 1200);
+    const page = new Page(html, 1200).run();
     const trees = page.element('step-trees');
     expect(trees.innerHTML.match(/class="tree"/g)).to.have.length(2);
     expect(trees.innerHTML).to.include('4 nodes').and.include('60%').and.include('&lt;/script&gt;');

@@ -16,13 +16,17 @@ export class Page {
   readonly context: object;
   private resized: (() => void)[] = [];
 
+  private readonly script: string;
+
   constructor(
     html: string,
-    readonly width: number,
+    readonly width = 1200,
   ) {
     for (const [, id] of html.matchAll(/ id="([^"]+)"/g)) this.add(id);
     this.element('data').textContent = /id="data">(.*?)<\/script>/s.exec(html)![1];
-    this.element('moving-window').value = '16';
+    const window = this.elements.get('moving-window');
+    if (window) window.value = '16';
+    this.script = /<script>(.*?)<\/script>/s.exec(html)![1];
     this.context = createContext({
       document: {
         getElementById: (id: string) => {
@@ -38,7 +42,11 @@ export class Page {
       },
       window: { addEventListener: (_: string, redraw: () => void) => this.resized.push(redraw) },
     });
-    runInContext(/<script>(.*?)<\/script>/s.exec(html)![1], this.context);
+  }
+
+  run(): this {
+    runInContext(this.script, this.context);
+    return this;
   }
 
   element(id: string) {

@@ -1,4 +1,5 @@
 /** Numbers and tables as text. */
+import { visibleInLine } from '../../terminalText.js';
 import type { Estimate } from '../compare/statistics.js';
 
 /** A cell and its alignment: numbers right, names left. */
@@ -31,7 +32,9 @@ export function factor(value: Estimate | null): string {
 }
 
 /** A table of aligned columns for a terminal. */
-export function plainTable({ head, rows, numbersFrom = 1 }: Table): string {
+export function plainTable({ numbersFrom = 1, ...table }: Table): string {
+  // Before it is measured: what is shown for a control character is longer.
+  const [head, ...rows] = [table.head, ...table.rows].map((cells) => cells.map(visibleInLine));
   const widths = head.map((cell, column) =>
     Math.max(cell.length, ...rows.map((row) => (row[column] ?? '').length)),
   );
@@ -43,12 +46,4 @@ export function plainTable({ head, rows, numbersFrom = 1 }: Table): string {
       .join('  ')
       .trimEnd();
   return [line(head), widths.map((width) => '─'.repeat(width)).join('  '), ...rows.map(line)].join('\n');
-}
-
-/** The same as Markdown. */
-export function markdownTable({ head, rows, numbersFrom = 1 }: Table): string {
-  const line = (cells: readonly string[]): string =>
-    `| ${cells.map((cell) => cell.replace(/\|/g, '\\|')).join(' | ')} |`;
-  const rule = `|${head.map((_, column) => (column < numbersFrom ? '---' : '---:')).join('|')}|`;
-  return [line(head), rule, ...rows.map(line)].join('\n');
 }
