@@ -1,5 +1,5 @@
 import type { CommandModule } from 'yargs';
-import { modelOptionSpecs, type Arguments } from './options.js';
+import { flag, modelOptionSpecs, type Arguments } from './options.js';
 
 export const doctorCommand: CommandModule<object, Arguments> = {
   command: 'doctor',
@@ -9,7 +9,7 @@ export const doctorCommand: CommandModule<object, Arguments> = {
       .options({
         'models-dir': modelOptionSpecs['models-dir'],
         'ort-library': modelOptionSpecs['ort-library'],
-        json: { describe: 'Print one JSON object', type: 'boolean' },
+        json: flag(undefined, 'Print one JSON object'),
       })
       .strict(),
   handler: async (args) => {
