@@ -11,6 +11,7 @@ import { estimate, factor, plainTable } from '../../src/bench/report/table.js';
 import { terminalReport } from '../../src/bench/report/terminal.js';
 import { UsageError } from '../../src/errors.js';
 import { madeRun, madeTurn } from './madeRuns.js';
+import { Page } from './reportPage.js';
 
 const ids = ['1', '2', '3', '4'];
 
@@ -157,6 +158,52 @@ describe('comparisons', () => {
         'At temperature 0 all outputs are identical, token for token.',
     );
   });
+
+  it('claim no speed-up where there is none', () => {
+    const slow = threeRuns().map((run, index) =>
+      index === 0 ? run : madeRun(run.name as 'static', ids, () => madeTurn([2, 2, 2, 2, 2, 2], 60 + index)),
+    );
+    const report = makeReport(compareRuns(slow), '1');
+    expect(report.claim).to.include(
+      'No run is faster than none: the nearest is static, at 0.34x [0.34, 0.34] the tokens per second of none (slower than it).',
+    );
+    expect(report.claim).to.not.include('fastest');
+    const points = slow.slice(1).map(({ name }) => ({ series: 'x', value: name, run: name }));
+    const swept = makeReport(compareRuns(slow), '1', { parameter: 'nodes', points });
+    expect(htmlReport(swept, slow)).to.include('nearest to none: static').and.not.include('fastest');
+  });
+
+  for (const [name, given, lengths] of [
+    ['one question', ['1'], [3, 2, 3, 2, 2]],
+    ['answers of one token', ids, []],
+    ['one question of one token', ['1'], []],
+  ] as const) {
+    it(`say what they can of ${name}, and nothing as a number that is none`, () => {
+      const plain = lengths.flatMap((length) => Array<number>(length).fill(1));
+      const runs = [
+        madeRun('none', given, () => madeTurn(plain, 10)),
+        madeRun('static', given, () => madeTurn(lengths, 14)),
+        madeRun('dynamic', given, () => madeTurn(lengths, 15)),
+      ];
+      const report = makeReport(compareRuns(runs), '1');
+      // One question has no interval: nothing follows for others.
+      if (given.length === 1) expect(report.claim).to.not.match(/clearly|\(|\[/);
+      expect(report.claim.includes('tokens per step')).to.equal(lengths.length > 0);
+      const html = htmlReport(report, runs);
+      const page = new Page(html).run();
+      const drawn = [...page.elements.values()].map(({ innerHTML }) => innerHTML);
+      const script = html.slice(html.lastIndexOf('<script>'));
+      for (const text of [
+        report.claim,
+        terminalReport(report).text,
+        markdownReport(report),
+        html.replace(script, ''),
+        ...drawn,
+      ]) {
+        expect(text).to.not.match(/NaN|Infinity|undefined|(^|[\s>])-x/);
+      }
+    });
+  }
 
   it('use the questions all runs have, and say so', () => {
     const fewer = (run: LoadedRun): LoadedRun => {

@@ -11,7 +11,7 @@ import type { PageData } from './page/types.js';
 import { pageData } from './pageData.js';
 import { PUBLISHED_NOTE, publishedTable } from './published.js';
 import { differences } from './sections.js';
-import { number, type Table } from './table.js';
+import { number, times, type Table } from './table.js';
 import {
   depthTable,
   describeDecoding,
@@ -48,7 +48,7 @@ ${overall(report)}
 ${report.sweep ? '' : categories(data)}
 ${report.sweep ? '' : acceptance(report, data)}
 ${report.sweep ? '' : moving(data)}
-${times(report)}
+${timesSection(report)}
 ${beside(report)}
 ${browser(data)}
 ${counting(report)}
@@ -114,8 +114,8 @@ function cards(report: Report): Html {
     : others
         .slice(0, mostCards)
         .flatMap((run) => [
-          card(`${run.name}: tokens per step`, run.ratios.tokens_per_step, ''),
-          card(`${run.name}: speed over ${report.base}`, run.over_base!.tokens_per_second, 'x'),
+          card(`${run.name}: tokens per step`, run.ratios.tokens_per_step, number),
+          card(`${run.name}: speed over ${report.base}`, run.over_base!.tokens_per_second, times),
         ]);
   return inHtml`<div class="cards">${figures}${identityCard(report)}</div>`;
 }
@@ -125,15 +125,14 @@ function fastest(report: Report): Html {
   if (best === undefined) return inHtml``;
   const speed = best.over_base.tokens_per_second;
   const what = speed.value > 1 ? 'fastest' : `nearest to ${report.base}`;
-  return card(`${what}: ${best.name}`, speed, 'x');
+  return card(`${what}: ${best.name}`, speed, times);
 }
 
-function card(name: string, value: Estimate, unit: string): Html {
+function card(name: string, value: Estimate, show: (value: number) => string): Html {
   const range = Number.isFinite(value.low)
     ? `95%: ${number(value.low)} to ${number(value.high)}`
     : 'no interval';
-  const figure = Number.isFinite(value.value) ? `${number(value.value)}${unit}` : '-';
-  return boxed('card', name, figure, range);
+  return boxed('card', name, show(value.value), range);
 }
 
 function identityCard({ identity }: Report): Html {
@@ -236,7 +235,7 @@ function turnOptions(turns: readonly { question: string; category: string; turn:
   );
 }
 
-function times(report: Report): Html {
+function timesSection(report: Report): Html {
   const stages = report.runs[0].stages.map(({ stage }, index) => coloured('stage', index, stage));
   const cost = [
     coloured('run', 1, 'backbone run, as the runs saw it'),

@@ -27,8 +27,12 @@ export function estimate(value: Estimate, digits = 2): string {
 /** "1.08x [1.06, 1.10]" */
 export function factor(value: Estimate | null): string {
   if (value === null) return '-';
-  if (!Number.isFinite(value.low)) return `${number(value.value)}x`;
-  return `${number(value.value)}x [${number(value.low)}, ${number(value.high)}]`;
+  const { low, high } = value;
+  return times(value.value) + (Number.isFinite(low) ? ` [${number(low)}, ${number(high)}]` : '');
+}
+
+export function times(value: number): string {
+  return Number.isFinite(value) ? `${number(value)}x` : '-';
 }
 
 /** A table of aligned columns for a terminal. */
