@@ -174,9 +174,7 @@ describe('reports on hostile run folders', function () {
       repeats: { turns: { token_ids: Json[] }[] }[];
     }[];
     for (const record of differing) record.repeats[0].turns[0].token_ids[2] = 7;
-    expectHarmless(
-      await load([spoilt[0], spoilt[1], { ...spoilt[2], [RECORDS_FILE]: differing as unknown as Json }]),
-    );
+    expectHarmless(await load([spoilt[0], spoilt[1], { ...spoilt[2], [RECORDS_FILE]: differing }]));
   });
 
   it('names of runs and of a sweep', async () => {

@@ -16,9 +16,9 @@ export function inHtml(parts: TemplateStringsArray, ...values: readonly HtmlCont
 }
 
 export function htmlOf(content: HtmlContent): string {
-  if (content === undefined) return '';
   if (content instanceof Html) return content.text;
-  return Array.isArray(content) ? content.map(htmlOf).join('') : escapeHtml(String(content));
+  if (Array.isArray(content)) return (content as readonly HtmlContent[]).map(htmlOf).join('');
+  return content === undefined ? '' : escapeHtml(`${content as string | number}`);
 }
 
 export function escapeHtml(text: string): string {
