@@ -11,13 +11,17 @@ import { runSession } from '../bench/run/session.js';
 import { folderNames, parseSweep, REPORT_FILES, type Variant } from '../bench/run/variants.js';
 import { ExitCode, UsageError } from '../errors.js';
 import { packageVersion } from '../model/packageRoot.js';
+import { runOptionSpecs } from './bench.js';
 import { engineOpener, outputFolder, readRunArguments } from './benchArguments.js';
 import { variantTexts } from './compare.js';
 import { planVariants, type PlannedVariant } from './compareVariants.js';
 import { openInspector } from './inspector.js';
 import { catchInterrupt } from './interrupt.js';
 import { print, printError, printJson } from './output.js';
-import { readFlag, readText, readTexts, type Arguments } from './options.js';
+import { decodingOptionSpecs, readFlag, readText, readTexts, type Arguments } from './options.js';
+
+/** Options of a run that a comparison of finished ones has, too. */
+const reportOptions: readonly string[] = ['output', 'quiet', 'json'];
 
 /** `medusa-plus compare`: runs what has to be run, then reports. Exit code 3 when outputs differ. */
 export async function runCompare(args: Arguments): Promise<void> {
@@ -27,8 +31,21 @@ export async function runCompare(args: Arguments): Promise<void> {
   if (folders.length > 0 && (texts.length > 0 || args.sweep !== undefined)) {
     throw new UsageError('compare takes finished folders or variants to run, not both');
   }
-  if (folders.length > 0) await report(args, await loadRuns(folders), null, []);
-  else await runAndReport(args, texts);
+  if (folders.length > 0) {
+    refuseRunOptions(args);
+    await report(args, await loadRuns(folders), null, []);
+  } else {
+    await runAndReport(args, texts);
+  }
+}
+
+function refuseRunOptions(args: Arguments): void {
+  const runOptions = Object.keys({ ...decodingOptionSpecs, ...runOptionSpecs });
+  const useless = runOptions.filter((name) => args[name] !== undefined && !reportOptions.includes(name));
+  if (useless.length === 0) return;
+  throw new UsageError(
+    `compare takes finished folders or options of runs to make, not both; leave out --${useless.join(', --')}`,
+  );
 }
 
 /** One after the other, so that of several bad folders it is always the first that is named. */

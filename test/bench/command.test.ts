@@ -251,6 +251,7 @@ describe('bench and compare from the command line', function () {
     [['bench', '--repeat', '0'], /--repeat must be a whole number from 1/],
     [['compare', '/tmp'], /at least two folders/],
     [['compare', '/no/a', '/no/b'], /\/no\/a does not exist/],
+    [['compare', '/no/a', '/no/b', '--nodes', '4', '--limit', '2'], /leave out --nodes, --limit/],
     [['compare', '--sweep', 'nodes'], /--sweep nodes: expected/],
     [['compare', '--a', '--tree oak'], /--tree must be one of/],
     [['compare', '--a', '--trees static'], /Variant ".*": Unknown argument/],

@@ -136,9 +136,11 @@ export async function readRunInfo(path: string): Promise<RunInfo | undefined> {
   if (info.format !== 1) {
     throw new MedusaError(`${file} has format ${String(info.format)}; this version reads format 1`);
   }
-  // Runs from before there was a choice have no joint, or no lookup.
-  const { joint = 'product', lookup = 'off' } = info.decoding as Partial<RunInfo['decoding']>;
-  return { ...info, decoding: { ...info.decoding, joint, lookup } };
+  // Runs from before there was a choice have no joint, or no lookup; those of a tree file once had other nodes than its own.
+  const decoding = info.decoding as Partial<RunInfo['decoding']>;
+  const { joint = 'product', lookup = 'off', treePaths } = decoding;
+  const nodes = treePaths ? treePaths.length + 1 : info.decoding.nodes;
+  return { ...info, decoding: { ...info.decoding, nodes, joint, lookup } };
 }
 
 /** Returns the outermost folder that had to be made. */
