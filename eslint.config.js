@@ -26,6 +26,21 @@ export default tseslint.config(
       'no-restricted-globals': ['error', 'performance', 'Date', 'process'],
     },
   },
+  // One file alone writes to the terminal: it makes control characters of others visible.
+  {
+    files: ['src/**/*.ts'],
+    ignores: ['src/cli/output.ts'],
+    rules: {
+      'no-console': 'error',
+      'no-restricted-syntax': [
+        'error',
+        {
+          selector: "MemberExpression[property.name='write'][object.property.name=/^std(out|err)$/]",
+          message: 'Write with src/cli/output.ts.',
+        },
+      ],
+    },
+  },
   // One folder alone knows ONNX Runtime; one module in it imports onnxruntime-node, with its telemetry off.
   {
     files: ['src/**/*.ts'],

@@ -10,7 +10,10 @@ export type LookupName = 'on' | 'off';
 export interface DecodingOptions {
   /** Candidate tree; `dynamic` when the model has heads, `none` otherwise. */
   tree?: TreeName;
-  /** Nodes per tree, root included, or `auto`: chosen for each step from the measured cost of this machine. */
+  /**
+   * Nodes per tree, root included, or `auto`: chosen for each step from the measured cost of this machine. With
+   * `treePaths` the size is theirs.
+   */
   nodes?: number | 'auto';
   /** How many of the model's heads take part (at most as many as it has). */
   headsUsed?: number;
@@ -102,6 +105,11 @@ export function describeRange(range: NumberRange): string {
     : `${kind} from ${range.minimum} to ${range.maximum}`;
 }
 
+/** The number that a text is in decimal notation, else NaN. (Number('') is 0, and Number('0x10') is 16.) */
+export function parseDecimal(text: string): number {
+  return /^[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?$/i.test(text) ? Number(text) : NaN;
+}
+
 /** Returns `value` when it lies in `range`; otherwise the error names the option, the value and the range. */
 export function checkNumber(name: string, value: number, range: NumberRange, given: unknown = value): number {
   const inside =
@@ -145,7 +153,7 @@ export function resolveDecodingOptions(options: DecodingOptions, facts: HeadFact
   const tree = resolveTree(options, facts);
   return {
     tree,
-    nodes: options.nodes === undefined || options.nodes === 'auto' ? 'auto' : number('nodes', 1),
+    nodes: resolveNodes(options),
     headsUsed: resolveHeadsUsed(options, facts),
     topM: resolveTopM(options, facts),
     treePaths: options.treePaths,
@@ -174,6 +182,17 @@ function resolveTree(options: DecodingOptions, facts: HeadFacts): TreeName {
     );
   }
   return tree;
+}
+
+/** A tree file has its own size: another one beside it would be recorded and not used. */
+function resolveNodes({ nodes = 'auto', treePaths }: DecodingOptions): number | 'auto' {
+  const asked = nodes === 'auto' ? nodes : checkNumber('nodes', nodes, numberRanges.nodes);
+  if (treePaths === undefined) return asked;
+  const size = treePaths.length + 1;
+  if (asked === 'auto' || asked === size) return size;
+  throw new UsageError(
+    `nodes (--nodes) is ${asked}, but the tree file describes a tree of ${size} nodes, root included. Leave one of the two out.`,
+  );
 }
 
 /** `conditional` wherever it can be: it takes more tokens per step and costs a fraction of a millisecond. */

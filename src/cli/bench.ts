@@ -1,12 +1,8 @@
 import type { Argv, CommandModule, Options } from 'yargs';
-import { addDecodingOptions, addModelOptions, type Arguments } from './options.js';
+import { addDecodingOptions, addModelOptions, addOptions, flag, valued, type Arguments } from './options.js';
 
 const questionGroup = 'Questions:';
 const outputGroup = 'Output:';
-
-function valued(group: string, describe: string, defaultDescription?: string): Options {
-  return { group, describe, requiresArg: true, defaultDescription };
-}
 
 /** Options of a bench run that `compare` has too. */
 export const runOptionSpecs: Record<string, Options> = {
@@ -26,12 +22,12 @@ export const runOptionSpecs: Record<string, Options> = {
   'max-new-tokens': valued('Sampling and stopping:', 'Most tokens of an answer', '512'),
   seed: valued('Sampling and stopping:', 'Seed of the random numbers', '0'),
   output: valued(outputGroup, 'Folder of the results; an unfinished one is continued', 'runs/<time>-<what>'),
-  quiet: { group: outputGroup, describe: 'No progress and no table', type: 'boolean' },
-  json: { group: outputGroup, describe: 'Print one JSON object instead of tables', type: 'boolean' },
+  quiet: flag(outputGroup, 'No progress and no table'),
+  json: flag(outputGroup, 'Print one JSON object instead of tables'),
 };
 
 export function addRunOptions<T>(yargs: Argv<T>): Argv<T> {
-  return addDecodingOptions(addModelOptions(yargs)).options(runOptionSpecs) as unknown as Argv<T>;
+  return addOptions(addDecodingOptions(addModelOptions(yargs)), runOptionSpecs);
 }
 
 const mergeCommand: CommandModule<object, Arguments> = {
@@ -42,11 +38,7 @@ const mergeCommand: CommandModule<object, Arguments> = {
       .positional('folders', { describe: 'Folders made with --shard', type: 'string', array: true })
       .options({
         output: { describe: 'New folder', requiresArg: true, demandOption: true },
-        unfinished: {
-          describe: 'Take the finished questions of runs that were stopped',
-          type: 'boolean',
-          default: false,
-        },
+        unfinished: flag(undefined, 'Take the finished questions of runs that were stopped'),
       })
       .strict(),
   handler: async (args) => (await import('./runBench.js')).runMerge(args),
@@ -82,7 +74,7 @@ const judgeCommand: CommandModule<object, Arguments> = {
         },
         parallel: { describe: 'Requests at a time', requiresArg: true, defaultDescription: '4' },
         retries: { describe: 'Tries after a failed request', requiresArg: true, defaultDescription: '6' },
-        json: { describe: 'Print one JSON object instead of the table', type: 'boolean' },
+        json: flag(undefined, 'Print one JSON object instead of the table'),
       })
       .epilogue('The key is read from OPENAI_API_KEY and never stored.')
       .strict(),
@@ -93,16 +85,11 @@ export const benchCommand: CommandModule<object, Arguments> = {
   command: 'bench',
   describe: 'Answer a question set and record tokens per step, times and acceptance',
   builder: (yargs) =>
-    addRunOptions(yargs)
-      .options({
-        shard: valued(questionGroup, 'Only part i of n, as i/n; bench merge puts the parts together'),
-        trace: {
-          group: outputGroup,
-          describe: 'Keep the first trees of each turn (for compare)',
-          type: 'boolean',
-        },
-        'model-id': valued(outputGroup, 'Name of the model in answers.jsonl', '<model>-<tree>'),
-      })
+    addOptions(addRunOptions(yargs), {
+      shard: valued(questionGroup, 'Only part i of n, as i/n; bench merge puts the parts together'),
+      trace: flag(outputGroup, 'Keep the first trees of each turn (for compare)'),
+      'model-id': valued(outputGroup, 'Name of the model in answers.jsonl', '<model>-<tree>'),
+    })
       .command(mergeCommand)
       .command(judgeCommand)
       .example('$0 bench --tree dynamic --nodes 64 --output runs/dynamic', 'The built-in questions')

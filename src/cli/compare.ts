@@ -1,6 +1,6 @@
 import type { CommandModule, Options } from 'yargs';
 import { addRunOptions } from './bench.js';
-import type { Arguments } from './options.js';
+import { flag, type Arguments } from './options.js';
 
 /** Short names for variants; --variant takes any number more. */
 const LETTERS = ['a', 'b', 'c', 'd', 'e', 'f', 'g'] as const;
@@ -20,19 +20,18 @@ export const compareCommand: CommandModule<object, Arguments> = {
         sweep: {
           group: 'Variants:',
           describe:
-            'Run each variant with each value: nodes=1,2,4 (or top-m, heads-used, precision, acceptance, joint)',
+            'Run each variant that takes it with each value: nodes=1,2,4 (or top-m, heads-used, precision, acceptance, marginals, joint, lookup)',
           requiresArg: true,
         },
         trace: {
-          group: outputGroup,
-          describe: 'Keep trees for the step browser of the report (--no-trace: do not)',
-          type: 'boolean',
+          ...flag(outputGroup, 'Keep trees for the step browser of the report (--no-trace: do not)'),
           default: true,
         },
         explain: {
-          group: outputGroup,
-          describe: 'Where outputs differ, load the model for texts and logit gap (--no-explain: do not)',
-          type: 'boolean',
+          ...flag(
+            outputGroup,
+            'Where outputs differ, load the model for texts and logit gap (--no-explain: do not)',
+          ),
           default: true,
         },
       })
@@ -59,15 +58,17 @@ export function variantTexts(args: Arguments): string[] {
 }
 
 /**
- * A variant's text begins with dashes, which the parser would take for the next option: `--a "--tree none"` becomes
- * `--a=--tree none` before it is parsed.
+ * A variant's text begins with dashes, which the parser would take for the next option: `--a "--tree none"` and
+ * `-a "--tree none"` become `--a=--tree none` before they are parsed. What stands behind `--` is nobody's option.
  */
 export function joinVariantTexts(args: readonly string[]): string[] {
   const joined: string[] = [];
+  const end = args.includes('--') ? args.indexOf('--') : args.length;
   for (let index = 0; index < args.length; index++) {
+    const option = /^--?([a-g])$|^--(variant)$/.exec(args[index]);
     const next = args[index + 1];
-    if (/^--([a-g]|variant)$/.test(args[index]) && next?.startsWith('-')) {
-      joined.push(`${args[index]}=${next}`);
+    if (option && index + 1 < end && next.startsWith('-')) {
+      joined.push(`--${option[1] ?? option[2]}=${next}`);
       index++;
     } else {
       joined.push(args[index]);

@@ -1,5 +1,5 @@
 import type { CommandModule } from 'yargs';
-import { modelOptionSpecs, type Arguments } from './options.js';
+import { flag, modelOptionSpecs, type Arguments } from './options.js';
 
 export const doctorCommand: CommandModule<object, Arguments> = {
   command: 'doctor',
@@ -9,8 +9,8 @@ export const doctorCommand: CommandModule<object, Arguments> = {
       .options({
         'models-dir': modelOptionSpecs['models-dir'],
         'ort-library': modelOptionSpecs['ort-library'],
-        measure: { describe: 'Measure again what a step costs, for each precision', type: 'boolean' },
-        json: { describe: 'Print one JSON object', type: 'boolean' },
+        measure: flag(undefined, 'Measure again what a step costs, for each precision'),
+        json: flag(undefined, 'Print one JSON object'),
       })
       .strict(),
   handler: async (args) => {

@@ -1,5 +1,5 @@
 import type { CommandModule } from 'yargs';
-import { addDecodingOptions, addModelOptions, type Arguments } from './options.js';
+import { addDecodingOptions, addModelOptions, flag, type Arguments } from './options.js';
 
 export const generateCommand: CommandModule<object, Arguments> = {
   command: 'generate [prompt]',
@@ -12,18 +12,17 @@ export const generateCommand: CommandModule<object, Arguments> = {
       .options({
         file: { group: 'Prompt:', describe: 'Read the prompt from this file', requiresArg: true },
         system: { group: 'Prompt:', describe: 'System message', requiresArg: true },
-        raw: {
-          group: 'Prompt:',
-          describe: 'No chat template: the text as it is, control tokens such as <|im_start|> recognised',
-          type: 'boolean',
-        },
-        'show-tree': {
-          group: 'Output:',
-          describe: "Draw each step's tree on stderr: tokens, probabilities, accepted path",
-          type: 'boolean',
-        },
-        json: { group: 'Output:', describe: 'Print one JSON object instead of the text', type: 'boolean' },
-        quiet: { group: 'Output:', describe: 'Nothing on stderr but errors', type: 'boolean' },
+        raw: flag(
+          'Prompt:',
+          'No chat template: the text as it is, control tokens such as <|im_start|> recognised',
+        ),
+        'show-tree': flag('Output:', "Draw each step's tree on stderr: tokens, probabilities, accepted path"),
+        'raw-output': flag(
+          'Output:',
+          "Control characters in the model's text to a terminal as they are, instead of shown as \\x1b",
+        ),
+        json: flag('Output:', 'Print one JSON object instead of the text'),
+        quiet: flag('Output:', 'Nothing on stderr but errors'),
       })
       .example('$0 generate "Why is the sky blue?"', 'Answer a question')
       .example('cat notes.txt | $0 generate --system "Summarise."', 'Prompt from standard input')

@@ -1,3 +1,4 @@
+import { inspect } from 'node:util';
 import yargs, { type Argv, type CommandModule } from 'yargs';
 import { ExitCode, MedusaError, UsageError } from '../errors.js';
 import { packageVersion } from '../model/packageRoot.js';
@@ -5,6 +6,7 @@ import { benchCommand } from './bench.js';
 import { compareCommand, joinVariantTexts } from './compare.js';
 import { doctorCommand } from './doctor.js';
 import { generateCommand } from './generate.js';
+import { printError } from './output.js';
 import { prepareCommand } from './prepare.js';
 
 /**
@@ -56,13 +58,12 @@ function buildParser(args: readonly string[]): Argv {
 function reportError(error: unknown): void {
   process.exitCode = exitCodeOf(error);
   if (process.env.MEDUSA_PLUS_DEBUG) {
-    console.error(error);
+    printError(inspect(error));
   } else if (process.exitCode === ExitCode.interrupted) {
-    console.error('Interrupted.');
+    printError('Interrupted.');
   } else {
-    console.error(`medusa-plus: ${error instanceof Error ? error.message : String(error)}`);
-    if (!(error instanceof MedusaError))
-      console.error('Set MEDUSA_PLUS_DEBUG=1 to see where this comes from.');
+    printError(`medusa-plus: ${error instanceof Error ? error.message : String(error)}`);
+    if (!(error instanceof MedusaError)) printError('Set MEDUSA_PLUS_DEBUG=1 to see where this comes from.');
   }
 }
 

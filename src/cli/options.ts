@@ -9,6 +9,7 @@ import {
   lookupNames,
   marginalsNames,
   numberRanges,
+  parseDecimal,
   treeNames,
   type DecodingOptions,
   type NumberRange,
@@ -31,8 +32,19 @@ const treeGroup = 'Tree:';
 const samplingGroup = 'Sampling and stopping:';
 
 /** An option that takes a value. No yargs type: types would let yargs convert (and lose) what was typed. */
-function valued(group: string, description: string, shown?: string): Options {
+export function valued(group: string, description: string, shown?: string): Options {
   return { group, description, requiresArg: true, defaultDescription: shown };
+}
+
+/** An option without a value. `nargs` keeps yargs from taking the word behind it when that is "true" or "false". */
+export function flag(group: string | undefined, description: string): Options {
+  return { group, description, type: 'boolean', nargs: 0 };
+}
+
+/** Adds options to a command, and to that alone: yargs would hand them on to its subcommands. */
+export function addOptions<T>(yargs: Argv<T>, specs: Record<string, Options>): Argv<T> {
+  const own = Object.entries(specs).map(([name, spec]) => [name, { ...spec, global: false }]);
+  return yargs.options(Object.fromEntries(own) as Record<string, Options>) as unknown as Argv<T>;
 }
 
 export const modelOptionSpecs: Record<string, Options> = {
@@ -99,12 +111,12 @@ export const decodingOptionSpecs: Record<string, Options> = {
 
 /** Adds the model options to a command. */
 export function addModelOptions<T>(yargs: Argv<T>): Argv<T> {
-  return yargs.options(modelOptionSpecs) as unknown as Argv<T>;
+  return addOptions(yargs, modelOptionSpecs);
 }
 
 /** Adds the decoding options to a command. */
 export function addDecodingOptions<T>(yargs: Argv<T>): Argv<T> {
-  return yargs.options(decodingOptionSpecs) as unknown as Argv<T>;
+  return addOptions(yargs, decodingOptionSpecs);
 }
 
 /** What yargs found is text, or true where a flag was meant. */
@@ -141,10 +153,7 @@ export function readFlag(args: Arguments, name: string): boolean {
 
 export function readNumber(args: Arguments, name: string, range: NumberRange): number | undefined {
   const text = readText(args, name);
-  if (text === undefined) return undefined;
-  // Number('') and Number(' ') are 0, and Number('0x10') is 16: only plain decimal notation is taken.
-  const value = /^[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?$/i.test(text) ? Number(text) : NaN;
-  return checkNumber(`--${name}`, value, range, text);
+  return text === undefined ? undefined : checkNumber(`--${name}`, parseDecimal(text), range, text);
 }
 
 export function readChoice<T extends string>(

@@ -1,5 +1,5 @@
 import type { CommandModule } from 'yargs';
-import type { Arguments } from './options.js';
+import { flag, type Arguments } from './options.js';
 
 export const prepareCommand: CommandModule<object, Arguments> = {
   command: 'prepare',
@@ -30,8 +30,8 @@ export const prepareCommand: CommandModule<object, Arguments> = {
           requiresArg: true,
           defaultDescription: 'heads/<model>/*.safetensors, or those beside the adapter',
         },
-        force: { describe: 'Make it anew even if it is there', type: 'boolean' },
-        quiet: { describe: 'Nothing on stderr but errors', type: 'boolean' },
+        force: flag(undefined, 'Make it again even if it is there'),
+        quiet: flag(undefined, 'Nothing on stderr but errors'),
       })
       .example('$0 prepare', 'The default model')
       .example(

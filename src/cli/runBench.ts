@@ -14,6 +14,7 @@ import {
   requireText,
 } from './benchArguments.js';
 import { catchInterrupt } from './interrupt.js';
+import { print, printError, printJson } from './output.js';
 import { readFlag, readModelOptions, readText, readTexts, type Arguments } from './options.js';
 
 /** `medusa-plus bench`: the bar on stderr, the summary on stdout, everything else in the folder. */
@@ -37,9 +38,7 @@ export async function runBench(args: Arguments): Promise<void> {
       openEngine: engineOpener(quiet, interrupt.signal),
     });
     if (!finished) {
-      console.error(
-        `Interrupted. The same command with --output ${relative('.', folder)} goes on from here.`,
-      );
+      printError(`Interrupted. The same command with --output ${relative('.', folder)} goes on from here.`);
       process.exitCode = ExitCode.interrupted;
     }
     await printSummary(folder, { json, quiet });
@@ -57,9 +56,9 @@ async function printSummary(
   const measures = measureRun(run, [...run.records.keys()]);
   if (json) {
     const { status, model, decoding, protocol, machine } = run.info;
-    console.log(JSON.stringify({ folder, status, model, decoding, protocol, machine, ...measures }));
+    printJson({ folder, status, model, decoding, protocol, machine, ...measures });
   } else if (!quiet) {
-    console.log(benchSummary(run, measures));
+    print(benchSummary(run, measures));
   }
 }
 
@@ -77,5 +76,5 @@ export async function runMerge(args: Arguments): Promise<void> {
   const info = await mergeRuns(readTexts(args, 'folders') ?? [], output, {
     unfinished: readFlag(args, 'unfinished'),
   });
-  console.log(`${output}: ${info.questions.ids.length} questions`);
+  print(`${output}: ${info.questions.ids.length} questions`);
 }

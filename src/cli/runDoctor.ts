@@ -1,7 +1,9 @@
 import { ExitCode } from '../errors.js';
 import { examine, type Finding } from '../doctor.js';
 import { packageVersion } from '../model/packageRoot.js';
+import { onTerminal, styled, type TerminalText } from '../terminalText.js';
 import { readFlag, readText, type Arguments } from './options.js';
+import { print, printJson } from './output.js';
 import { stdoutColors } from './terminal.js';
 
 /** `medusa-plus doctor`: one line for each thing that was looked at; exit code 1 when the default set-up is broken. */
@@ -13,19 +15,23 @@ export async function runDoctor(args: Arguments): Promise<void> {
   });
   const isBroken = findings.some((finding) => finding.state === 'broken');
   if (readFlag(args, 'json')) {
-    console.log(JSON.stringify({ version: packageVersion, ok: !isBroken, findings }));
+    printJson({ version: packageVersion, ok: !isBroken, findings });
   } else {
-    console.log(
+    print(
       `medusa-plus ${packageVersion}, Node.js ${process.versions.node}, ${process.platform} ${process.arch}`,
     );
     const width = Math.max(...findings.map((finding) => finding.what.length));
-    for (const finding of findings) console.log(line(finding, width));
+    for (const finding of findings) print(line(finding, width));
   }
   if (isBroken) process.exitCode = ExitCode.failure;
 }
 
-function line({ state, what, detail }: Finding, width: number): string {
+function line({ state, what, detail }: Finding, width: number): TerminalText {
   const colors = stdoutColors();
-  const marks = { ok: colors.green('ok  '), absent: colors.dim('-   '), broken: colors.red('FAIL') };
-  return `${marks[state]}  ${what.padEnd(width)}  ${detail}`;
+  const marks = {
+    ok: styled(colors.green, 'ok  '),
+    absent: styled(colors.dim, '-   '),
+    broken: styled(colors.red, 'FAIL'),
+  };
+  return onTerminal`${marks[state]}  ${what.padEnd(width)}  ${detail}`;
 }

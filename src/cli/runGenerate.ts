@@ -1,10 +1,11 @@
-import { once } from 'node:events';
 import type { DecodeStep } from '../decoding/types.js';
 import type { DecodingOptions } from '../decodingOptions.js';
 import { MedusaEngine, type GenerationResult } from '../engine.js';
 import { ExitCode, UsageError } from '../errors.js';
+import { styled } from '../terminalText.js';
 import { catchInterrupt } from './interrupt.js';
 import { readDecodingOptions, readFlag, readModelOptions, readText, type Arguments } from './options.js';
+import { AnswerOutput, printError, printJson, writeError } from './output.js';
 import { readPrompt } from './prompt.js';
 import { generationJson, summaryLine } from './summary.js';
 import { createReport, stderrColors } from './terminal.js';
@@ -38,16 +39,21 @@ export async function runGenerate(args: Arguments): Promise<void> {
     const printer = showTree ? new TreePrinter(engine.tokenizer, stderrColors()) : undefined;
     // Trees and text would get into each other's way on a terminal: the text waits.
     const streams = !asJson && !showTree;
-    const onStep = printer && ((step: DecodeStep) => void process.stderr.write(printer.draw(step)));
+    const onStep = printer && ((step: DecodeStep) => writeError(printer.draw(step)));
+    const output = new AnswerOutput(readFlag(args, 'raw-output'));
     let result: GenerationResult | undefined;
     for await (const chunk of engine.generate(prompt, { ...decoding, system, raw, signal, onStep })) {
       if (chunk.kind === 'end') result = chunk.result;
-      else if (streams) await write(chunk.text);
+      else if (streams) await output.write(chunk.text);
     }
     if (result === undefined) throw new Error('The generation ended without a result.');
-    if (asJson) await write(`${JSON.stringify(generationJson(result, engine.facts))}\n`);
-    else await write(streams ? '\n' : `${result.text}\n`);
-    if (!quiet && !asJson) console.error(stderrColors().dim(summaryLine(result)));
+    if (asJson) {
+      printJson(generationJson(result, engine.facts));
+    } else {
+      if (!streams) await output.write(result.text);
+      await output.end();
+    }
+    if (!quiet && !asJson) printError(styled(stderrColors().dim, summaryLine(result)));
     if (signal.aborted) process.exitCode = ExitCode.interrupted;
   } finally {
     interrupt.release();
@@ -65,9 +71,4 @@ function readArgument(args: Arguments): string | undefined {
 /** The largest tree these options ask for, as far as they say. */
 function mostNodes({ nodes, treePaths }: DecodingOptions): number {
   return Math.max(typeof nodes === 'number' ? nodes : 0, (treePaths?.length ?? 0) + 1);
-}
-
-/** Waits when the reader is slower than the model. */
-async function write(text: string): Promise<void> {
-  if (!process.stdout.write(text)) await once(process.stdout, 'drain');
 }

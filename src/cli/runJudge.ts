@@ -8,8 +8,10 @@ import { officialFile } from '../bench/questions/official.js';
 import { decodeUtf8, parseObject, type QuestionSet } from '../bench/questions/parse.js';
 import { plainTable } from '../bench/report/table.js';
 import { ExitCode, UsageError } from '../errors.js';
+import { onTerminal } from '../terminalText.js';
 import { requireText } from './benchArguments.js';
 import { catchInterrupt } from './interrupt.js';
+import { print, printError, printJson, writeError } from './output.js';
 import { readFlag, readNumber, readText, type Arguments } from './options.js';
 
 const TIMEOUT = 180_000;
@@ -46,19 +48,16 @@ export async function runJudge(args: Arguments): Promise<void> {
         signal: interrupt.signal,
       },
       onJudgment: (done, total) => {
-        if (process.stderr.isTTY && !json) process.stderr.write(`\rJudged ${done} of ${total}`);
+        if (process.stderr.isTTY && !json) writeError(onTerminal`\rJudged ${done} of ${total}`);
       },
     });
-    if (process.stderr.isTTY && !json) process.stderr.write('\n');
+    if (process.stderr.isTTY && !json) writeError('\n');
     const rows = scoreRows(judgments, questions);
-    console.log(
-      json
-        ? JSON.stringify({ folder: run.folder, judge: model, scores: rows })
-        : plainTable(scoreTable(rows)),
-    );
+    if (json) printJson({ folder: run.folder, judge: model, scores: rows });
+    else print(plainTable(scoreTable(rows)));
   } catch (error) {
     if (!interrupt.signal.aborted) throw error;
-    console.error('\nInterrupted. The same command goes on from here.');
+    printError('\nInterrupted. The same command goes on from here.');
     process.exitCode = ExitCode.interrupted;
   } finally {
     interrupt.release();

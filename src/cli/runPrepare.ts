@@ -5,6 +5,7 @@ import { silentReport } from '../report.js';
 import { ExitCode } from '../errors.js';
 import { catchInterrupt } from './interrupt.js';
 import { readFlag, readText, readTexts, type Arguments } from './options.js';
+import { print, printError } from './output.js';
 import { createReport } from './terminal.js';
 
 /** `medusa-plus prepare`: makes the model, then measures this machine with it. */
@@ -34,13 +35,13 @@ export async function runPrepare(args: Arguments): Promise<void> {
       await opened.dispose();
     }
     bar?.end();
-    console.log(
+    print(
       model.isNew ? `Prepared ${model.name} in ${model.folder}` : `${model.name} is ready in ${model.folder}`,
     );
   } catch (error) {
     if (!interrupt.signal.aborted) throw error;
     bar?.end();
-    console.error('Interrupted. What was fetched is kept; run the command again to go on.');
+    printError('Interrupted. What was fetched is kept; run the command again to go on.');
     process.exitCode = ExitCode.interrupted;
   } finally {
     bar?.end();

@@ -1,6 +1,7 @@
 import type { ChalkInstance } from 'chalk';
 import { drawTree } from '../decoding/drawTree.js';
 import type { CandidateTree, DecodeStep } from '../decoding/types.js';
+import { onTerminal, styled, TerminalText } from '../terminalText.js';
 
 /** What the printer needs of a tokenizer. */
 export interface Labeller {
@@ -14,9 +15,9 @@ export class TreePrinter {
     private readonly colors: ChalkInstance,
   ) {}
 
-  draw(step: DecodeStep): string {
+  draw(step: DecodeStep): TerminalText {
     const added = step.tokens.map((token) => this.show(token)).join(' ');
-    if (step.tree === undefined) return `prefill: ${added}\n`;
+    if (step.tree === undefined) return onTerminal`prefill: ${added}\n`;
     const { tree, accepted } = step;
     const nodes = tree.size === 1 ? '1 node' : `${tree.size} nodes`;
     const title = `step ${step.index}: ${nodes}, ${step.tokens.length} tokens added: ${added}`;
@@ -24,13 +25,17 @@ export class TreePrinter {
       accepted,
       label: (row, isAccepted) => this.label(tree, row, isAccepted),
     });
-    return `${this.colors.bold(title)}\n${drawing}\n`;
+    // Lines and branches around labels that are visible already.
+    return onTerminal`${styled(this.colors.bold, title)}\n${new TerminalText(drawing)}\n`;
   }
 
   private label(tree: CandidateTree, row: number, isAccepted: boolean): string {
     const percent = `${(100 * tree.probabilities[row]).toFixed(1)}%`;
     const text = this.show(tree.tokens[row]);
-    return isAccepted ? this.colors.green(`${text} ${percent} ✓`) : `${text} ${this.colors.dim(percent)}`;
+    const shown = isAccepted
+      ? styled(this.colors.green, `${text} ${percent} ✓`)
+      : onTerminal`${text} ${styled(this.colors.dim, percent)}`;
+    return shown.text;
   }
 
   /** Quoted, so that spaces, line breaks and control characters can be seen. */

@@ -1,5 +1,7 @@
 import { Chalk, type ChalkInstance, supportsColor, supportsColorStderr } from 'chalk';
 import type { Report } from '../report.js';
+import { onTerminal, styled } from '../terminalText.js';
+import { printError, writeError } from './output.js';
 
 /** Colours for stderr; none off a terminal or when NO_COLOR is set (https://no-color.org), which chalk leaves to us. */
 export function stderrColors(): ChalkInstance {
@@ -27,11 +29,11 @@ export function createReport(): TerminalReport {
 
 class LineReport implements TerminalReport {
   begin(stage: string): void {
-    console.error(stage);
+    printError(stage);
   }
   progress(): void {}
   note(message: string): void {
-    console.error(message);
+    printError(message);
   }
   end(): void {}
 }
@@ -51,7 +53,7 @@ class BarReport implements TerminalReport {
   begin(stage: string): void {
     this.end();
     this.stage = stage;
-    process.stderr.write(`${this.colors.dim(stage)}\n`);
+    writeError(onTerminal`${styled(this.colors.dim, stage)}\n`);
   }
 
   progress(share: number): void {
@@ -61,7 +63,7 @@ class BarReport implements TerminalReport {
 
   note(message: string): void {
     this.end();
-    console.error(message);
+    printError(message);
   }
 
   end(): void {

@@ -15,22 +15,32 @@ export async function readTreeFile(spec: string): Promise<number[][]> {
 async function readSpec(spec: string): Promise<{ file: string; name?: string; text: string }> {
   const hash = spec.lastIndexOf('#');
   try {
-    return { file: spec, text: await readFile(spec, 'utf8') };
+    return { file: spec, text: decode(await readFile(spec), spec) };
   } catch (error) {
-    if (hash <= 0) throw unreadable(spec, error);
+    if (hash <= 0 || error instanceof UsageError) throw unreadable(spec, error);
   }
   const file = spec.slice(0, hash);
   try {
-    return { file, name: spec.slice(hash + 1), text: await readFile(file, 'utf8') };
+    return { file, name: spec.slice(hash + 1), text: decode(await readFile(file), file) };
   } catch (error) {
     throw unreadable(file, error);
   }
 }
 
 function unreadable(file: string, error: unknown): UsageError {
+  if (error instanceof UsageError) return error;
   const code = (error as NodeJS.ErrnoException).code;
   const why = code === 'ENOENT' ? 'there is no such file' : (error as Error).message;
   return new UsageError(`Cannot read tree file ${file}: ${why}.`, { cause: error });
+}
+
+/** Some editors put a byte order mark in front, which the decoder leaves out. */
+function decode(bytes: Uint8Array, file: string): string {
+  try {
+    return new TextDecoder('utf-8', { fatal: true }).decode(bytes);
+  } catch (error) {
+    throw new UsageError(`Tree file ${file} is not UTF-8 text. Save it as UTF-8.`, { cause: error });
+  }
 }
 
 function parse(text: string, file: string): unknown {

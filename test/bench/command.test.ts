@@ -154,6 +154,70 @@ describe('bench and compare from the command line', function () {
     ]);
   });
 
+  /** compare in a process of its own, and its report. */
+  async function compared(name: string, ...args: string[]): Promise<Report & { err: string }> {
+    const output = join(folder, name);
+    const { code, out, err } = await medusa(['compare', ...small, ...args, '--output', output, '--json']);
+    expect(code, err).to.equal(0);
+    return { ...(JSON.parse(out) as Report), err };
+  }
+
+  for (const option of ['joint=product', 'lookup=off']) {
+    it(`compare --sweep ${option} leaves out what is no dynamic tree, and says so`, async () => {
+      const report = await compared(`sweep ${option}`, '--sweep', option);
+      expect(report.runs.map(({ name }) => name)).to.deep.equal(['none', `dynamic ${option}`]);
+      expect(report.notes.join(' ')).to.match(
+        /static is left out of the sweep: --(joint|lookup) belongs to dynamic/,
+      );
+    });
+  }
+
+  it('compare gives --tree-file and --nodes outside of variants to those that can take them', async () => {
+    const file = join(folder, 'tree.json');
+    await writeFile(file, '[[0],[1],[0,0]]');
+    const { runs } = await compared('tree-file', '--tree-file', file);
+    expect(
+      runs.map(({ name, decoding: { nodes, treePaths } }) => [name, nodes, treePaths?.length]),
+    ).to.deep.equal([
+      ['none', 6, undefined],
+      ['static', 4, 3],
+      ['dynamic', 6, undefined],
+    ]);
+  });
+
+  it('compare runs what --tree names, and variants on top of it', async () => {
+    const alone = await compared('tree', '--tree', 'static');
+    expect(alone.runs.map(({ name }) => name)).to.deep.equal(['none', 'static']);
+    const { runs } = await compared(
+      'tree with variants',
+      '--tree',
+      'static',
+      '-a',
+      '--top-m 4',
+      '-b',
+      '--tree dynamic',
+    );
+    expect(runs.map(({ name, decoding }) => [name, decoding.tree])).to.deep.equal([
+      ['none', 'none'],
+      ['static top-m=4', 'static'],
+      ['dynamic', 'dynamic'],
+    ]);
+  });
+
+  it('compare keeps variants apart whose names have no letters of ours', async () => {
+    const { runs } = await compared(
+      'scripts',
+      '-a',
+      '高速: --tree dynamic',
+      '-b',
+      '低速: --tree static',
+      '--variant',
+      '🚀: --tree static --top-m 4',
+    );
+    expect(runs.map(({ name }) => name)).to.deep.equal(['none', '高速', '低速', '🚀']);
+    expect(await readdir(join(folder, 'scripts'))).to.include.members(['none', '高速', '低速']);
+  });
+
   it('Ctrl-C leaves a valid folder and ends with 130', async () => {
     const output = join(folder, 'interrupted');
     const long = [...small.slice(0, 2), '--max-new-tokens', '200', '--output', output];
@@ -187,11 +251,37 @@ describe('bench and compare from the command line', function () {
     [['bench', '--repeat', '0'], /--repeat must be a whole number from 1/],
     [['compare', '/tmp'], /at least two folders/],
     [['compare', '/no/a', '/no/b'], /\/no\/a does not exist/],
+    [['compare', '/no/a', '/no/b', '--nodes', '4', '--limit', '2'], /leave out --nodes, --limit/],
     [['compare', '--sweep', 'nodes'], /--sweep nodes: expected/],
     [['compare', '--a', '--tree oak'], /--tree must be one of/],
     [['compare', '--a', '--trees static'], /Variant ".*": Unknown argument/],
     [['compare', '--a', '--tree static', '--b', '--tree static'], /given twice/],
     [['compare', '--a', '--tree static --temperature 1'], /--temperature must be the same for all variants/],
+    [['compare', '--a', '--tree none'], /needs a variant to hold against plain decoding/],
+    [['compare', '--tree', 'none'], /needs a variant to hold against plain decoding/],
+    [['compare', '--tree', 'dynamic', '--a', '--tree static'], /--tree is of no use to any .*name their own/],
+    [
+      ['compare', '--joint', 'product', '--a', '--tree static'],
+      /--joint is of no use to any .*dynamic trees/,
+    ],
+    [
+      ['compare', '--sweep', 'joint=product', '-a', '--tree static'],
+      /static is left out of the sweep: --joint/,
+    ],
+    [['compare', '--sweep', 'nodes=2,3', '-a', '--tree none'], /none is left out .*plain decoding/],
+    [
+      ['compare', '-a', '--nodes 4', '--sweep', 'nodes=2,3'],
+      /Variant "dynamic nodes=4 nodes=2": --nodes was given 2 times/,
+    ],
+    [
+      ['bench', '--temperature', '1e3'],
+      /--temperature must be a number from 0 to 100 or "fastchat", not "1e3"/,
+    ],
+    [
+      ['bench', 'judge', '/x', '--temperature', '0.9', '--nodes', '3'],
+      /Unknown arguments: temperature, nodes/,
+    ],
+    [['bench', 'merge', '/x', '/y', '--questions', 'q', '--output', '/z'], /Unknown argument: questions/],
     [['bench', 'judge', '/no/folder', '--judge', 'x'], /\/no\/folder does not exist/],
     [['bench', 'merge', '/a', '/b', '--output', '/c'], /\/a is not a bench folder/],
   ];
@@ -199,6 +289,7 @@ describe('bench and compare from the command line', function () {
     it(`refuses ${args.join(' ')}`, async () => {
       const output = ['merge', 'judge'].includes(args[1]) ? [] : ['--output', join(folder, 'x')];
       const { code, err } = await inProcess([...args, ...output]);
+      expect(await readdir(folder)).to.not.include('x');
       expect(err)
         .to.match(message)
         .and.not.match(/ {4}at /);
@@ -206,9 +297,36 @@ describe('bench and compare from the command line', function () {
     });
   }
 
+  it('subcommands of bench list their own options', async () => {
+    for (const [command, own] of [
+      ['judge', ['judge', 'base-url', 'prompts', 'references', 'questions', 'parallel', 'retries', 'json']],
+      ['merge', ['output', 'unfinished']],
+    ] as const) {
+      const { out } = await medusa(['bench', command, '--help']);
+      const listed = [...out.matchAll(/^ +(?:-\w, +)?--([\w-]+)/gm)].map(([, name]) => name);
+      expect(listed).to.have.members([...own, 'help', 'version']);
+    }
+    const { out } = await medusa(['bench', '--help']);
+    expect(out).to.include('--nodes').and.include('--shard').and.include('--temperature');
+  });
+
   it('variants may begin with dashes', () => {
     expect(
       joinVariantTexts(['compare', '--a', '--tree none', '--limit', '3', '--variant', '-x', '--b', 'n: -y']),
     ).to.deep.equal(['compare', '--a=--tree none', '--limit', '3', '--variant=-x', '--b', 'n: -y']);
+    expect(joinVariantTexts(['compare', '-a', '--tree none', '-g', '-x', '-h'])).to.deep.equal([
+      'compare',
+      '--a=--tree none',
+      '--g=-x',
+      '-h',
+    ]);
+    // What stands behind -- is a prompt.
+    expect(joinVariantTexts(['generate', '-a', '--', '-a', '-x'])).to.deep.equal([
+      'generate',
+      '-a',
+      '--',
+      '-a',
+      '-x',
+    ]);
   });
 });

@@ -6,10 +6,12 @@ import { measureRun } from '../../src/bench/compare/measure.js';
 import { makeReport } from '../../src/bench/compare/report.js';
 import { htmlReport } from '../../src/bench/report/html.js';
 import { markdownReport } from '../../src/bench/report/markdown.js';
-import { estimate, factor, markdownTable, plainTable } from '../../src/bench/report/table.js';
+import { markdownTable } from '../../src/bench/report/markdownText.js';
+import { estimate, factor, plainTable } from '../../src/bench/report/table.js';
 import { terminalReport } from '../../src/bench/report/terminal.js';
 import { UsageError } from '../../src/errors.js';
 import { madeRun, madeTurn } from './madeRuns.js';
+import { Page } from './reportPage.js';
 
 const ids = ['1', '2', '3', '4'];
 
@@ -151,11 +153,57 @@ describe('comparisons', () => {
   it('say it in a sentence', () => {
     const { claim } = makeReport(compareRuns(threeRuns()), '1');
     expect(claim).to.equal(
-      'dynamic takes 1.20x [1.20, 1.20] as many tokens per step as static and runs at 1.11x [1.11, 1.11] its tokens ' +
-        'per second. The fastest is dynamic, at 1.56x [1.56, 1.56] the tokens per second of none (faster than it). ' +
+      'dynamic takes 1.20x [1.20, 1.20] as many tokens per step as static and runs at 1.11x [1.11, 1.11] the ' +
+        'tokens per second of static. The fastest is dynamic, at 1.56x [1.56, 1.56] the tokens per second of none (faster than it). ' +
         'At temperature 0 all outputs are identical, token for token.',
     );
   });
+
+  it('claim no speed-up where there is none', () => {
+    const slow = threeRuns().map((run, index) =>
+      index === 0 ? run : madeRun(run.name as 'static', ids, () => madeTurn([2, 2, 2, 2, 2, 2], 60 + index)),
+    );
+    const report = makeReport(compareRuns(slow), '1');
+    expect(report.claim).to.include(
+      'No run is faster than none: the nearest is static, at 0.34x [0.34, 0.34] the tokens per second of none (slower than it).',
+    );
+    expect(report.claim).to.not.include('fastest');
+    const points = slow.slice(1).map(({ name }) => ({ series: 'x', value: name, run: name }));
+    const swept = makeReport(compareRuns(slow), '1', { parameter: 'nodes', points });
+    expect(htmlReport(swept, slow)).to.include('nearest to none: static').and.not.include('fastest');
+  });
+
+  for (const [name, given, lengths] of [
+    ['one question', ['1'], [3, 2, 3, 2, 2]],
+    ['answers of one token', ids, []],
+    ['one question of one token', ['1'], []],
+  ] as const) {
+    it(`say what they can of ${name}, and nothing as a number that is none`, () => {
+      const plain = lengths.flatMap((length) => Array<number>(length).fill(1));
+      const runs = [
+        madeRun('none', given, () => madeTurn(plain, 10)),
+        madeRun('static', given, () => madeTurn(lengths, 14)),
+        madeRun('dynamic', given, () => madeTurn(lengths, 15)),
+      ];
+      const report = makeReport(compareRuns(runs), '1');
+      // One question has no interval: nothing follows for others.
+      if (given.length === 1) expect(report.claim).to.not.match(/clearly|\(|\[/);
+      expect(report.claim.includes('tokens per step')).to.equal(lengths.length > 0);
+      const html = htmlReport(report, runs);
+      const page = new Page(html).run();
+      const drawn = [...page.elements.values()].map(({ innerHTML }) => innerHTML);
+      const script = html.slice(html.lastIndexOf('<script>'));
+      for (const text of [
+        report.claim,
+        terminalReport(report).text,
+        markdownReport(report),
+        html.replace(script, ''),
+        ...drawn,
+      ]) {
+        expect(text).to.not.match(/NaN|Infinity|undefined|(^|[\s>])-x/);
+      }
+    });
+  }
 
   it('use the questions all runs have, and say so', () => {
     const fewer = (run: LoadedRun): LoadedRun => {
@@ -187,7 +235,7 @@ describe('comparisons', () => {
   it('make reports that agree with each other', () => {
     const runs = threeRuns();
     const report = makeReport(compareRuns(runs), '1');
-    const texts = [terminalReport(report), markdownReport(report), htmlReport(report, runs)];
+    const texts = [terminalReport(report).text, markdownReport(report), htmlReport(report, runs)];
     for (const text of texts) {
       expect(text).to.include('2.40 [2.40, 2.40]');
       expect(text).to.include('1.56x [1.56, 1.56]');
@@ -242,7 +290,7 @@ describe('tables', () => {
       ],
     };
     expect(plainTable(table)).to.equal('a      n\n───  ───\nx|y    1\nz    100');
-    expect(markdownTable(table)).to.equal('| a | n |\n|---|---:|\n| x\\|y | 1 |\n| z | 100 |');
+    expect(markdownTable(table).text).to.equal('| a | n |\n|---|---:|\n| x\\|y | 1 |\n| z | 100 |');
   });
 
   it('show intervals only where there are any', () => {

@@ -55,6 +55,21 @@ describe('run folders', () => {
     await folder.close('interrupted');
   }
 
+  it('continues a run of a tree file that was recorded with other nodes than its own', async () => {
+    const treePaths = [[0], [1]];
+    const withNodes = (nodes: number | 'auto'): RunInfo =>
+      info({ decoding: { ...info().decoding, tree: 'static', treePaths, nodes } });
+    for (const nodes of [64, 'auto'] as const) {
+      const first = await RunFolder.open(path, withNodes(nodes));
+      await first.append(finished(1));
+      await first.close('interrupted');
+      const second = await RunFolder.open(path, withNodes(3));
+      expect(second.info.decoding.nodes).to.equal(3);
+      await second.close('interrupted');
+      await rm(path, { recursive: true });
+    }
+  });
+
   it('goes on where the last run ended', async () => {
     await withQuestions(1, 2);
     const folder = await RunFolder.open(path, info());

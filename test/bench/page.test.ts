@@ -3,12 +3,13 @@ import { createContext, runInContext } from 'node:vm';
 import { compareRuns } from '../../src/bench/compare/load.js';
 import { makeReport } from '../../src/bench/compare/report.js';
 import { htmlReport } from '../../src/bench/report/html.js';
-import { pageFunctions, pageScript } from '../../src/bench/report/page/script.js';
+import { pageFunctions } from '../../src/bench/report/page/script.js';
 import { showToken, ticks } from '../../src/bench/report/page/text.js';
 import { depthsOf, maskDrawing, rowsOf, stepAt, treeDrawing } from '../../src/bench/report/page/trees.js';
 import { movingAverage } from '../../src/bench/report/page/views.js';
 import type { PageData } from '../../src/bench/report/page/types.js';
 import { madeRun, madeTurn } from './madeRuns.js';
+import { Page } from './reportPage.js';
 
 const runs = [
   madeRun('none', ['1', '2', '3'], () => madeTurn([1, 1, 1, 1], 10)),
@@ -16,65 +17,6 @@ const runs = [
   madeRun('dynamic', ['1', '2', '3'], () => madeTurn([3, 1], 15)),
 ];
 const html = htmlReport(makeReport(compareRuns(runs), '1'), runs);
-
-/** The report's own script run on the report's own data, on a page that is nothing but boxes. */
-class Page {
-  readonly elements = new Map<
-    string,
-    {
-      innerHTML: string;
-      textContent: string;
-      value: string;
-      max: string;
-      clientWidth: number;
-      listeners: Record<string, () => void>;
-    }
-  >();
-  readonly context: object;
-  private resized: (() => void)[] = [];
-
-  constructor(readonly width: number) {
-    for (const [, id] of html.matchAll(/ id="([^"]+)"/g)) this.add(id);
-    this.element('data').textContent = /id="data">(.*?)<\/script>/s.exec(html)![1];
-    this.element('moving-window').value = '16';
-    this.context = createContext({
-      document: {
-        getElementById: (id: string) => {
-          const element = this.elements.get(id);
-          return (
-            element &&
-            Object.assign(element, {
-              addEventListener: (type: string, listener: () => void) => (element.listeners[type] = listener),
-            })
-          );
-        },
-        documentElement: { dataset: {} },
-      },
-      window: { addEventListener: (_: string, redraw: () => void) => this.resized.push(redraw) },
-    });
-    runInContext(pageScript(), this.context);
-  }
-
-  element(id: string) {
-    return this.elements.get(id)!;
-  }
-
-  resize(width: number): void {
-    for (const element of this.elements.values()) element.clientWidth = width;
-    for (const redraw of this.resized) redraw();
-  }
-
-  private add(id: string): void {
-    this.elements.set(id, {
-      innerHTML: '',
-      textContent: '',
-      value: '0',
-      max: '',
-      clientWidth: this.width,
-      listeners: {},
-    });
-  }
-}
 
 describe('the HTML report', () => {
   it('is one file that loads nothing', () => {
@@ -99,7 +41,7 @@ describe('the HTML report', () => {
 
   for (const width of [300, 620, 1200]) {
     it(`draws everything at ${width} pixels`, () => {
-      const page = new Page(width);
+      const page = new Page(html, width).run();
       for (const chart of ['steps', 'speed', 'histogram', 'depth', 'stages', 'cost', 'moving']) {
         const drawn = page.element(`chart-${chart}`).innerHTML;
         expect(drawn, chart).to.match(new RegExp(`^<svg width="${width}"`));
@@ -110,13 +52,13 @@ describe('the HTML report', () => {
   }
 
   it('draws again when the window changes', () => {
-    const page = new Page(1200);
+    const page = new Page(html, 1200).run();
     page.resize(400);
     expect(page.element('chart-steps').innerHTML).to.match(/^<svg width="400"/);
   });
 
   it('shows both trees at a place of the text, with what they accepted', () => {
-    const page = new Page(1200);
+    const page = new Page(html, 1200).run();
     const trees = page.element('step-trees');
     expect(trees.innerHTML.match(/class="tree"/g)).to.have.length(2);
     expect(trees.innerHTML).to.include('4 nodes').and.include('60%').and.include('&lt;/script&gt;');
@@ -148,14 +90,14 @@ describe('drawings', () => {
   it('lay trees out', () => {
     expect(depthsOf(step.parents)).to.deep.equal([0, 1, 1, 2]);
     expect(rowsOf(step.parents)).to.deep.equal([0.5, 0, 1, 0]);
-    const drawn = treeDrawing(step, { '1': 'a<b' }, 600);
+    const drawn = treeDrawing(step, { '1': 'a<b' }, 600).text;
     expect(drawn.match(/class="node on"/g)).to.have.length(2);
     expect(drawn.match(/class="node"/g)).to.have.length(2);
     expect(drawn).to.include('a&lt;b').and.include('#2');
   });
 
   it('draw a mask cell for each ancestor, oneself included', () => {
-    const drawn = maskDrawing(step, 100);
+    const drawn = maskDrawing(step, 100).text;
     expect(drawn.match(/class="(on|off)"/g)).to.have.length(1 + 2 + 2 + 3);
     expect(drawn.match(/class="on"/g)).to.have.length(3);
   });

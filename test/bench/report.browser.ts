@@ -4,6 +4,7 @@
  */
 import { expect } from 'chai';
 import { spawnSync } from 'node:child_process';
+import { createHash } from 'node:crypto';
 import { mkdtempSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -19,17 +20,31 @@ const runs = [
   madeRun('dynamic', ids, () => madeTurn([3, 1], 15)),
 ];
 
-/** Collects errors, uses the controls, and writes what it finds to the end of the page. */
-const probe = `<script>
+/** Uses the controls, and writes what it finds to the end of the page. */
+const probe = `
 document.getElementById('step-forth').click();
 const wide = [...document.querySelectorAll('main *')].filter((element) =>
   !element.closest('.scroll') && element.getBoundingClientRect().right > document.documentElement.clientWidth + 1);
 document.body.dataset.wide = wide.map((element) => element.tagName + '.' + element.id).join(' ');
 document.body.dataset.errors = window.errors.join(' ');
 document.body.dataset.back = getComputedStyle(document.body).backgroundColor;
+`;
+/** Collects errors, and what the page's policy did not let happen. */
+const watch = `<script>
+window.errors = []; window.onerror = (message) => window.errors.push(message);
+document.addEventListener('securitypolicyviolation', (event) => {
+  document.documentElement.dataset.blocked = event.effectiveDirective;
+});
 </script>`;
-const watch =
-  '<script>window.errors = []; window.onerror = (message) => window.errors.push(message);</script>';
+
+/** The page with both; its policy is told of the one that it would block. */
+function watched(html: string, more = ''): string {
+  const hash = createHash('sha256').update(probe).digest('base64');
+  return html
+    .replace('<head>', `<head>${watch}`)
+    .replace('script-src ', `script-src 'sha256-${hash}' `)
+    .replace('</body>', `${more}<script>${probe}</script></body>`);
+}
 
 describe('the report in Chromium', function () {
   this.timeout(120_000);
@@ -38,7 +53,7 @@ describe('the report in Chromium', function () {
   after(() => rmSync(folder, { recursive: true, force: true }));
   before(() => {
     const html = htmlReport(makeReport(compareRuns(runs), '1'), runs);
-    writeFileSync(page, html.replace('<head>', `<head>${watch}`).replace('</body>', `${probe}</body>`));
+    writeFileSync(page, watched(html));
   });
 
   function chromium(address: string, ...args: string[]): string {
@@ -76,13 +91,36 @@ describe('the report in Chromium', function () {
         '--allow-file-access-from-files',
         '--window-size=1700,1000',
       );
-      expect(dom).to.include('data-errors=""');
+      expect(dom).to.include('data-errors=""').and.not.include('data-blocked');
       expect(/data-wide="([^"]*)"/.exec(dom)![1]).to.equal('');
       expect(dom).to.include('data-ready="yes"');
       expect(dom.match(/\[svg /g)!.length).to.be.at.least(11);
       expect(dom).to.include('token 4').and.include('step 2, 3 nodes');
     });
   }
+
+  it('runs no script of others, whether it stands in a field or got into the page', () => {
+    const evil = `"></script><script>document.body.dataset.foreign = 'ran'</script><img src=x onerror="document.body.dataset.foreign = 'ran'">`;
+    const named = runs.map((run) => ({
+      ...run,
+      name: `${run.name} ${evil}`,
+      info: { ...run.info, questions: { ...run.info.questions, sha256: evil } },
+      records: new Map([...run.records].map(([id, record]) => [id, { ...record, category: evil }])),
+    }));
+    const html = htmlReport(makeReport(compareRuns(named), '1'), named);
+    const field = join(folder, 'field.html');
+    writeFileSync(field, watched(html));
+    const shown = chromium(`file://${field}`, '--dump-dom');
+    expect(shown).to.include('data-errors=""').and.include('data-ready="yes"');
+    expect(shown).to.not.match(/data-foreign|data-blocked|<img/);
+
+    const broken = join(folder, 'broken.html');
+    writeFileSync(broken, watched(html, evil));
+    const blocked = chromium(`file://${broken}`, '--dump-dom');
+    expect(blocked).to.include('<img');
+    expect(blocked).to.not.include('data-foreign');
+    expect(blocked).to.match(/data-blocked="(script|img)-src/);
+  });
 
   it('is light or dark as the reader likes it', () => {
     const light = chromium(`file://${page}`, '--dump-dom');

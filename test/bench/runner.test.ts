@@ -1,5 +1,5 @@
 import { expect } from 'chai';
-import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { loadRun } from '../../src/bench/compare/load.js';
@@ -13,7 +13,14 @@ import {
   turnSeed,
 } from '../../src/bench/run/plan.js';
 import { runSession, type SessionRequest } from '../../src/bench/run/session.js';
-import { nameVariant, parseSweep, slug, splitArguments, type Variant } from '../../src/bench/run/variants.js';
+import {
+  folderNames,
+  nameVariant,
+  parseSweep,
+  slug,
+  splitArguments,
+  type Variant,
+} from '../../src/bench/run/variants.js';
 import { UsageError } from '../../src/errors.js';
 import { ScriptedEngine } from './scriptedEngine.js';
 
@@ -187,6 +194,46 @@ describe('runs', () => {
     expect(run.answers.size).to.equal(2);
   });
 
+  it('leaves no folder behind when it fails before the first answer', async () => {
+    const folderOf = ({ name }: Variant): string => join(parent, 'runs', 'new', name);
+    const conditional: Variant = {
+      name: 'bad',
+      decoding: { tree: 'static', joint: 'conditional' },
+      model: {},
+    };
+    const failures: Partial<SessionRequest>[] = [
+      // Refused by the options, by the engine at its first generation, and by a folder of something else.
+      { variants: [...variants, conditional] },
+      { openEngine: () => Promise.resolve({ engine: failing }) },
+      { folderOf: (variant) => (variant.name === 'none' ? folderOf(variant) : foreign) },
+    ];
+    const failing = new ScriptedEngine(() => {
+      throw new UsageError('A bad tree.');
+    });
+    const foreign = join(parent, 'foreign');
+    await mkdir(foreign);
+    await writeFile(join(foreign, 'notes.txt'), 'mine');
+    const before = (await readdir(parent, { recursive: true })).sort();
+    for (const change of failures) {
+      const run = runSession(request(new ScriptedEngine(), { folderOf, ...change }));
+      expect(
+        await run.then(
+          () => undefined,
+          (error: Error) => error,
+        ),
+      ).to.be.instanceOf(UsageError);
+      expect((await readdir(parent, { recursive: true })).sort()).to.deep.equal(before);
+    }
+    // An empty folder of the user's is his, and what a run has finished is kept.
+    await mkdir(join(parent, 'none'));
+    await runSession(request(failing)).catch(() => undefined);
+    expect(await readdir(join(parent, 'none'))).to.deep.equal([]);
+    await runSession(request(new ScriptedEngine()));
+    const finished = (await readdir(parent, { recursive: true })).sort();
+    await runSession(request(failing, { variants: [...variants, conditional] })).catch(() => undefined);
+    expect((await readdir(parent, { recursive: true })).sort()).to.deep.equal(finished);
+  });
+
   it('merges shards into what one run would have written', async () => {
     const shardOf = (index: number): Partial<SessionRequest> => ({
       questions: set.questions.filter((_, position) => position % 2 === index),
@@ -251,6 +298,7 @@ describe('plans and variants', () => {
     expect(parseTemperature(undefined)).to.equal(0);
     expect(parseTemperature('0.7')).to.equal(0.7);
     expect(parseTemperature('fastchat')).to.equal('fastchat');
+    expect(parseTemperature('1e-3')).to.equal(0.001);
     for (const text of ['', 'abc', '-1', 'NaN', '1e9', '0x1'])
       expect(() => parseTemperature(text)).to.throw(UsageError);
     expect(
@@ -279,7 +327,36 @@ describe('plans and variants', () => {
     expect(nameVariant(['--tree', 'static'])).to.equal('static');
     expect(nameVariant(['--nodes=8', '--tree', 'dynamic'])).to.equal('dynamic nodes=8');
     expect(nameVariant(['--tree-file', 'x.json'])).to.equal('static tree-file=x.json');
+    expect(nameVariant(['--top-m', '4'], 'static')).to.equal('static top-m=4');
     expect(slug('dynamic nodes=8 top-p=0.5')).to.equal('dynamic-nodes-8-top-p-0.5');
+  });
+
+  it('gives every variant a folder of its own, whatever it is called', () => {
+    const names = [
+      '高速',
+      '低速',
+      'быстрый',
+      '🚀',
+      '🐢',
+      '..',
+      '.',
+      'A',
+      'a',
+      'a!',
+      'report.json',
+      'x'.repeat(300),
+      'é',
+    ];
+    const folders = [...folderNames([...names, `${'x'.repeat(300)}y`]).values()];
+    expect(new Set(folders).size).to.equal(folders.length);
+    for (const folder of folders) {
+      expect(folder).to.match(/^[\p{L}\p{N}]/u);
+      expect(folder).to.not.match(/[/\\:]/);
+      expect(Buffer.byteLength(folder)).to.be.below(256);
+    }
+    expect(folders.slice(0, 3)).to.deep.equal(['高速', '低速', 'быстрый']);
+    expect(folderNames(['static', 'dynamic nodes=8']).get('dynamic nodes=8')).to.equal('dynamic-nodes-8');
+    expect(folders).to.not.include('report.json');
   });
 
   it('reads sweeps', () => {

@@ -78,6 +78,13 @@ describe('Bad options', function () {
     ['tree with an orphan', ['--tree-file', 'TREE [[0],[1,0]]'], ['[1,0]', 'no parent']],
     ['tree with a duplicate', ['--tree-file', 'TREE [[0],[0]]'], ['[0]', 'twice']],
     ['tree with a rank beyond m', ['--tree-file', 'TREE [[40]]'], ['rank 40', 'top-m']],
+    [
+      'nodes beside a tree file',
+      ['--tree-file', 'TREE [[0],[1]]', '--nodes', '64'],
+      ['--nodes', '64', '3 nodes', 'tree file'],
+    ],
+    ['tree file in another encoding', ['--tree-file', 'TREE16 [[0]]'], ['tree.json', 'UTF-8']],
+    ['value for a flag', ['--quiet=no'], ['quiet']],
     ['tree with a negative rank', ['--tree-file', 'TREE [[-1]]'], ['-1']],
     ['tree with a fraction', ['--tree-file', 'TREE [[0.5]]'], ['0.5']],
     [
@@ -100,11 +107,12 @@ describe('Bad options', function () {
     });
   }
 
-  /** "TREE <json>" becomes the name of a file with that content. */
+  /** "TREE <json>" becomes the name of a file with that content; "TREE16" of one in UTF-16. */
   async function treeFile(arg: string): Promise<string> {
-    if (!arg.startsWith('TREE ')) return arg;
+    const [, wide, json] = /^TREE(16)? (.*)$/.exec(arg) ?? [];
+    if (json === undefined) return arg;
     const file = join(folder.path, 'tree.json');
-    await writeFile(file, arg.slice('TREE '.length));
+    await writeFile(file, wide ? Buffer.from(`\ufeff${json}`, 'utf16le') : json);
     return file;
   }
 

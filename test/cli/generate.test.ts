@@ -44,6 +44,20 @@ describe('medusa-plus generate', function () {
     expect(two.stderr).to.contain('quotes');
   });
 
+  it('takes the words true and false for prompts behind any flag', async () => {
+    const tokens = async (...args: string[]): Promise<string> => {
+      const run = await runMain(['generate', ...tiny, '--max-new-tokens', '3', '--seed', '1', ...args]);
+      expect(run.code, run.stderr).to.equal(0);
+      return run.stdout;
+    };
+    for (const word of ['true', 'false']) {
+      const expected = await tokens('--', word);
+      for (const flag of ['--quiet', '--show-tree', '--raw-output'])
+        expect(await tokens(flag, word), `${flag} ${word}`).to.equal(expected);
+      expect(await tokens('--json', word)).to.match(/^\{/);
+    }
+  });
+
   it('streams: the first text comes before the last', async () => {
     const pieces: string[] = [];
     await runCli(['generate', 'Hi', ...tiny, '--max-new-tokens', '200'], {
@@ -193,6 +207,12 @@ describe('medusa-plus generate', function () {
       const unnamed = await runMain([...args, file]);
       expect(unnamed.code).to.equal(2);
       expect(unnamed.stderr).to.contain('small, other');
+      // The size is the file's, also where it is asked for; some editors begin files with a byte order mark.
+      await writeFile(file, '\ufeff[[0], [0, 0], [1]]');
+      for (const nodes of [[], ['--nodes', '4'], ['--nodes', 'auto']]) {
+        const marked = await runMain([...args, file, ...nodes]);
+        expect(JSON.parse(marked.stdout)).to.include({ tree: 'static', nodes: 4 });
+      }
     } finally {
       await folder.remove();
     }

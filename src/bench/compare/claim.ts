@@ -1,6 +1,7 @@
 /** The comparison in a sentence or two. */
+import { factor } from '../report/table.js';
 import type { IdentityResult } from './identity.js';
-import type { Pair, Report, ReportRun } from './report.js';
+import type { Pair, Quotients, Report, ReportRun } from './report.js';
 import type { Estimate } from './statistics.js';
 
 type Claimed = Pick<Report, 'base' | 'runs' | 'pairs' | 'identity' | 'questions' | 'sweep'>;
@@ -20,24 +21,44 @@ function isDynamicOverStatic({ runs }: Claimed): (pair: Pair) => boolean {
   return (pair) => tree(pair.run) === 'dynamic' && tree(pair.against) === 'static';
 }
 
+/** Without steps (answers of one token) there are no tokens per step to speak of. */
 function comparePair({ run, against, quotients }: Pair): string {
-  return (
-    `${run} takes ${times(quotients.tokens_per_step)} as many tokens per step as ${against} ` +
-    `and runs at ${times(quotients.tokens_per_second)} its tokens per second.`
+  const { tokens_per_step: steps, tokens_per_second: speed } = quotients;
+  const parts = [
+    ...(Number.isFinite(steps.value) ? [`takes ${factor(steps)} as many tokens per step as ${against}`] : []),
+    ...(Number.isFinite(speed.value) ? [`runs at ${factor(speed)} the tokens per second of ${against}`] : []),
+  ];
+  return parts.length === 0 ? '' : `${run} ${parts.join(' and ')}.`;
+}
+
+/** The run with the highest speed over the base line; undefined when none has a speed. */
+export function fastestRun(
+  runs: readonly ReportRun[],
+): (ReportRun & { readonly over_base: Quotients }) | undefined {
+  const speed = ({ over_base }: ReportRun): number => over_base?.tokens_per_second.value ?? NaN;
+  const others = runs.filter((run): run is ReportRun & { readonly over_base: Quotients } =>
+    Number.isFinite(speed(run)),
   );
+  return others.length === 0 ? undefined : others.reduce((a, b) => (speed(b) > speed(a) ? b : a));
 }
 
 function overBase({ runs, base }: Claimed): string {
-  const others = runs.filter((run): run is ReportRun & { over_base: object } => run.over_base !== null);
-  if (others.length === 0) return '';
-  const best = others.reduce((a, b) =>
-    b.over_base.tokens_per_second.value > a.over_base.tokens_per_second.value ? b : a,
-  );
+  const best = fastestRun(runs);
+  if (best === undefined) return '';
   const speed = best.over_base.tokens_per_second;
-  const kind =
-    speed.low > 1 ? 'faster than' : speed.high < 1 ? 'slower than' : 'not clearly different in speed from';
-  const chosen = others.length > 3 ? ` of ${others.length}, chosen after the fact` : '';
-  return `The fastest${chosen} is ${best.name}, at ${times(speed)} the tokens per second of ${base} (${kind} it).`;
+  const others = runs.filter((run) => run.over_base !== null).length;
+  const chosen = others > 3 ? ` of ${others}, chosen after the fact` : '';
+  const verdict = verdictOn(speed);
+  const figure = `${best.name}, at ${factor(speed)} the tokens per second of ${base}`;
+  return speed.value > 1
+    ? `The fastest${chosen} is ${figure}${verdict && ` (${verdict} it)`}.`
+    : `No run is faster than ${base}: the nearest${chosen} is ${figure}${verdict && ` (${verdict} it)`}.`;
+}
+
+/** What the interval says; one question has none, and nothing follows from it. */
+function verdictOn({ low, high }: Estimate): string {
+  if (!Number.isFinite(low)) return '';
+  return low > 1 ? 'faster than' : high < 1 ? 'slower than' : 'not clearly different in speed from';
 }
 
 function identitySentence(identity: readonly IdentityResult[]): string {
@@ -47,9 +68,4 @@ function identitySentence(identity: readonly IdentityResult[]): string {
   return different.length === 0
     ? 'At temperature 0 all outputs are identical, token for token.'
     : `OUTPUTS DIFFER at temperature 0: ${different.map((result) => result.run).join(', ')}.`;
-}
-
-/** "1.08x [1.06, 1.10]" */
-export function times({ value, low, high }: Estimate): string {
-  return `${value.toFixed(2)}x [${low.toFixed(2)}, ${high.toFixed(2)}]`;
 }

@@ -1,4 +1,5 @@
 /** Numbers and tables as text. */
+import { visibleInLine } from '../../terminalText.js';
 import type { Estimate } from '../compare/statistics.js';
 
 /** A cell and its alignment: numbers right, names left. */
@@ -26,12 +27,18 @@ export function estimate(value: Estimate, digits = 2): string {
 /** "1.08x [1.06, 1.10]" */
 export function factor(value: Estimate | null): string {
   if (value === null) return '-';
-  if (!Number.isFinite(value.low)) return `${number(value.value)}x`;
-  return `${number(value.value)}x [${number(value.low)}, ${number(value.high)}]`;
+  const { low, high } = value;
+  return times(value.value) + (Number.isFinite(low) ? ` [${number(low)}, ${number(high)}]` : '');
+}
+
+export function times(value: number): string {
+  return Number.isFinite(value) ? `${number(value)}x` : '-';
 }
 
 /** A table of aligned columns for a terminal. */
-export function plainTable({ head, rows, numbersFrom = 1 }: Table): string {
+export function plainTable({ numbersFrom = 1, ...table }: Table): string {
+  // Before it is measured: what is shown for a control character is longer.
+  const [head, ...rows] = [table.head, ...table.rows].map((cells) => cells.map(visibleInLine));
   const widths = head.map((cell, column) =>
     Math.max(cell.length, ...rows.map((row) => (row[column] ?? '').length)),
   );
@@ -43,12 +50,4 @@ export function plainTable({ head, rows, numbersFrom = 1 }: Table): string {
       .join('  ')
       .trimEnd();
   return [line(head), widths.map((width) => '─'.repeat(width)).join('  '), ...rows.map(line)].join('\n');
-}
-
-/** The same as Markdown. */
-export function markdownTable({ head, rows, numbersFrom = 1 }: Table): string {
-  const line = (cells: readonly string[]): string =>
-    `| ${cells.map((cell) => cell.replace(/\|/g, '\\|')).join(' | ')} |`;
-  const rule = `|${head.map((_, column) => (column < numbersFrom ? '---' : '---:')).join('|')}|`;
-  return [line(head), rule, ...rows.map(line)].join('\n');
 }

@@ -1,7 +1,7 @@
 /** The tables of a comparison, as cells: the terminal, Markdown and HTML reports show the same ones. */
 import type { Parting } from '../compare/identity.js';
 import type { Report, ReportRun } from '../compare/report.js';
-import { estimate, factor, number, percent, type Table } from './table.js';
+import { estimate, factor, number, percent, times, type Table } from './table.js';
 
 export function describeDecoding({ decoding }: Pick<ReportRun, 'decoding'>): string {
   if (decoding.tree === 'none') return 'no speculation';
@@ -48,7 +48,7 @@ export function pairTable(report: Report): Table {
       factor(quotients.tokens_per_step),
       factor(quotients.tokens_per_inference),
       factor(quotients.tokens_per_second),
-      `${number(quotients.median_tokens_per_second)}x`,
+      times(quotients.median_tokens_per_second),
     ]),
   };
 }

@@ -1,6 +1,6 @@
 /** A run folder: created, or taken up again where the last run left it. */
-import { mkdir, open, readdir, readFile, rename, rm } from 'node:fs/promises';
-import { join } from 'node:path';
+import { mkdir, open, readdir, readFile, rename, rm, rmdir } from 'node:fs/promises';
+import { dirname, join, resolve } from 'node:path';
 import { MedusaError, UsageError } from '../../errors.js';
 import type { AnswerLine, RecordLine, RunInfo, TraceLine } from './formats.js';
 import { JsonlFile, readJsonl, writeError } from './jsonl.js';
@@ -26,6 +26,10 @@ export class RunFolder {
     readonly done: Set<string>,
     private readonly files: { trace?: JsonlFile; records: JsonlFile; answers: JsonlFile },
     private readonly release: () => Promise<void>,
+    /** Made by this run: without an answer nothing in it is worth keeping. */
+    private readonly isNew: boolean,
+    /** The outermost folder that had to be made for this one, if any. */
+    private readonly made: string | undefined,
   ) {}
 
   /**
@@ -33,14 +37,14 @@ export class RunFolder {
    * made with the same identity; any other folder that is not empty is refused.
    */
   static async open(path: string, fresh: RunInfo): Promise<RunFolder> {
-    await makeFolder(path);
+    const made = await makeFolder(path);
     await refuseForeign(path);
     const release = await lockFolder(path);
     try {
       const info = (await readRunInfo(path)) ?? fresh;
       refuseDifferent(path, info, fresh);
       const { done, files } = await repair(path, fresh.protocol.trace);
-      const folder = new RunFolder(path, info, done, files, release);
+      const folder = new RunFolder(path, info, done, files, release, info === fresh, made);
       info.status = 'running';
       info.sessions = [...(info === fresh ? [] : info.sessions), fresh.sessions[0]];
       await folder.saveInfo();
@@ -64,8 +68,9 @@ export class RunFolder {
     this.session.finished_questions++;
   }
 
-  /** Writes how the run ended and lets go of the folder. */
+  /** Writes how the run ended and lets go of the folder. One that failed before its first answer leaves none behind. */
   async close(status: RunInfo['status']): Promise<void> {
+    if (status === 'failed' && this.isNew && this.done.size === 0) return this.discard();
     try {
       this.info.status = status;
       this.session.ended = new Date().toISOString();
@@ -75,6 +80,15 @@ export class RunFolder {
       await Promise.all([answers.close(), records.close(), trace?.close()]);
       await this.release();
     }
+  }
+
+  private async discard(): Promise<void> {
+    const { answers, records, trace } = this.files;
+    await Promise.all([answers.close(), records.close(), trace?.close()]);
+    await this.release();
+    for (const name of [RUN_FILE, ANSWERS_FILE, RECORDS_FILE, TRACE_FILE])
+      await rm(join(this.path, name), { force: true });
+    if (this.made !== undefined) await removeEmpty(this.path, this.made);
   }
 
   private get session(): RunInfo['sessions'][number] {
@@ -122,16 +136,30 @@ export async function readRunInfo(path: string): Promise<RunInfo | undefined> {
   if (info.format !== 1) {
     throw new MedusaError(`${file} has format ${String(info.format)}; this version reads format 1`);
   }
-  // Runs from before there was a choice have no joint, or no lookup.
-  const { joint = 'product', lookup = 'off' } = info.decoding as Partial<RunInfo['decoding']>;
-  return { ...info, decoding: { ...info.decoding, joint, lookup } };
+  // Runs from before there was a choice have no joint, or no lookup; those of a tree file once had other nodes than its own.
+  const decoding = info.decoding as Partial<RunInfo['decoding']>;
+  const { joint = 'product', lookup = 'off', treePaths } = decoding;
+  const nodes = treePaths ? treePaths.length + 1 : info.decoding.nodes;
+  return { ...info, decoding: { ...info.decoding, nodes, joint, lookup } };
 }
 
-async function makeFolder(path: string): Promise<void> {
+/** Returns the outermost folder that had to be made. */
+async function makeFolder(path: string): Promise<string | undefined> {
   try {
-    await mkdir(path, { recursive: true });
+    return await mkdir(path, { recursive: true });
   } catch (error) {
     throw writeError(path, error);
+  }
+}
+
+/** Removes `path` and the folders above it as far as `top`, until one is not empty. */
+async function removeEmpty(path: string, top: string): Promise<void> {
+  for (let folder = resolve(path); ; folder = dirname(folder)) {
+    const isRemoved = await rmdir(folder).then(
+      () => true,
+      () => false,
+    );
+    if (!isRemoved || folder === resolve(top)) return;
   }
 }
 

@@ -1,6 +1,7 @@
 /** What a run asks, at which temperature and with which random numbers: fixed before anything runs. */
 import { createHash } from 'node:crypto';
 import type { AcceptanceName } from '../../decoding/types.js';
+import { describeRange, numberRanges, parseDecimal } from '../../decodingOptions.js';
 import { UsageError } from '../../errors.js';
 import type { Question, QuestionId } from '../questions/parse.js';
 
@@ -30,13 +31,12 @@ export interface RunPlan {
 export function parseTemperature(text: string | undefined): TemperatureRule {
   if (text === undefined) return 0;
   if (text === 'fastchat') return 'fastchat';
-  const value = /^\d+(\.\d*)?$|^\.\d+$/.test(text) ? Number(text) : NaN;
-  if (!(value >= 0 && value <= 100)) {
-    throw new UsageError(
-      `--temperature must be a number from 0 to 100 or "fastchat", not ${JSON.stringify(text)}`,
-    );
-  }
-  return value;
+  const value = parseDecimal(text);
+  const { minimum, maximum } = numberRanges.temperature;
+  if (value >= minimum && value <= maximum) return value;
+  throw new UsageError(
+    `--temperature must be ${describeRange(numberRanges.temperature)} or "fastchat", not ${JSON.stringify(text)}`,
+  );
 }
 
 export function temperatureOf(rule: TemperatureRule, category: string): number {

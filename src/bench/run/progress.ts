@@ -1,5 +1,6 @@
 /** A progress bar on stderr: silent off a terminal. */
 import { SingleBar } from 'cli-progress';
+import { visibleInLine } from '../../terminalText.js';
 import type { TurnRecord } from './formats.js';
 
 export class RunProgress {
@@ -31,7 +32,7 @@ export class RunProgress {
   }
 
   note(what: string): void {
-    this.bar?.update({ what });
+    this.bar?.update({ what: visibleInLine(what) });
   }
 
   turn(record: TurnRecord): void {

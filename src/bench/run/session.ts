@@ -42,7 +42,10 @@ export async function runSession(request: SessionRequest): Promise<boolean> {
   const lanes: Lane[] = [];
   let status: RunInfo['status'] = 'failed';
   try {
-    for (const variant of request.variants) lanes.push(await openLane(variant, request, engines));
+    const planned: PlannedLane[] = [];
+    // All options are checked before the first folder is made.
+    for (const variant of request.variants) planned.push(await planLane(variant, request, engines));
+    for (const lane of planned) lanes.push(await openLane(lane, request));
     status = (await runWithProgress(lanes, request)) ? 'complete' : 'interrupted';
   } finally {
     await closeAll(lanes, engines, status);
@@ -50,15 +53,23 @@ export async function runSession(request: SessionRequest): Promise<boolean> {
   return status === 'complete';
 }
 
-async function openLane(
+interface PlannedLane extends OpenEngine {
+  readonly variant: Variant;
+  readonly info: RunInfo;
+}
+
+async function planLane(
   variant: Variant,
   request: SessionRequest,
   engines: Map<string, OpenEngine>,
-): Promise<Lane> {
+): Promise<PlannedLane> {
   const key = JSON.stringify(variant.model);
   const open = engines.get(key) ?? (await request.openEngine(variant.model));
   engines.set(key, open);
-  const info = await freshInfo(variant, request, open.engine);
+  return { ...open, variant, info: await freshInfo(variant, request, open.engine) };
+}
+
+async function openLane({ variant, info, ...open }: PlannedLane, request: SessionRequest): Promise<Lane> {
   const folder = await RunFolder.open(request.folderOf(variant), info);
   return { name: variant.name, ...open, decoding: info.decoding, folder, trace: request.trace };
 }
@@ -132,10 +143,17 @@ async function closeAll(
   engines: ReadonlyMap<string, OpenEngine>,
   status: RunInfo['status'],
 ): Promise<void> {
-  const results = await Promise.allSettled([
-    ...lanes.map((lane) => lane.folder.close(status)),
-    ...[...engines.values()].map(({ engine }) => engine.dispose()),
-  ]);
+  const closing = [
+    // The last first: folders that are given up take with them the one that the first was made in.
+    ...[...lanes].reverse().map((lane) => () => lane.folder.close(status)),
+    ...[...engines.values()].map(
+      ({ engine }) =>
+        () =>
+          engine.dispose(),
+    ),
+  ];
+  const results: PromiseSettledResult<void>[] = [];
+  for (const close of closing) results.push(...(await Promise.allSettled([close()])));
   const failed = results.find((result) => result.status === 'rejected');
   if (failed && status !== 'failed') {
     throw failed.reason instanceof Error ? failed.reason : new MedusaError(String(failed.reason));

@@ -1,8 +1,12 @@
 /** Variants: the decoding options that are held against each other, and what to call them. */
+import { createHash } from 'node:crypto';
 import type { DecodingOptions, ResolvedDecodingOptions } from '../../decodingOptions.js';
 import type { ModelOptions } from '../../engine.js';
 import { UsageError } from '../../errors.js';
 import type { RunDecoding } from './formats.js';
+
+/** What lies in the folder of a comparison beside the folders of its variants. */
+export const REPORT_FILES = ['report.html', 'report.md', 'report.json'] as const;
 
 export interface Variant {
   readonly name: string;
@@ -10,12 +14,36 @@ export interface Variant {
   readonly model: ModelOptions;
 }
 
-/** A folder name for a variant's name. */
+/** Most bytes of a slug: file systems take 255 for a name. */
+const LONGEST_SLUG = 200;
+
+/** A folder name for a variant's name, in any script: letters and digits, the rest as dashes. Never empty. */
 export function slug(name: string): string {
-  return name
+  const plain = name
+    .normalize('NFC')
     .toLowerCase()
-    .replace(/[^a-z0-9.]+/g, '-')
-    .replace(/^-|-$/g, '');
+    .replace(/[^\p{L}\p{M}\p{N}.]+/gu, '-')
+    .replace(/^[-.]+|[-.]+$/g, '');
+  if (plain === '') return hashOf(name);
+  return Buffer.byteLength(plain) > LONGEST_SLUG
+    ? `${[...plain].slice(0, LONGEST_SLUG / 5).join('')}-${hashOf(name)}`
+    : plain;
+}
+
+/** Folder names by variant name: the slug, with a hash of the name where another variant (or a report) has the same. */
+export function folderNames(names: readonly string[]): ReadonlyMap<string, string> {
+  const slugs = [...names.map(slug), ...REPORT_FILES];
+  return new Map(
+    names.map((name) => {
+      const own = slug(name);
+      const isShared = slugs.filter((each) => each === own).length > 1;
+      return [name, isShared ? `${own}-${hashOf(name)}` : own];
+    }),
+  );
+}
+
+function hashOf(name: string): string {
+  return createHash('sha256').update(name).digest('hex').slice(0, 8);
 }
 
 /** Splits a variant's text as a shell would: spaces separate, quotes keep together. */
@@ -29,26 +57,25 @@ export function splitArguments(text: string): string[] {
   );
 }
 
-/** "static", "dynamic nodes=8": the tree, then what else the variant sets. */
-export function nameVariant(words: readonly string[]): string {
+/** "static", "dynamic nodes=8": the tree (`tree` where the variant does not say), then what else the variant sets. */
+export function nameVariant(words: readonly string[], tree = 'dynamic'): string {
   const given = new Map<string, string>();
   for (let index = 0; index < words.length; index++) {
     const [key, value] = words[index].replace(/^--/, '').split(/=(.*)/s);
     if (value !== undefined) given.set(key, value);
     else if (index + 1 < words.length) given.set(key, words[++index]);
   }
-  const tree = given.get('tree') ?? (given.has('tree-file') ? 'static' : 'dynamic');
+  const own = given.get('tree') ?? (given.has('tree-file') ? 'static' : tree);
   given.delete('tree');
-  return [tree, ...[...given].map(([key, value]) => `${key}=${value}`)].join(' ');
+  return [own, ...[...given].map(([key, value]) => `${key}=${value}`)].join(' ');
 }
 
-/** Variants need names of their own: their folders are called after them. */
+/** Variants need names of their own: reports call them by their names. */
 export function refuseTwins(variants: readonly Variant[]): void {
   const seen = new Set<string>();
   for (const { name } of variants) {
-    if (seen.has(slug(name)))
-      throw new UsageError(`The variant "${name}" is given twice; variants must differ`);
-    seen.add(slug(name));
+    if (seen.has(name)) throw new UsageError(`The variant "${name}" is given twice; variants must differ`);
+    seen.add(name);
   }
 }
 

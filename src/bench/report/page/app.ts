@@ -1,4 +1,5 @@
 /** Puts the charts into the page and keeps them as wide as their boxes. Needs no library and no network. */
+import { htmlOf, type Html } from './html.js';
 import type { PageData } from './types.js';
 import {
   contextView,
@@ -27,8 +28,13 @@ export interface PageDocument {
   getElementById(id: string): PageElement | null;
 }
 
+/** Alone writes into the page. */
+export function put(element: PageElement, content: readonly Html[]): void {
+  element.innerHTML = htmlOf(content);
+}
+
 export function mountPage(page: PageDocument, data: PageData, onResize: (redraw: () => void) => void): void {
-  const box = (id: string, draw: (width: number) => string): void => {
+  const box = (id: string, draw: (width: number) => Html): void => {
     const element = page.getElementById(id);
     if (!element) return;
     let drawn = 0;
@@ -36,7 +42,7 @@ export function mountPage(page: PageDocument, data: PageData, onResize: (redraw:
       const width = Math.max(240, Math.floor(element.clientWidth));
       if (width === drawn) return;
       drawn = width;
-      element.innerHTML = draw(width);
+      put(element, [draw(width)]);
     };
     redraw();
     onResize(redraw);
@@ -64,12 +70,8 @@ export function mountMoving(
   if (!chart || !choice || !window || data.generations.length === 0) return;
   const draw = (): void => {
     const generation = data.generations[Number(choice.value) || 0];
-    chart.innerHTML = movingView(
-      data,
-      generation,
-      Number(window.value) || 16,
-      Math.max(240, chart.clientWidth),
-    );
+    const width = Math.max(240, chart.clientWidth);
+    put(chart, [movingView(data, generation, Number(window.value) || 16, width)]);
   };
   choice.addEventListener('change', draw);
   window.addEventListener('change', draw);
@@ -105,10 +107,11 @@ export function mountBrowser(
     const width = trees.clientWidth;
     const side = width > 900 ? (width - 40 * names.length) / Math.min(2, names.length) : width - 36;
     label.textContent = 'token ' + (position + 1);
-    context.innerHTML = contextView(trace, position);
-    trees.innerHTML = names
-      .map((name) => stepView(data, trace, name, position, Math.max(240, side)))
-      .join('');
+    put(context, [contextView(trace, position)]);
+    put(
+      trees,
+      names.map((name) => stepView(data, trace, name, position, Math.max(240, side))),
+    );
   };
   const restart = (): void => {
     slider.max = String(Math.max(0, positions().length - 1));

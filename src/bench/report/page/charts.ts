@@ -1,5 +1,6 @@
-/** Charts as SVG text. Each takes its data and a width in pixels, so that text keeps its size on any screen. */
-import { colorOf, escapeText, formatNumber, ticks } from './text.js';
+/** Charts as SVG. Each takes its data and a width in pixels, so that text keeps its size on any screen. */
+import { inHtml, type Html } from './html.js';
+import { colorOf, formatNumber, ticks } from './text.js';
 
 export interface BarValue {
   readonly value: number;
@@ -20,7 +21,7 @@ export function barRows(
   series: readonly Series[],
   width: number,
   options: { readonly unit: string; readonly mark?: number },
-): string {
+): Html {
   const bar = 13;
   const gap = 12;
   const left = Math.min(110, width * 0.28);
@@ -30,18 +31,18 @@ export function barRows(
   const tops = series.flatMap((each) => each.values.map((value) => (value ? value.high || value.value : 0)));
   const most = Math.max(options.mark || 0, ...tops.filter(Number.isFinite)) * 1.02 || 1;
   const x = (value: number): number => left + (value / most) * (width - left - right);
-  const parts: string[] = [];
+  const parts: Html[] = [];
   for (const tick of ticks(0, most, width > 500 ? 6 : 4)) {
     parts.push(
-      `<line class="grid" x1="${x(tick)}" x2="${x(tick)}" y1="0" y2="${height - 20}"/>` +
-        `<text class="tick" x="${x(tick)}" y="${height - 6}" text-anchor="middle">${tick}</text>`,
+      inHtml`<line class="grid" x1="${x(tick)}" x2="${x(tick)}" y1="0" y2="${height - 20}"/>`,
+      inHtml`<text class="tick" x="${x(tick)}" y="${height - 6}" text-anchor="middle">${tick}</text>`,
     );
   }
   labels.forEach((label, row) => {
     const top = row * group + gap / 2;
     const middle = top + (series.length * (bar + 2)) / 2;
     parts.push(
-      `<text class="label${label === 'all' ? ' strong' : ''}" x="${left - 8}" y="${middle + 4}" text-anchor="end">${escapeText(label)}</text>`,
+      inHtml`<text class="label${label === 'all' ? ' strong' : ''}" x="${left - 8}" y="${middle + 4}" text-anchor="end">${label}</text>`,
     );
     series.forEach((each, index) => {
       const value = each.values[row];
@@ -50,22 +51,21 @@ export function barRows(
       const end = x(value.value);
       let far = end;
       parts.push(
-        `<rect x="${left}" y="${y}" width="${Math.max(0, end - left)}" height="${bar}" rx="2" fill="${colorOf(each.color)}">` +
-          `<title>${escapeText(label)}, ${escapeText(each.name)}: ${formatNumber(value.value)}${options.unit}</title></rect>`,
+        inHtml`<rect x="${left}" y="${y}" width="${Math.max(0, end - left)}" height="${bar}" rx="2" fill="${colorOf(each.color)}"><title>${label}, ${each.name}: ${formatNumber(value.value)}${options.unit}</title></rect>`,
       );
       if (value.low !== undefined && value.high !== undefined && Number.isFinite(value.low)) {
         const [a, b, mid] = [x(value.low), x(value.high), y + bar / 2];
         far = Math.max(far, b);
-        parts.push(`<path class="whisker" d="M${a} ${mid}H${b}M${a} ${mid - 3}v6M${b} ${mid - 3}v6"/>`);
+        parts.push(inHtml`<path class="whisker" d="M${a} ${mid}H${b}M${a} ${mid - 3}v6M${b} ${mid - 3}v6"/>`);
       }
       parts.push(
-        `<text class="value" x="${far + 5}" y="${y + bar - 3}">${formatNumber(value.value)}${options.unit}</text>`,
+        inHtml`<text class="value" x="${far + 5}" y="${y + bar - 3}">${formatNumber(value.value)}${options.unit}</text>`,
       );
     });
   });
   if (options.mark !== undefined) {
     parts.push(
-      `<line class="mark" x1="${x(options.mark)}" x2="${x(options.mark)}" y1="0" y2="${height - 20}"/>`,
+      inHtml`<line class="mark" x1="${x(options.mark)}" x2="${x(options.mark)}" y1="0" y2="${height - 20}"/>`,
     );
   }
   return svg(width, height, parts);
@@ -77,7 +77,7 @@ export function columns(
   series: readonly Series[],
   width: number,
   axis: string,
-): string {
+): Html {
   const [left, bottom, top, height] = [40, 36, 18, 240];
   const most = Math.max(
     0.01,
@@ -86,35 +86,34 @@ export function columns(
   const y = (value: number): number => top + (1 - value / most) * (height - top - bottom);
   const slot = (width - left - 8) / labels.length;
   const bar = Math.min(46, (slot * 0.8) / series.length);
-  const parts: string[] = [];
+  const parts: Html[] = [];
   for (const tick of ticks(0, most, 4)) {
     parts.push(
-      `<line class="grid" x1="${left}" x2="${width}" y1="${y(tick)}" y2="${y(tick)}"/>` +
-        `<text class="tick" x="${left - 6}" y="${y(tick) + 4}" text-anchor="end">${Math.round(tick * 100)}%</text>`,
+      inHtml`<line class="grid" x1="${left}" x2="${width}" y1="${y(tick)}" y2="${y(tick)}"/>`,
+      inHtml`<text class="tick" x="${left - 6}" y="${y(tick) + 4}" text-anchor="end">${Math.round(tick * 100)}%</text>`,
     );
   }
   labels.forEach((label, row) => {
     const start = left + row * slot + (slot - bar * series.length) / 2;
     parts.push(
-      `<text class="label" x="${left + (row + 0.5) * slot}" y="${height - bottom + 16}" text-anchor="middle">${escapeText(label)}</text>`,
+      inHtml`<text class="label" x="${left + (row + 0.5) * slot}" y="${height - bottom + 16}" text-anchor="middle">${label}</text>`,
     );
     series.forEach((each, index) => {
       const value = each.values[row];
       if (!value) return;
       const [x, from] = [start + index * bar, y(value.value)];
       parts.push(
-        `<rect x="${x + 1}" y="${from}" width="${bar - 2}" height="${Math.max(0, y(0) - from)}" rx="2" fill="${colorOf(each.color)}">` +
-          `<title>${escapeText(each.name)}: ${(value.value * 100).toFixed(1)}%</title></rect>`,
+        inHtml`<rect x="${x + 1}" y="${from}" width="${bar - 2}" height="${Math.max(0, y(0) - from)}" rx="2" fill="${colorOf(each.color)}"><title>${each.name}: ${(value.value * 100).toFixed(1)}%</title></rect>`,
       );
       if (bar >= 30) {
         parts.push(
-          `<text class="value" x="${x + bar / 2}" y="${from - 4}" text-anchor="middle">${Math.round(value.value * 100)}</text>`,
+          inHtml`<text class="value" x="${x + bar / 2}" y="${from - 4}" text-anchor="middle">${Math.round(value.value * 100)}</text>`,
         );
       }
     });
   });
   parts.push(
-    `<text class="axis" x="${(left + width) / 2}" y="${height - 4}" text-anchor="middle">${escapeText(axis)}</text>`,
+    inHtml`<text class="axis" x="${(left + width) / 2}" y="${height - 4}" text-anchor="middle">${axis}</text>`,
   );
   return svg(width, height, parts);
 }
@@ -143,10 +142,10 @@ export function lines(
     readonly fromZero?: boolean;
     readonly labels?: readonly string[];
   },
-): string {
+): Html {
   const [left, right, top, bottom, height] = [44, 14, 22, 38, 270];
   const all = series.flatMap((each) => each.points);
-  if (all.length === 0) return '';
+  if (all.length === 0) return inHtml``;
   const place = (value: number): number => (options.log ? Math.log2(Math.max(value, 1e-9)) : value);
   const xs = all.map((point) => place(point.x));
   const ys = all
@@ -159,11 +158,11 @@ export function lines(
     left + ((place(value) - xLow) / (xHigh - xLow || 1)) * (width - left - right);
   const y = (value: number): number =>
     top + (1 - (value - yLow) / (yHigh - yLow || 1)) * (height - top - bottom);
-  const parts: string[] = [];
+  const parts: Html[] = [];
   for (const tick of ticks(yLow, yHigh, 5)) {
     parts.push(
-      `<line class="grid" x1="${left}" x2="${width - right}" y1="${y(tick)}" y2="${y(tick)}"/>` +
-        `<text class="tick" x="${left - 6}" y="${y(tick) + 4}" text-anchor="end">${tick}</text>`,
+      inHtml`<line class="grid" x1="${left}" x2="${width - right}" y1="${y(tick)}" y2="${y(tick)}"/>`,
+      inHtml`<text class="tick" x="${left - 6}" y="${y(tick) + 4}" text-anchor="end">${tick}</text>`,
     );
   }
   const xTicks = options.log
@@ -172,7 +171,7 @@ export function lines(
   for (const tick of options.labels ? options.labels.map((_, index) => index) : xTicks) {
     const text = options.labels ? options.labels[tick] : String(tick);
     parts.push(
-      `<text class="tick" x="${x(tick)}" y="${height - bottom + 16}" text-anchor="middle">${escapeText(text)}</text>`,
+      inHtml`<text class="tick" x="${x(tick)}" y="${height - bottom + 16}" text-anchor="middle">${text}</text>`,
     );
   }
   for (const each of series) {
@@ -181,24 +180,24 @@ export function lines(
       (point, index) => `${index ? 'L' : 'M'}${x(point.x).toFixed(1)} ${y(point.y).toFixed(1)}`,
     );
     parts.push(
-      `<path class="line${each.dashed ? ' dashed' : ''}" d="${path.join('')}" stroke="${color}"><title>${escapeText(each.name)}</title></path>`,
+      inHtml`<path class="line${each.dashed ? ' dashed' : ''}" d="${path.join('')}" stroke="${color}"><title>${each.name}</title></path>`,
     );
     for (const point of each.points) {
       if (point.low !== undefined && point.high !== undefined && Number.isFinite(point.low)) {
         parts.push(
-          `<path d="M${x(point.x)} ${y(point.low)}V${y(point.high)}" stroke="${color}" stroke-width="1.5" opacity="0.6"/>`,
+          inHtml`<path d="M${x(point.x)} ${y(point.low)}V${y(point.high)}" stroke="${color}" stroke-width="1.5" opacity="0.6"/>`,
         );
       }
       if (each.dots) {
         parts.push(
-          `<circle cx="${x(point.x)}" cy="${y(point.y)}" r="3.5" fill="${color}"><title>${escapeText(each.name)}: ${formatNumber(point.y)}</title></circle>`,
+          inHtml`<circle cx="${x(point.x)}" cy="${y(point.y)}" r="3.5" fill="${color}"><title>${each.name}: ${formatNumber(point.y)}</title></circle>`,
         );
       }
     }
   }
   parts.push(
-    `<text class="axis" x="${(left + width) / 2}" y="${height - 4}" text-anchor="middle">${escapeText(options.xAxis)}</text>`,
-    `<text class="axis" x="4" y="12">${escapeText(options.yAxis)}</text>`,
+    inHtml`<text class="axis" x="${(left + width) / 2}" y="${height - 4}" text-anchor="middle">${options.xAxis}</text>`,
+    inHtml`<text class="axis" x="4" y="12">${options.yAxis}</text>`,
   );
   return svg(width, height, parts);
 }
@@ -211,35 +210,34 @@ export function stackedRows(
   }[],
   width: number,
   unit: string,
-): string {
+): Html {
   const [bar, gap, right] = [26, 30, 76];
   const totals = rows.map((row) => row.parts.reduce((sum, part) => sum + part.value, 0));
   const most = Math.max(...totals) || 1;
-  const parts: string[] = [];
+  const parts: Html[] = [];
   rows.forEach((row, index) => {
     const y = index * (bar + gap) + 18;
     let x = 0;
-    parts.push(`<text class="label strong" x="0" y="${y - 5}">${escapeText(row.name)}</text>`);
+    parts.push(inHtml`<text class="label strong" x="0" y="${y - 5}">${row.name}</text>`);
     row.parts.forEach((part, stage) => {
       const length = (part.value / most) * (width - right);
       parts.push(
-        `<rect x="${x}" y="${y}" width="${Math.max(0, length - 0.5)}" height="${bar}" fill="var(--stage-${stage})">` +
-          `<title>${escapeText(part.name)}: ${formatNumber(part.value)} ${unit}</title></rect>`,
+        inHtml`<rect x="${x}" y="${y}" width="${Math.max(0, length - 0.5)}" height="${bar}" fill="var(--stage-${stage})"><title>${part.name}: ${formatNumber(part.value)} ${unit}</title></rect>`,
       );
       if (length > 46) {
         parts.push(
-          `<text class="inside" x="${x + length / 2}" y="${y + bar / 2 + 4}" text-anchor="middle">${formatNumber(part.value)}</text>`,
+          inHtml`<text class="inside" x="${x + length / 2}" y="${y + bar / 2 + 4}" text-anchor="middle">${formatNumber(part.value)}</text>`,
         );
       }
       x += length;
     });
     parts.push(
-      `<text class="value" x="${x + 6}" y="${y + bar / 2 + 4}">${formatNumber(totals[index])} ${unit}</text>`,
+      inHtml`<text class="value" x="${x + 6}" y="${y + bar / 2 + 4}">${formatNumber(totals[index])} ${unit}</text>`,
     );
   });
   return svg(width, rows.length * (bar + gap), parts);
 }
 
-export function svg(width: number, height: number, parts: readonly string[]): string {
-  return `<svg width="${width}" height="${height}" viewBox="0 0 ${width} ${height}" role="img">${parts.join('')}</svg>`;
+export function svg(width: number, height: number, parts: readonly Html[]): Html {
+  return inHtml`<svg width="${width}" height="${height}" viewBox="0 0 ${width} ${height}" role="img">${parts}</svg>`;
 }

@@ -1,12 +1,16 @@
-/** The page's script: the functions above as text, and the call that starts them. */
-import { mountBrowser, mountMoving, mountPage } from './app.js';
+/** The page's script: the functions of this folder as text, and the call that starts them. */
+import { mountBrowser, mountMoving, mountPage, put } from './app.js';
 import { barRows, columns, lines, stackedRows, svg } from './charts.js';
-import { colorOf, escapeText, formatNumber, showToken, ticks } from './text.js';
+import { escapeHtml, Html, htmlOf, inHtml } from './html.js';
+import { colorOf, formatNumber, showToken, ticks } from './text.js';
 import { depthsOf, maskDrawing, rowsOf, stepAt, treeDrawing } from './trees.js';
 import * as views from './views.js';
 
-const FUNCTIONS: readonly ((...args: never[]) => unknown)[] = [
-  escapeText,
+const FUNCTIONS: readonly { toString(): string }[] = [
+  Html,
+  escapeHtml,
+  htmlOf,
+  inHtml,
   showToken,
   formatNumber,
   ticks,
@@ -22,6 +26,7 @@ const FUNCTIONS: readonly ((...args: never[]) => unknown)[] = [
   maskDrawing,
   stepAt,
   ...Object.values(views),
+  put,
   mountMoving,
   mountBrowser,
   mountPage,

@@ -1,9 +1,5 @@
 /** Functions of the page. They are written into the report as they are, so they use nothing but each other. */
 
-export function escapeText(text: string): string {
-  return text.replace(/&/g, '&amp;').replace(/</g, '&lt;').replace(/>/g, '&gt;').replace(/"/g, '&quot;');
-}
-
 /** A token as it can be seen: spaces and line ends drawn, long ones cut. */
 export function showToken(text: string, most: number): string {
   const visible = text.replace(/\n/g, '⏎').replace(/\t/g, '⇥').replace(/ /g, '␣');

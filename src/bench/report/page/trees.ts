@@ -1,6 +1,7 @@
 /** The step browser's drawings: a tree with its accepted path, and its attention mask. */
 import { svg } from './charts.js';
-import { escapeText, showToken } from './text.js';
+import { inHtml, type Html } from './html.js';
+import { showToken } from './text.js';
 import type { PageStep } from './types.js';
 
 /** [nodes] depth of each node. */
@@ -30,7 +31,7 @@ export function rowsOf(parents: readonly number[]): number[] {
 }
 
 /** The tree from left to right; the accepted path is filled. */
-export function treeDrawing(step: PageStep, texts: Readonly<Record<string, string>>, width: number): string {
+export function treeDrawing(step: PageStep, texts: Readonly<Record<string, string>>, width: number): Html {
   const [line, box] = [19, 15];
   const depths = depthsOf(step.parents);
   const rows = rowsOf(step.parents);
@@ -40,13 +41,13 @@ export function treeDrawing(step: PageStep, texts: Readonly<Record<string, strin
   const y = (node: number): number => rows[node] * line + 12;
   const accepted = step.accepted;
   const isAccepted = (node: number): boolean => accepted.indexOf(node) >= 0;
-  const parts: string[] = [];
+  const parts: Html[] = [];
   step.parents.forEach((parent, node) => {
     if (parent < 0) return;
     const [fromX, fromY, toX, toY] = [x(parent) + column - 22, y(parent), x(node), y(node)];
     const bend = (toX - fromX) / 2;
     parts.push(
-      `<path class="edge${isAccepted(node) ? ' on' : ''}" d="M${fromX} ${fromY}C${fromX + bend} ${fromY} ${toX - bend} ${toY} ${toX} ${toY}"/>`,
+      inHtml`<path class="edge${isAccepted(node) ? ' on' : ''}" d="M${fromX} ${fromY}C${fromX + bend} ${fromY} ${toX - bend} ${toY} ${toX} ${toY}"/>`,
     );
   });
   step.tokens.forEach((token, node) => {
@@ -60,10 +61,12 @@ export function treeDrawing(step: PageStep, texts: Readonly<Record<string, strin
           : (chance * 100).toFixed(1) + '%';
     const most = Math.max(4, Math.floor((column - 22 - 42) / 6.4));
     parts.push(
-      `<g class="node${isAccepted(node) ? ' on' : ''}"><rect x="${x(node)}" y="${y(node) - box / 2 - 1}" width="${column - 22}" height="${box + 2}" rx="4"/>` +
-        `<text x="${x(node) + 5}" y="${y(node) + 4}">${escapeText(showToken(text, most))}</text>` +
-        `<text class="chance" x="${x(node) + column - 27}" y="${y(node) + 4}" text-anchor="end">${shown}</text>` +
-        `<title>${escapeText(JSON.stringify(text))} (token ${token}), path probability ${chance}</title></g>`,
+      inHtml`<g class="node${isAccepted(node) ? ' on' : ''}">${[
+        inHtml`<rect x="${x(node)}" y="${y(node) - box / 2 - 1}" width="${column - 22}" height="${box + 2}" rx="4"/>`,
+        inHtml`<text x="${x(node) + 5}" y="${y(node) + 4}">${showToken(text, most)}</text>`,
+        inHtml`<text class="chance" x="${x(node) + column - 27}" y="${y(node) + 4}" text-anchor="end">${shown}</text>`,
+        inHtml`<title>${JSON.stringify(text)} (token ${token}), path probability ${chance}</title>`,
+      ]}</g>`,
     );
   });
   const leaves = Math.max(0, ...rows) + 1;
@@ -71,15 +74,15 @@ export function treeDrawing(step: PageStep, texts: Readonly<Record<string, strin
 }
 
 /** Row i may look at column j: itself and its ancestors. Accepted rows are drawn in full colour. */
-export function maskDrawing(step: PageStep, width: number): string {
+export function maskDrawing(step: PageStep, width: number): Html {
   const count = step.parents.length;
   const cell = Math.max(2, Math.min(18, Math.floor(width / count)));
-  const parts: string[] = [`<rect class="empty" width="${count * cell}" height="${count * cell}"/>`];
+  const parts: Html[] = [inHtml`<rect class="empty" width="${count * cell}" height="${count * cell}"/>`];
   step.parents.forEach((_, row) => {
     for (let column = row; column >= 0; column = step.parents[column]) {
       const kind = step.accepted.indexOf(row) >= 0 ? 'on' : 'off';
       parts.push(
-        `<rect class="${kind}" x="${column * cell}" y="${row * cell}" width="${cell - 0.5}" height="${cell - 0.5}"/>`,
+        inHtml`<rect class="${kind}" x="${column * cell}" y="${row * cell}" width="${cell - 0.5}" height="${cell - 0.5}"/>`,
       );
     }
   });

@@ -1,6 +1,7 @@
 /** From the report's data to charts: what the page shows in each of its boxes. */
 import { barRows, columns, lines, stackedRows, type Line, type Series } from './charts.js';
-import { escapeText, showToken } from './text.js';
+import { inHtml, type Html } from './html.js';
+import { showToken } from './text.js';
 import { maskDrawing, stepAt, treeDrawing } from './trees.js';
 import type { PageData, PageGeneration, PageTrace } from './types.js';
 
@@ -17,7 +18,7 @@ export function categoryLabels(data: PageData): string[] {
   return [...data.report.runs[0].categories.map((row) => row.category), 'all'];
 }
 
-export function stepsView(data: PageData, width: number): string {
+export function stepsView(data: PageData, width: number): Html {
   const series: Series[] = draftingRuns(data).map((name) => {
     const run = runOf(data, name);
     const values = [...run.categories.map((row) => row.tokens_per_step), run.ratios.tokens_per_step];
@@ -26,7 +27,7 @@ export function stepsView(data: PageData, width: number): string {
   return barRows(categoryLabels(data), series, width, { unit: '', mark: 1 });
 }
 
-export function speedView(data: PageData, width: number): string {
+export function speedView(data: PageData, width: number): Html {
   const series: Series[] = data.runs.flatMap((name) => {
     const run = runOf(data, name);
     if (!run.over_base) return [];
@@ -36,7 +37,7 @@ export function speedView(data: PageData, width: number): string {
   return barRows(categoryLabels(data), series, width, { unit: 'x', mark: 1 });
 }
 
-export function histogramView(data: PageData, width: number): string {
+export function histogramView(data: PageData, width: number): Html {
   const names = draftingRuns(data);
   const longest = Math.max(1, ...names.map((name) => runOf(data, name).accept_histogram.length - 1));
   const labels = Array.from({ length: longest }, (_, index) => String(index + 1));
@@ -48,7 +49,7 @@ export function histogramView(data: PageData, width: number): string {
   return columns(labels, series, width, 'tokens added by a step');
 }
 
-export function depthView(data: PageData, width: number): string {
+export function depthView(data: PageData, width: number): Html {
   const names = draftingRuns(data);
   const deepest = Math.max(1, ...names.map((name) => runOf(data, name).depths.length));
   const labels = Array.from({ length: deepest }, (_, index) => String(index + 1));
@@ -63,7 +64,7 @@ export function depthView(data: PageData, width: number): string {
   return columns(labels, series, width, 'depth of the accepted node');
 }
 
-export function stagesView(data: PageData, width: number): string {
+export function stagesView(data: PageData, width: number): Html {
   const rows = data.runs.map((name) => ({
     name,
     parts: runOf(data, name).stages.map((stage) => ({ name: stage.stage, value: stage.per_token_ms })),
@@ -87,12 +88,7 @@ export function movingAverage(lengths: string, window: number): { x: number; y: 
   return points;
 }
 
-export function movingView(
-  data: PageData,
-  generation: PageGeneration,
-  window: number,
-  width: number,
-): string {
+export function movingView(data: PageData, generation: PageGeneration, window: number, width: number): Html {
   const series: Line[] = draftingRuns(data).map((name) => ({
     name,
     color: data.runs.indexOf(name),
@@ -105,7 +101,7 @@ export function movingView(
 }
 
 /** Cost of a step: the tuning's curve (dashed) and what the runs themselves saw. */
-export function costView(data: PageData, width: number): string {
+export function costView(data: PageData, width: number): Html {
   const series: Line[] = [];
   const base = runOf(data, data.runs[0]);
   const tuning = base.cost_curve as {
@@ -139,9 +135,9 @@ export function sweepView(
   data: PageData,
   metric: 'tokens_per_step' | 'tokens_per_second',
   width: number,
-): string {
+): Html {
   const sweep = data.report.sweep;
-  if (!sweep) return '';
+  if (!sweep) return inHtml``;
   const values = Array.from(new Set(sweep.points.map((point) => point.value)));
   const numeric = values.every((value) => Number.isFinite(Number(value)));
   const place = (value: string): number => (numeric ? Number(value) : values.indexOf(value));
@@ -171,16 +167,13 @@ export function sweepView(
 }
 
 /** The text around a position; what each run's step added there is underlined in its colour. */
-export function contextView(trace: PageTrace, position: number): string {
+export function contextView(trace: PageTrace, position: number): Html {
   const from = Math.max(0, position - 24);
   const shown = trace.tokens.slice(from, position + 20);
-  return shown
-    .map((token, index) => {
-      const at = from + index;
-      const text = escapeText(token.replace(/\n/g, '⏎\n'));
-      return at === position ? `<mark>${text === '' ? '∅' : text}</mark>` : `<span>${text}</span>`;
-    })
-    .join('');
+  return inHtml`${shown.map((token, index) => {
+    const text = token.replace(/\n/g, '⏎\n');
+    return from + index === position ? inHtml`<mark>${text || '∅'}</mark>` : inHtml`<span>${text}</span>`;
+  })}`;
 }
 
 /** One run's tree at a position, with what it accepted and its mask. */
@@ -190,22 +183,26 @@ export function stepView(
   name: string,
   position: number,
   width: number,
-): string {
+): Html {
   const steps = trace.steps[name] || [];
   const step = stepAt(steps, position);
-  const color = `style="--own:var(--run-${data.runs.indexOf(name) % 8})"`;
+  const color = '--own:var(--run-' + (data.runs.indexOf(name) % 8) + ')';
   if (!step)
-    return `<div class="tree" ${color}><h3>${escapeText(name)}</h3><p class="quiet">No tree kept here.</p></div>`;
+    return inHtml`<div class="tree" style="${color}"><h3>${name}</h3><p class="quiet">No tree kept here.</p></div>`;
   const texts = data.texts;
-  const text = (token: number): string => escapeText(showToken(texts[String(token)] || '#' + token, 18));
-  const path = step.accepted.slice(1).map((row) => `<b>${text(step.tokens[row])}</b>`);
-  const outcome =
-    `root <i>${text(step.tokens[0])}</i>, accepted ${path.length ? path.join(' ') : 'none'}, ` +
-    `then bonus <i>${text(step.bonus)}</i>: ${step.accepted.length} token${step.accepted.length > 1 ? 's' : ''}`;
-  return (
-    `<div class="tree" ${color}><h3>${escapeText(name)} <small>step ${steps.indexOf(step) + 1}, ${step.tokens.length} nodes</small></h3>` +
-    `<p class="outcome">${outcome}</p><div class="scroll">${treeDrawing(step, texts, width)}</div>` +
-    `<details open><summary>Mask, ${step.tokens.length} x ${step.tokens.length}: which nodes a node attends to</summary>` +
-    `<div class="mask">${maskDrawing(step, Math.min(width, 420))}</div></details></div>`
-  );
+  const nodes = step.tokens.length;
+  const text = (token: number): string => showToken(texts[String(token)] || '#' + token, 18);
+  const path = step.accepted
+    .slice(1)
+    .map((row, index) => inHtml`${index > 0 ? ' ' : ''}<b>${text(step.tokens[row])}</b>`);
+  const outcome = [
+    inHtml`root <i>${text(step.tokens[0])}</i>, accepted ${path.length ? path : 'none'}, `,
+    inHtml`then bonus <i>${text(step.bonus)}</i>: ${step.accepted.length} token${step.accepted.length > 1 ? 's' : ''}`,
+  ];
+  return inHtml`<div class="tree" style="${color}">${[
+    inHtml`<h3>${name} <small>step ${steps.indexOf(step) + 1}, ${nodes} nodes</small></h3>`,
+    inHtml`<p class="outcome">${outcome}</p><div class="scroll">${treeDrawing(step, texts, width)}</div>`,
+    inHtml`<details open><summary>Mask, ${nodes} x ${nodes}: which nodes a node attends to</summary>`,
+    inHtml`<div class="mask">${maskDrawing(step, Math.min(width, 420))}</div></details>`,
+  ]}</div>`;
 }
