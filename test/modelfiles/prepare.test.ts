@@ -1,5 +1,5 @@
 import { expect } from 'chai';
-import { execFileSync } from 'node:child_process';
+import { execFileSync, spawnSync } from 'node:child_process';
 import { existsSync, readdirSync } from 'node:fs';
 import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -8,6 +8,7 @@ import { fileURLToPath } from 'node:url';
 import { explainDiskError } from '../../src/model/diskErrors.js';
 import { defaultModelName } from '../../src/model/locate.js';
 import { readManifest } from '../../src/model/manifest.js';
+import { ownIdentity } from '../../src/model/processIdentity.js';
 import { runCli, type CliOptions, type CliRun } from '../support/cli.js';
 import { temporaryFolder } from '../support/tinyModel.js';
 
@@ -117,7 +118,8 @@ describe('medusa-plus prepare', function () {
 
   it('takes over the lock of a dead process', async () => {
     await mkdir(models);
-    await writeFile(join(models, '.tiny.lock'), '999999999\n');
+    const dead = spawnSync(process.execPath, ['-e', '0']).pid;
+    await writeFile(join(models, '.tiny.lock'), JSON.stringify({ ...ownIdentity(), pid: dead }));
     expect((await prepare('')).code).to.equal(0);
     expect(left()).to.deep.equal(['tiny']);
   });
