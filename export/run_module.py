@@ -1,8 +1,8 @@
 """`python run_module.py MODULE ARGUMENT...`: like `python -m MODULE ARGUMENT...`, for a child of the command line.
 
 Modules are not looked for in the working directory, in any Python. And it ends with its parent, which keeps a pipe to
-the standard input open: when that closes, the parent is gone, however it ended, and the module is interrupted as by
-Ctrl-C. SIGTERM interrupts it alike, so that it can remove what it left half-made.
+the standard input open: when that closes, because the parent wants so or is gone, however it ended, the module is
+interrupted as by Ctrl-C, so that it can remove what it left half-made.
 """
 
 from __future__ import annotations
@@ -14,8 +14,17 @@ import signal
 import sys
 import threading
 import time
+from types import FrameType
 
 GRACE_SECONDS = 3
+_interrupted = threading.Event()
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    """Once only: a second one would end the cleaning up."""
+    if not _interrupted.is_set():
+        _interrupted.set()
+        raise KeyboardInterrupt
 
 
 def _end_with_parent() -> None:
@@ -24,20 +33,25 @@ def _end_with_parent() -> None:
             pass
     except OSError:
         pass
+    end = time.monotonic() + GRACE_SECONDS
+    while time.monotonic() < end:
+        # Again and again: a signal that comes just before the main thread begins to wait does not end the waiting.
+        if not _interrupted.is_set():
+            _wake_main_thread()
+        time.sleep(0.05)
+    os._exit(130)
+
+
+def _wake_main_thread() -> None:
     if hasattr(signal, "pthread_kill"):
-        # Unlike `interrupt_main`, this wakes a main thread that waits for the network.
         signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
     else:
         _thread.interrupt_main()
-    time.sleep(GRACE_SECONDS)
-    os._exit(130)
 
 
 def main() -> None:
     """Run the module as `__main__`; its exit code is ours."""
-    # A background job of a shell has SIGINT ignored.
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    signal.signal(signal.SIGINT, _interrupt)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     del sys.argv[0]
     runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)

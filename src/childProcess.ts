@@ -16,6 +16,8 @@ export interface ChildOptions {
   /** Variables to set besides those of this process; undefined takes one away. */
   readonly environment?: NodeJS.ProcessEnv;
   readonly signal?: AbortSignal;
+  /** It ends by itself when its standard input is closed, so a signal would only disturb it. */
+  readonly watchesInput?: boolean;
   /** Told of each line of stdout; `stdout` of the result stays empty then. */
   readonly onLine?: (line: string) => void;
   /** Told of each line of stderr. */
@@ -38,7 +40,7 @@ const keptErrors = 1 << 20;
 const tailLines = 12;
 const tailLineLength = 500;
 /** How long an aborted program may take to end cleanly. */
-const graceMilliseconds = 3000;
+const graceMilliseconds = 4000;
 
 /**
  * Runs a program to its end. Rejects when it cannot be started, or when the signal aborts (the program is ended then,
@@ -71,7 +73,8 @@ export async function runChild(
   });
   let killing: NodeJS.Timeout | undefined;
   const end = (): void => {
-    child.kill('SIGTERM');
+    if (options.watchesInput) child.stdin.destroy();
+    else child.kill('SIGTERM');
     killing ??= setTimeout(() => child.kill('SIGKILL'), graceMilliseconds);
   };
   signal?.addEventListener('abort', end, { once: true });

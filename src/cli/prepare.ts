@@ -30,7 +30,10 @@ export const prepareCommand: CommandModule<object, Arguments> = {
           requiresArg: true,
           defaultDescription: 'heads/<model>/*.safetensors, or those beside the adapter',
         },
-        force: { describe: 'Make it anew even if it is there', type: 'boolean' },
+        force: {
+          describe: 'Make it again even if it is there, and install the Python packages again',
+          type: 'boolean',
+        },
         quiet: { describe: 'Nothing on stderr but errors', type: 'boolean' },
       })
       .example('$0 prepare', 'The default model')

@@ -24,6 +24,7 @@ export async function runPrepare(args: Arguments): Promise<void> {
         adapter: readText(args, 'adapter'),
         heads: heads?.includes('none') ? [] : heads,
         force: readFlag(args, 'force'),
+        reinstall: readFlag(args, 'force'),
         signal: interrupt.signal,
       },
       report,

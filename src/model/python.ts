@@ -72,7 +72,7 @@ export function runModule(
 ): Promise<ChildRun> {
   const environment = { ...pythonEnvironment(), ...options.environment };
   const script = join(exportFolder, 'run_module.py');
-  return runChild(python.program, [script, module, ...args], { ...options, environment });
+  return runChild(python.program, [script, module, ...args], { ...options, environment, watchesInput: true });
 }
 
 /** What every Python is started with. */

@@ -103,7 +103,8 @@ describe('takeLock', function () {
       }`;
     const args = ['--import', 'tsx', '--input-type=module', '--eval', script];
     const children = Array.from({ length: 4 }, () => spawn(process.execPath, args, { stdio: 'inherit' }));
-    const codes = await Promise.all(children.map(async (child) => (await once(child, 'close'))[0] as number));
+    const ends = await Promise.all(children.map((child) => once(child, 'close')));
+    const codes = ends.map(([code]) => code as number);
     expect(codes).to.deep.equal([0, 0, 0, 0]);
     expect(await readFile(counter, 'utf8')).to.equal('60');
   });

@@ -4,6 +4,9 @@ import { main } from '../../src/cli/main.js';
 
 const program = fileURLToPath(new URL('../../bin/medusa-plus.ts', import.meta.url));
 
+/** From any working directory. */
+const tsx = import.meta.resolve('tsx');
+
 export interface CliRun {
   readonly code: number | null;
   readonly stdout: string;
@@ -13,6 +16,7 @@ export interface CliRun {
 export interface CliOptions {
   readonly input?: string;
   readonly env?: NodeJS.ProcessEnv;
+  readonly cwd?: string;
   /** Told of the process and of each piece of stdout. */
   readonly onStdout?: (piece: string, child: ChildProcess) => void;
   readonly onStderr?: (piece: string, child: ChildProcess) => void;
@@ -20,7 +24,8 @@ export interface CliOptions {
 
 /** Runs the program as a process of its own. */
 export function runCli(args: readonly string[], options: CliOptions = {}): Promise<CliRun> {
-  const child = spawn(process.execPath, ['--import', 'tsx', program, ...args], {
+  const child = spawn(process.execPath, ['--import', tsx, program, ...args], {
+    cwd: options.cwd,
     env: { ...process.env, NO_COLOR: '1', ...options.env },
   });
   let stdout = '';
