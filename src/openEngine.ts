@@ -45,6 +45,7 @@ export async function openEngineParts(options: EngineOptions): Promise<EnginePar
   const opened = await openOnProvider(place, manifest, options, report);
   try {
     const { tokenizer, chatTemplate } = await loading;
+    options.signal?.throwIfAborted();
     const { eosTokenIds, bosTokenId, addBos } = manifest.tokenizer;
     return { ...opened, tokenizer, chatTemplate, eosTokenIds, bosTokenId, addBos };
   } catch (error) {
@@ -116,9 +117,10 @@ async function openGraphs(
   const { openModel } = await import('./runtime/index.js');
   const spec = openOptions(place.folder, manifest, graphs, options);
   const { threads, costs } = await ensureTuning(
-    { folder: place.folder, manifest, graphs, spec, report },
+    { folder: place.folder, manifest, graphs, spec, report, signal: options.signal },
     options,
   );
+  options.signal?.throwIfAborted();
   const model = await openModel({ ...spec, threads });
   const { backbone, heads } = graphs;
   const facts: EngineFacts = {

@@ -36,6 +36,7 @@ export interface TuningSubject {
   readonly graphs: ChosenGraphs;
   readonly spec: OpenOptions;
   readonly report: Report;
+  readonly signal?: AbortSignal;
 }
 
 export interface TuningResult {
@@ -70,7 +71,7 @@ async function measure(subject: TuningSubject, known: Tuning, asked: number | un
   const candidates = asked === undefined ? threadCandidates(subject.spec) : [asked];
   const curves: Record<string, readonly CostPoint[]> = { ...known.curves };
   for (const [i, threads] of candidates.entries()) {
-    curves[threads] ??= await measureCurve(subject.spec, threads, () => {
+    curves[threads] ??= await measureCurve(subject, threads, () => {
       if (i === 0) subject.report.begin('Measuring what a step costs on this machine (once)');
     });
     subject.report.progress((i + 1) / candidates.length);
@@ -91,12 +92,17 @@ function threadCandidates(spec: OpenOptions): number[] {
 }
 
 /** @param onOpened told when the model could be opened: only then is there something to wait for */
-async function measureCurve(spec: OpenOptions, threads: number, onOpened: () => void): Promise<CostPoint[]> {
+async function measureCurve(
+  { spec, signal }: TuningSubject,
+  threads: number,
+  onOpened: () => void,
+): Promise<CostPoint[]> {
+  signal?.throwIfAborted();
   const { measureStepCost, openModel } = await import('../runtime/index.js');
   const model = await openModel({ ...spec, threads });
   onOpened();
   try {
-    return await measureStepCost(model, measuredNodes, { repeats: 5 });
+    return await measureStepCost(model, measuredNodes, { repeats: 5, signal });
   } finally {
     await model.dispose();
   }

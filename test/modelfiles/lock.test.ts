@@ -109,7 +109,7 @@ describe('takeLock', function () {
     expect(await readFile(counter, 'utf8')).to.equal('60');
   });
 
-  it('gives the lock back when the process exits with it', async () => {
+  it('gives the lock back when the process exits with it', () => {
     const script = `
       import { takeLock } from ${JSON.stringify(lockModule)};
       await takeLock(${JSON.stringify(file)});

@@ -17,6 +17,7 @@ export interface CliOptions {
   readonly input?: string;
   readonly env?: NodeJS.ProcessEnv;
   readonly cwd?: string;
+  readonly onStart?: (child: ChildProcess) => void | Promise<void>;
   /** Told of the process and of each piece of stdout. */
   readonly onStdout?: (piece: string, child: ChildProcess) => void;
   readonly onStderr?: (piece: string, child: ChildProcess) => void;
@@ -28,6 +29,7 @@ export function runCli(args: readonly string[], options: CliOptions = {}): Promi
     cwd: options.cwd,
     env: { ...process.env, NO_COLOR: '1', ...options.env },
   });
+  void options.onStart?.(child);
   let stdout = '';
   let stderr = '';
   child.stdout.setEncoding('utf8').on('data', (piece: string) => {
@@ -47,7 +49,10 @@ export function runCli(args: readonly string[], options: CliOptions = {}): Promi
 }
 
 /** Runs the command line inside this process, which is much faster. Not for anything that reads standard input. */
-export async function runMain(args: readonly string[]): Promise<CliRun> {
+export async function runMain(
+  args: readonly string[],
+  options: { onStderr?: (text: string) => void } = {},
+): Promise<CliRun> {
   const output = process.stdout.write.bind(process.stdout);
   const errors = process.stderr.write.bind(process.stderr);
   const code = process.exitCode;
@@ -60,6 +65,7 @@ export async function runMain(args: readonly string[]): Promise<CliRun> {
   };
   process.stderr.write = (text: string | Uint8Array) => {
     stderr += String(text);
+    options.onStderr?.(String(text));
     return true;
   };
   try {

@@ -44,6 +44,9 @@ export async function runSession(request: SessionRequest): Promise<boolean> {
   try {
     for (const variant of request.variants) lanes.push(await openLane(variant, request, engines));
     status = (await runWithProgress(lanes, request)) ? 'complete' : 'interrupted';
+  } catch (error) {
+    if (request.signal?.aborted) status = 'interrupted';
+    throw error;
   } finally {
     await closeAll(lanes, engines, status);
   }
