@@ -94,6 +94,21 @@ describe('Ctrl-C', function () {
     });
   }
 
+  it('is heard between two runs of the model, not one run later', async function () {
+    if (process.platform === 'win32') return;
+    const { model } = await openEngineParts({ model: tinyFolder, threads: 1 });
+    let isHeard = false;
+    process.once('SIGUSR2', () => (isHeard = true));
+    try {
+      // Comes while the run blocks the event loop.
+      setImmediate(() => process.kill(process.pid, 'SIGUSR2'));
+      await model.prefill([1, 2, 3], { logits: false });
+      expect(isHeard).to.equal(true);
+    } finally {
+      await model.dispose();
+    }
+  });
+
   it('ends a long prompt between two runs of the model', async () => {
     const parts = await openEngineParts({ model: tinyFolder, threads: 1 });
     try {
