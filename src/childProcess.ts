@@ -13,7 +13,7 @@ export interface ChildRun {
 }
 
 export interface ChildOptions {
-  /** Variables to set besides those of this process; undefined takes one away. */
+  /** What `childEnvironment` adds. */
   readonly environment?: NodeJS.ProcessEnv;
   readonly signal?: AbortSignal;
   /** It ends by itself when its standard input is closed, so a signal would only disturb it. */
@@ -29,6 +29,11 @@ const childVariables: NodeJS.ProcessEnv = {
   // Python (from 3.11 on) does not import what lies in the working directory.
   PYTHONSAFEPATH: '1',
 };
+
+/** The environment of a child: that of this process, what every child gets, and its own; undefined takes one away. */
+export function childEnvironment(own: NodeJS.ProcessEnv = {}): NodeJS.ProcessEnv {
+  return { ...process.env, ...childVariables, ...own };
+}
 
 /**
  * Where every child process runs: a folder that others cannot write to. The user's working directory may hold files
@@ -60,7 +65,7 @@ export async function runChild(
   signal?.throwIfAborted();
   const child = spawn(findProgram(program), args, {
     cwd: workingFolder,
-    env: { ...process.env, ...childVariables, ...options.environment },
+    env: childEnvironment(options.environment),
     stdio: ['pipe', 'pipe', 'pipe'],
     windowsHide: true,
   });

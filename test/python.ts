@@ -5,6 +5,7 @@
  */
 import { spawn } from 'node:child_process';
 import { join } from 'node:path';
+import { childEnvironment } from '../src/childProcess.js';
 import { fetchDefaultWeights } from '../src/model/defaultWeights.js';
 import { modelsFolder } from '../src/model/locate.js';
 import type { Report } from '../src/report.js';
@@ -16,7 +17,7 @@ const folder = join(packageRoot, 'export');
 
 /** Runs a module of the installed packages in export/, its output passed on. */
 function run(program: string, args: readonly string[], environment: NodeJS.ProcessEnv): Promise<number> {
-  const env = { ...process.env, ...environment };
+  const env = childEnvironment(environment);
   const child = spawn(program, args, { cwd: folder, env, stdio: 'inherit' });
   return new Promise((resolve, reject) => {
     child.on('error', reject);
