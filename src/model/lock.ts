@@ -25,7 +25,7 @@ export type Release = () => Promise<void>;
 /** How often a holder shows that it lives. */
 const beatMilliseconds = 10_000;
 /** After so long without a sign of life a holder that cannot be asked about is taken for dead. */
-const silenceMilliseconds = 180_000;
+const silenceMilliseconds = 120_000;
 /** A file that names nobody was just made, or its maker was killed in that instant. */
 const nobodyMilliseconds = 2_000;
 const turnMilliseconds = 60_000;

@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import { writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
-import { delimiter, isAbsolute, join } from 'node:path';
+import { delimiter, dirname, isAbsolute, join } from 'node:path';
 import { runChild, type ChildOptions, type ChildRun } from '../childProcess.js';
 import { RuntimeFailure } from '../errors.js';
 import { isDiskFull } from './diskErrors.js';
@@ -115,7 +115,7 @@ export async function pip(
   const log = await keepLog(`pip-${command}`, run.errors);
   if (isDiskFull(run.errors)) {
     throw new RuntimeFailure(
-      `pip ${command} failed: the disk of ${folder} is full. Free some space, or choose another folder with ` +
+      `pip ${command} failed: the disk of ${dirname(folder)} is full. Free some space, or choose another folder with ` +
         `--models-dir or MEDUSA_PLUS_MODELS, and run the command again.${log}`,
     );
   }

@@ -8,7 +8,7 @@ import { exportFolder, findPython, type Python } from '../../src/model/python.js
 import { ensureRequirements, exporterRequirements } from '../../src/model/pythonPackages.js';
 import { temporaryFolder } from '../support/tinyModel.js';
 
-/** A package as a wheel, and as an archive whose setup.py leaves a mark when it is run. */
+/** A package as a wheel, and as an archive whose own code, which would build it, leaves a mark when it is run. */
 const makePackage = `
 import sys, tarfile, zipfile, io
 folder, mark = sys.argv[1:]
@@ -19,16 +19,20 @@ with zipfile.ZipFile(f"{folder}/tiny_thing-1.0-py3-none-any.whl", "w") as wheel:
     wheel.writestr(info + "WHEEL", "Wheel-Version: 1.0\\nGenerator: test\\nRoot-Is-Purelib: true\\nTag: py3-none-any\\n")
     wheel.writestr(info + "RECORD", "")
 with tarfile.open(f"{folder}/tiny-thing-1.0.tar.gz", "w:gz") as archive:
-    setup = f"open({mark!r}, 'w').close()".encode()
-    member = tarfile.TarInfo("tiny-thing-1.0/setup.py")
-    member.size = len(setup)
-    archive.addfile(member, io.BytesIO(setup))
+    for name, text in {
+        "pyproject.toml": '[build-system]\\nrequires = []\\nbuild-backend = "backend"\\nbackend-path = ["."]\\n',
+        "backend.py": f"open({mark!r}, 'w').close()\\n",
+    }.items():
+        member = tarfile.TarInfo(f"tiny-thing-1.0/{name}")
+        member.size = len(text)
+        archive.addfile(member, io.BytesIO(text.encode()))
 `;
 
 describe('the lock file of Python packages', function () {
   this.timeout(120_000);
 
   let folder: Awaited<ReturnType<typeof temporaryFolder>>;
+  const temporary = process.env.TMPDIR;
   let python: Python;
   let packages: string;
   let mark: string;
@@ -38,9 +42,15 @@ describe('the lock file of Python packages', function () {
     packages = join(folder.path, 'wheels');
     mark = join(folder.path, 'mark');
     await mkdir(packages);
+    // Where what pip said would be kept.
+    process.env.TMPDIR = folder.path;
     await outputOf(python.program, ['-c', makePackage, packages, mark]);
   });
-  afterEach(() => folder.remove());
+  afterEach(async () => {
+    if (temporary === undefined) delete process.env.TMPDIR;
+    else process.env.TMPDIR = temporary;
+    await folder.remove();
+  });
 
   /** Installs the package with these hashes from the folder alone. */
   const install = async (...hashes: string[]): Promise<string> => {
