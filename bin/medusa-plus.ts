@@ -1,5 +1,9 @@
 #!/usr/bin/env node
-import { endQuietlyOnClosedPipe, main } from '../src/cli/main.js';
+import { listenForInterrupts } from '../src/cli/interrupt.js';
+import { watchStreams } from '../src/cli/streams.js';
 
-endQuietlyOnClosedPipe();
+listenForInterrupts();
+watchStreams();
+// Loaded only now: Ctrl-C has its exit code from the first moment on.
+const { main } = await import('../src/cli/main.js');
 await main(process.argv.slice(2));

@@ -25,6 +25,13 @@ export class UsageError extends MedusaError {
   }
 }
 
+/** A command that Ctrl-C ended; the message says what becomes of the work done so far. */
+export class InterruptedError extends MedusaError {
+  constructor(message: string, options?: ErrorOptions) {
+    super(message, ExitCode.interrupted, options);
+  }
+}
+
 /** A model, heads or tokenizer file that is missing, damaged or does not fit the others. */
 export class ModelError extends MedusaError {}
 

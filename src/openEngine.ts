@@ -45,6 +45,7 @@ export async function openEngineParts(options: EngineOptions): Promise<EnginePar
   const opened = await openOnProvider(place, manifest, options, report);
   try {
     const { tokenizer, chatTemplate } = await loading;
+    options.signal?.throwIfAborted();
     const { eosTokenIds, bosTokenId, addBos } = manifest.tokenizer;
     return { ...opened, tokenizer, chatTemplate, eosTokenIds, bosTokenId, addBos };
   } catch (error) {
@@ -119,6 +120,7 @@ async function openGraphs(
     { folder: place.folder, manifest, graphs, spec, report, signal: options.signal },
     options,
   );
+  options.signal?.throwIfAborted();
   const model = await openModel({ ...spec, threads });
   const { backbone, heads } = graphs;
   if (exactRows === false) report.note(inexactRows(backbone.precision));

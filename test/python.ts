@@ -5,17 +5,20 @@
  */
 import { spawn } from 'node:child_process';
 import { join } from 'node:path';
+import { childEnvironment } from '../src/childProcess.js';
 import { fetchDefaultWeights } from '../src/model/defaultWeights.js';
 import { modelsFolder } from '../src/model/locate.js';
 import type { Report } from '../src/report.js';
 import { packageRoot } from '../src/model/packageRoot.js';
-import { ensureRequirements, exportEnvironment, findPython } from '../src/model/python.js';
+import { exportEnvironment, findPython } from '../src/model/python.js';
+import { ensureRequirements } from '../src/model/pythonPackages.js';
 
 const folder = join(packageRoot, 'export');
 
 /** Runs a module of the installed packages in export/, its output passed on. */
 function run(program: string, args: readonly string[], environment: NodeJS.ProcessEnv): Promise<number> {
-  const child = spawn(program, args, { cwd: folder, env: environment, stdio: 'inherit' });
+  const env = childEnvironment(environment);
+  const child = spawn(program, args, { cwd: folder, env, stdio: 'inherit' });
   return new Promise((resolve, reject) => {
     child.on('error', reject);
     child.on('close', (code) => resolve(code ?? 1));

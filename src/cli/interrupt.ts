@@ -1,25 +1,47 @@
 import { ExitCode } from '../errors.js';
+import { printError } from './output.js';
 
 /** Ctrl-C as an AbortSignal. */
 export interface Interrupt {
   readonly signal: AbortSignal;
-  /** Gives Ctrl-C back to Node.js. */
+  /** From now on Ctrl-C ends the process at once. */
   release(): void;
 }
 
-/** The first Ctrl-C (or SIGTERM) aborts the signal, so that the command can end cleanly; the second ends at once. */
+const signals = ['SIGINT', 'SIGTERM'] as const;
+
+/** The work that is to end cleanly; none while nothing needs to. */
+let running: AbortController | undefined;
+
+/**
+ * Listens for Ctrl-C (and SIGTERM) from now on, for the whole program: it ends with the exit code for that, and not by
+ * the signal, whatever it is doing. Called before anything that takes time to load.
+ */
+export function listenForInterrupts(): void {
+  for (const name of signals) process.on(name, onSignal);
+  listensAlways = true;
+}
+
+let listensAlways = false;
+
+/** The first Ctrl-C aborts the signal, so that the command can end cleanly; the second ends at once. */
 export function catchInterrupt(): Interrupt {
   const controller = new AbortController();
-  const onSignal = (): void => {
-    if (controller.signal.aborted) process.exit(ExitCode.interrupted);
-    controller.abort();
-  };
-  const names = ['SIGINT', 'SIGTERM'] as const;
-  for (const name of names) process.on(name, onSignal);
+  // In a program that is not ours to end, a test's say, only while a command runs.
+  const listens = !listensAlways;
+  if (listens) for (const name of signals) process.on(name, onSignal);
+  running = controller;
   return {
     signal: controller.signal,
     release: () => {
-      for (const name of names) process.removeListener(name, onSignal);
+      if (running === controller) running = undefined;
+      if (listens) for (const name of signals) process.removeListener(name, onSignal);
     },
   };
+}
+
+function onSignal(): void {
+  if (running && !running.signal.aborted) return running.abort();
+  printError('Interrupted.');
+  process.exit(ExitCode.interrupted);
 }

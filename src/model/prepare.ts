@@ -11,7 +11,6 @@ import {
   isVariantName,
   variantMissing,
 } from './adapters.js';
-import { runChild } from './childProcess.js';
 import { fetchDefaultWeights, sha256Of } from './defaultWeights.js';
 import { diskFullHint, explainDiskError } from './diskErrors.js';
 import { conditionalSuffix } from './conditional.js';
@@ -19,8 +18,10 @@ import { checkModelName, defaultModelName } from './locate.js';
 import { takeLock } from './lock.js';
 import { checkFiles, manifestName, readManifest, type Manifest } from './manifest.js';
 import { packageRoot } from './packageRoot.js';
+import { removeFolder } from './partialFolders.js';
 import type { Report } from '../report.js';
-import { ensureRequirements, exportEnvironment, findPython, type Python } from './python.js';
+import { exportEnvironment, findPython, runModule, type Python } from './python.js';
+import { ensureRequirements, exporterRequirements } from './pythonPackages.js';
 
 /** Other tensors that lie beside heads; the exporter finds a conditional joint by itself. */
 const besideHeads = [adapterSuffix, conditionalSuffix];
@@ -39,6 +40,8 @@ export interface PrepareOptions {
   readonly heads?: readonly string[];
   /** Make it anew even if it is there. */
   readonly force?: boolean;
+  /** Install the exporter's Python packages again too. */
+  readonly reinstall?: boolean;
   readonly signal?: AbortSignal;
 }
 
@@ -59,7 +62,8 @@ export const defaultPrecisions: readonly string[] = ['int8'];
  * goes on from there. A lock keeps two preparations of one model apart: the second waits and finds it made.
  */
 export async function prepareModel(options: PrepareOptions, report: Report): Promise<PreparedModel> {
-  const { modelsDir, signal } = options;
+  const { signal } = options;
+  const modelsDir = resolve(options.modelsDir);
   const name = checkModelName(options.id ?? nameOf(options.from, options.adapter));
   if (options.from !== undefined) await checkSource(options.from);
   if (options.adapter !== undefined) await checkAdapter(options.adapter);
@@ -73,7 +77,7 @@ export async function prepareModel(options: PrepareOptions, report: Report): Pro
       onWait: (holder) => report.note(`Process ${holder} is preparing ${name}: waiting for it.`),
     });
     try {
-      return await prepareLocked(name, { ...options, adapter }, report);
+      return await prepareLocked(name, { ...options, modelsDir, adapter }, report);
     } finally {
       await release();
     }
@@ -105,9 +109,11 @@ async function prepareLocked(name: string, options: PrepareOptions, report: Repo
     return { name, folder, manifest: present, isNew: false };
   }
   const python = await findPython();
-  const requirements = await ensureRequirements(python, 'requirements.txt', options.modelsDir, {
+  const requirements = await ensureRequirements(python, exporterRequirements, options.modelsDir, {
+    again: options.reinstall,
     signal: options.signal,
     onInstall: () => report.begin('Installing the Python packages of the exporter'),
+    onNote: (message) => report.note(message),
   });
   const source =
     options.from ?? (await fetchDefaultWeights(python, options.modelsDir, report, options.signal));
@@ -134,8 +140,7 @@ async function removeLeftovers(modelsDir: string, name: string): Promise<void> {
     await rename(join(modelsDir, oldName(name)), join(modelsDir, name));
   }
   for (const each of (await readdir(modelsDir)).filter(isLeftover)) {
-    // An exporter that outlived its parent may still be writing; the next line it prints ends it.
-    await rm(join(modelsDir, each), { recursive: true, force: true, maxRetries: 5, retryDelay: 200 });
+    await removeFolder(join(modelsDir, each));
   }
 }
 
@@ -240,22 +245,14 @@ interface ExporterLine {
 
 async function runExporter(run: ExporterRun, options: PrepareOptions, report: Report): Promise<void> {
   const heads = await headsFor(run.name, options.heads, options.adapter);
-  const args = [
-    '-m',
-    'medusa_export.prepare',
-    '--output',
-    run.partial,
-    '--from',
-    run.source,
-    '--id',
-    run.name,
-  ];
+  // Children do not run in the user's working directory.
+  const args = ['--output', run.partial, '--from', resolve(run.source), '--id', run.name];
   for (const precision of run.precisions) args.push('--precision', precision);
-  if (options.adapter !== undefined) args.push('--adapter', options.adapter);
-  for (const file of heads) args.push('--heads', file);
+  if (options.adapter !== undefined) args.push('--adapter', resolve(options.adapter));
+  for (const file of heads) args.push('--heads', resolve(file));
   let stage = '';
   report.begin('Converting and exporting');
-  const child = await runChild(run.python.program, args, {
+  const child = await runModule(run.python, 'medusa_export.prepare', args, {
     environment: exportEnvironment(run.requirements),
     signal: options.signal,
     onLine: (text) => {
@@ -268,7 +265,7 @@ async function runExporter(run: ExporterRun, options: PrepareOptions, report: Re
   if (child.code === 0) return;
   const last = child.errorTail.split('\n').findLast((line) => line.trim() !== '') ?? 'no message';
   const why = last.replace(/^.*?error:\s*/, '').replace(/\.?\s*$/, '.');
-  const message = `The exporter refused: ${why}${diskFullHint(child.errorTail)}`;
+  const message = `The exporter refused: ${why}${diskFullHint(child.errors)}`;
   throw child.code === exporterUsageCode ? new UsageError(message) : new ModelError(message);
 }
 

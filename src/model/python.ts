@@ -1,12 +1,11 @@
-import { createHash } from 'node:crypto';
-import { existsSync } from 'node:fs';
-import { mkdir, readFile, rename } from 'node:fs/promises';
-import { delimiter, join } from 'node:path';
+import { randomUUID } from 'node:crypto';
+import { writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { delimiter, dirname, isAbsolute, join } from 'node:path';
+import { runChild, type ChildOptions, type ChildRun } from '../childProcess.js';
 import { RuntimeFailure } from '../errors.js';
-import { runChild, type ChildOptions, type ChildRun } from './childProcess.js';
-import { diskFullHint } from './diskErrors.js';
+import { isDiskFull } from './diskErrors.js';
 import { packageRoot } from './packageRoot.js';
-import { partialFolder, removePartialFolders } from './partialFolders.js';
 
 /** The Python that converts and exports models. Only preparation needs it. */
 export interface Python {
@@ -16,7 +15,7 @@ export interface Python {
 }
 
 const oldest = [3, 10] as const;
-const exportFolder = join(packageRoot, 'export');
+export const exportFolder = join(packageRoot, 'export');
 
 /** Prints the version, and whether pip is there. */
 const probe = `import sys, importlib.util
@@ -46,7 +45,7 @@ export async function findPython(environment: NodeJS.ProcessEnv = process.env): 
 async function probePython(program: string): Promise<Python | string> {
   let run: ChildRun;
   try {
-    run = await runChild(program, ['-c', probe]);
+    run = await runChild(program, ['-c', probe], { environment: pythonEnvironment() });
   } catch (error) {
     const code = (error as NodeJS.ErrnoException).code;
     return `${program} ${code === 'ENOENT' ? 'was not found' : `cannot be started (${code})`}`;
@@ -61,83 +60,83 @@ async function probePython(program: string): Promise<Python | string> {
   return { program, version };
 }
 
-/** What pip must not take from the user's configuration: it would clash with --target. */
-const pipEnvironment = { PIP_USER: 'no', PIP_REQUIRE_VIRTUALENV: 'no', PIP_DISABLE_PIP_VERSION_CHECK: '1' };
-
 /**
- * Makes a folder with the packages of a requirements file, once: pip installs into a temporary folder, which is then
- * renamed. Needs no virtual environment and leaves the Python itself alone.
- *
- * @param requirements name of a file in export/
- * @returns the folder
+ * Runs a module as `python -m` would, but so that it ends with this process, and imports nothing from the working
+ * directory in any version of Python (export/run_module.py).
  */
-export async function ensureRequirements(
+export function runModule(
   python: Python,
-  requirements: string,
-  modelsDir: string,
-  options: { onInstall?: () => void; signal?: AbortSignal; onErrorLine?: (line: string) => void } = {},
-): Promise<string> {
-  const file = join(exportFolder, requirements);
-  const parent = join(modelsDir, '.python');
-  const folder = join(parent, await requirementsKey(python, file));
-  if (existsSync(folder)) return folder;
-  options.onInstall?.();
-  const partial = partialFolder(folder);
-  try {
-    await mkdir(parent, { recursive: true });
-    await removePartialFolders(folder);
-    await pip(python, ['install', '--quiet', '--target', partial, '--requirement', file], options);
-    await rename(partial, folder).catch((error: NodeJS.ErrnoException) => {
-      // Another process was faster; its folder is as good.
-      if (!existsSync(folder)) throw error;
-    });
-  } finally {
-    await removePartialFolders(folder);
-  }
-  return folder;
-}
-
-/** The same requirements for the same Python on the same kind of machine are the same folder. */
-async function requirementsKey(python: Python, file: string): Promise<string> {
-  const hash = createHash('sha256');
-  hash.update(await requirementsText(file));
-  hash.update(`${python.version} ${process.platform} ${process.arch}`);
-  return hash.digest('hex').slice(0, 16);
-}
-
-/** The file's text, with the files it includes (-r). */
-async function requirementsText(file: string): Promise<string> {
-  const text = await readFile(file, 'utf8');
-  const included = [...text.matchAll(/^-r\s+(\S+)/gm)].map((match) => join(file, '..', match[1]));
-  return [text, ...(await Promise.all(included.map(requirementsText)))].join('\n');
-}
-
-/** Runs pip; its failure becomes an error with the line that says why. */
-export async function pip(
-  python: Python,
+  module: string,
   args: readonly string[],
   options: ChildOptions = {},
-): Promise<void> {
-  const environment = { ...process.env, ...pipEnvironment };
-  const run = await runChild(python.program, ['-m', 'pip', ...args], { ...options, environment });
-  if (run.code === 0) return;
-  const lines = run.errorTail.split('\n').filter((line) => !line.startsWith('[notice]'));
-  const why = lines.findLast((line) => line.startsWith('ERROR:')) ?? lines.at(-1) ?? 'no message';
-  throw new RuntimeFailure(
-    `pip ${args[0]} failed: ${why.replace(/^ERROR:\s*/, '')}.${diskFullHint(run.errorTail)} ` +
-      'Check the network (or pip config) and run the command again: what is done is kept.',
-  );
+): Promise<ChildRun> {
+  const environment = { ...pythonEnvironment(), ...options.environment };
+  const script = join(exportFolder, 'run_module.py');
+  return runChild(python.program, [script, module, ...args], { ...options, environment, watchesInput: true });
+}
+
+/** What every Python is started with. */
+function pythonEnvironment(own: readonly string[] = []): NodeJS.ProcessEnv {
+  // Empty and relative entries stand for the working directory.
+  const given = (process.env.PYTHONPATH ?? '').split(delimiter).filter((entry) => isAbsolute(entry));
+  const path = [...own, ...given];
+  return { PYTHONPATH: path.length > 0 ? path.join(delimiter) : undefined, PYTHONSTARTUP: undefined };
 }
 
 /** Environment in which export/ and the packages of `folder` can be imported. */
 export function exportEnvironment(folder: string): NodeJS.ProcessEnv {
-  const path = [exportFolder, folder, process.env.PYTHONPATH].filter(Boolean).join(delimiter);
-  // Packages of the user's own site folder could be of other versions than the pinned ones.
   return {
-    ...process.env,
-    PYTHONPATH: path,
+    ...pythonEnvironment([exportFolder, folder]),
+    // Packages of the user's own site folder could be of other versions than the pinned ones.
     PYTHONNOUSERSITE: '1',
     PYTHONUNBUFFERED: '1',
     PYTHONDONTWRITEBYTECODE: '1',
   };
+}
+
+/** What pip must not take from the user's configuration: it would clash with --target. */
+const pipEnvironment = { PIP_USER: 'no', PIP_REQUIRE_VIRTUALENV: 'no', PIP_DISABLE_PIP_VERSION_CHECK: '1' };
+
+/**
+ * Runs pip; its failure becomes an error of two lines that says why, with the rest in a file.
+ *
+ * @param options.folder where it works: its temporary files lie there too, so that they go with the folder
+ */
+export async function pip(
+  python: Python,
+  command: string,
+  args: readonly string[],
+  { folder, signal }: { folder: string; signal?: AbortSignal },
+): Promise<void> {
+  const environment = { ...pipEnvironment, TMPDIR: folder, TEMP: folder, TMP: folder };
+  // Standard input stays open: without --no-input pip would wait for an answer.
+  const run = await runModule(python, 'pip', [command, '--no-input', ...args], { environment, signal });
+  if (run.code === 0) return;
+  const log = await keepLog(`pip-${command}`, run.errors);
+  if (isDiskFull(run.errors)) {
+    throw new RuntimeFailure(
+      `pip ${command} failed: the disk of ${dirname(folder)} is full. Free some space, or choose another folder with ` +
+        `--models-dir or MEDUSA_PLUS_MODELS, and run the command again.${log}`,
+    );
+  }
+  const lines = run.errorTail.split('\n').filter((line) => !line.startsWith('[notice]'));
+  const why = lines.findLast((line) => line.startsWith('ERROR:')) ?? lines.at(-1) ?? 'no message';
+  throw new RuntimeFailure(
+    `pip ${command} failed: ${why.replace(/^ERROR:\s*/, '').replace(/\.$/, '')}. ` +
+      `Check the network (or pip config) and run the command again: what is done is kept.${log}`,
+  );
+}
+
+const worthAFile = 1000;
+
+/** Keeps what a program said in a new file, unless it was little. @returns a line that names it, or '' */
+async function keepLog(name: string, text: string): Promise<string> {
+  if (text.length < worthAFile) return '';
+  const file = join(tmpdir(), `medusa-plus-${name}-${randomUUID()}.log`);
+  try {
+    await writeFile(file, `${text}\n`, { flag: 'wx', mode: 0o600 });
+    return `\nAll that it said: ${file}`;
+  } catch {
+    return '';
+  }
 }

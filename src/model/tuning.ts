@@ -105,7 +105,7 @@ async function measure(subject: TuningSubject, known: Tuning, asked: number | un
   let isBusy = false;
   for (const [i, threads] of candidates.entries()) {
     if (curves[threads] === undefined || isDoubtful(known)) {
-      const measured = await measureWith(subject.spec, threads, () => {
+      const measured = await measureWith(subject, threads, () => {
         if (i === 0) subject.report.begin('Measuring what a step costs on this machine (once)');
       });
       curves[threads] = leastOf(curves[threads], measured.curve);
@@ -133,18 +133,19 @@ function threadCandidates(spec: OpenOptions): number[] {
 
 /** @param onOpened told when the model could be opened: only then is there something to wait for */
 async function measureWith(
-  spec: OpenOptions,
+  { spec, signal }: TuningSubject,
   threads: number,
   onOpened: () => void,
 ): Promise<{ curve: CostPoint[]; exactRows: boolean | undefined; isBusy: boolean }> {
+  signal?.throwIfAborted();
   const { measureRowExactness, measureStepCost, openModel } = await import('../runtime/index.js');
   const model = await openModel({ ...spec, threads });
   onOpened();
   try {
-    const exactRows = spec.provider === 'cpu' ? await measureRowExactness(model) : undefined;
+    const exactRows = spec.provider === 'cpu' ? await measureRowExactness(model, { signal }) : undefined;
     const begin = performance.now();
     const cpu = process.cpuUsage();
-    const points = await measureStepCost(model, measuredNodes, { repeats: rounds });
+    const points = await measureStepCost(model, measuredNodes, { repeats: rounds, signal });
     const { user, system } = process.cpuUsage(cpu);
     const share = (user + system) / 1000 / (performance.now() - begin) / threads;
     const spread = points.reduce((sum, { milliseconds, least }) => sum + milliseconds / least, 0);

@@ -1,15 +1,12 @@
-import { execFile } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
-import { promisify } from 'node:util';
+import { outputOf } from '../childProcess.js';
 import { CudaRuntime } from './cuda/cudaRuntime.js';
 import { OrtApi } from './cuda/ortApi.js';
 import { cudaProviderLibrary, shippedLibrary } from './cuda/ortLibrary.js';
 import { messageOf } from './messages.js';
 
 /** What `medusa-plus doctor` asks about: nothing here throws, a failure is a finding. */
-
-const run = promisify(execFile);
 
 /** The ONNX Runtime inside onnxruntime-node, which the CPU provider uses. */
 export interface NodeRuntimeFacts {
@@ -86,8 +83,7 @@ export async function cudaMemory(): Promise<{ free: number; total: number }> {
 
 /** Libraries that `path` needs, directly or through others, and that the loader does not find (Linux). */
 export async function missingLibraries(path: string): Promise<string[]> {
-  const { stdout } = await run('ldd', [path]);
-  return parseLdd(stdout);
+  return parseLdd(await outputOf('ldd', [path]));
 }
 
 /** The names that ldd reports as not found. */
@@ -106,8 +102,7 @@ export interface GpuFacts {
 export async function gpuFacts(): Promise<GpuFacts[] | undefined> {
   try {
     const query = '--query-gpu=name,memory.total,driver_version';
-    const { stdout } = await run('nvidia-smi', [query, '--format=csv,noheader,nounits']);
-    return parseGpus(stdout);
+    return parseGpus(await outputOf('nvidia-smi', [query, '--format=csv,noheader,nounits']));
   } catch {
     return undefined;
   }
@@ -137,8 +132,8 @@ export function cpuFeatures(): string[] {
 /** MiB in use on the first GPU, by all programs; undefined without nvidia-smi. */
 export async function gpuMemoryUsed(): Promise<number | undefined> {
   try {
-    const { stdout } = await run('nvidia-smi', ['--query-gpu=memory.used', '--format=csv,noheader,nounits']);
-    return Number.parseInt(stdout, 10);
+    const query = '--query-gpu=memory.used';
+    return Number.parseInt(await outputOf('nvidia-smi', [query, '--format=csv,noheader,nounits']), 10);
   } catch {
     return undefined;
   }

@@ -6,6 +6,8 @@ export interface MeasureOptions {
   readonly pastLength?: number;
   /** Timed runs of each size, after one untimed. Default 7. */
   readonly repeats?: number;
+  /** Ends the measurement after the run under way; it rejects with the signal's reason. */
+  readonly signal?: AbortSignal;
 }
 
 const GREEDY = { logits: false };
@@ -36,6 +38,7 @@ export async function measureStepCost(
     const times = await inTurns(
       trees.map((tree) => () => model.verify(tree, GREEDY)),
       options.repeats ?? DEFAULT_REPEATS,
+      options.signal,
     );
     return trees.map(({ size }, i) => ({
       nodes: size,
@@ -63,6 +66,7 @@ export async function measureRowExactness(
       const tree = randomTree(size, model.vocabSize);
       const { logits } = await model.verify(tree, WITH_LOGITS);
       for (const row of pathTo(size - 1, tree.parents)) {
+        options.signal?.throwIfAborted();
         const alone = await model.verify(oneNode(tree.tokens[row]), WITH_LOGITS);
         const among = logits!.subarray(row * model.vocabSize, (row + 1) * model.vocabSize);
         if (!among.every((value, token) => Object.is(value, alone.logits![token]))) return false;
@@ -98,6 +102,7 @@ export async function measureHeads(
     const start = model.cachedLength;
     const times: number[] = [];
     for (let i = 0; i <= (options.repeats ?? DEFAULT_REPEATS); i++) {
+      options.signal?.throwIfAborted();
       const { nextTokens } = await model.verify(tree, GREEDY);
       await model.keep([0]);
       const begin = performance.now();
@@ -118,8 +123,12 @@ async function withPast<T>(
   const original = model.cachedLength;
   const wanted = Math.min(options.pastLength ?? DEFAULT_PAST, Math.floor(model.contextLength / 2));
   const missing = Math.max(wanted - original, original === 0 ? 1 : 0);
-  if (missing > 0) await model.prefill(randomTokens(missing, model.vocabSize), GREEDY);
+  const part = model.promptRows ?? missing;
   try {
+    for (let length = 0; length < missing; length += part) {
+      options.signal?.throwIfAborted();
+      await model.prefill(randomTokens(Math.min(part, missing - length), model.vocabSize), GREEDY);
+    }
     return await work();
   } finally {
     model.truncate(original);
@@ -127,10 +136,15 @@ async function withPast<T>(
 }
 
 /** Runs all works once untimed, then `rounds` times in turn. Returns [works][rounds] milliseconds. */
-async function inTurns(works: readonly (() => Promise<unknown>)[], rounds: number): Promise<number[][]> {
+async function inTurns(
+  works: readonly (() => Promise<unknown>)[],
+  rounds: number,
+  signal: AbortSignal | undefined,
+): Promise<number[][]> {
   const times = works.map((): number[] => []);
   for (let round = -1; round < rounds; round++) {
     for (const [i, work] of works.entries()) {
+      signal?.throwIfAborted();
       const begin = performance.now();
       await work();
       if (round >= 0) times[i].push(performance.now() - begin);

@@ -261,7 +261,7 @@ describe('decode', () => {
   describe('aborted in a long prompt', () => {
     it('ends after the part that is running, and goes on from there', async () => {
       const prompt = Array.from({ length: 1300 }, (_, i) => i % 7);
-      const model = oracle({ contextLength: 2000 });
+      const model = Object.assign(oracle({ contextLength: 2000 }), { promptRows: 512 });
       const controller = new AbortController();
       const whole = model.prefill.bind(model);
       model.prefill = (ids, options) => {

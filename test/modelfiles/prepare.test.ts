@@ -1,13 +1,14 @@
 import { expect } from 'chai';
-import { execFileSync } from 'node:child_process';
+import { execFileSync, spawnSync } from 'node:child_process';
 import { existsSync, readdirSync } from 'node:fs';
-import { mkdir, readFile, writeFile } from 'node:fs/promises';
+import { mkdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { explainDiskError } from '../../src/model/diskErrors.js';
 import { defaultModelName } from '../../src/model/locate.js';
 import { readManifest } from '../../src/model/manifest.js';
+import { ownIdentity } from '../../src/model/processIdentity.js';
 import { runCli, type CliOptions, type CliRun } from '../support/cli.js';
 import { temporaryFolder } from '../support/tinyModel.js';
 
@@ -28,11 +29,26 @@ describe('medusa-plus prepare', function () {
   });
   afterEach(() => folder.remove());
 
-  const prepare = (mode: string, args: string[] = [], options: CliOptions = {}): Promise<CliRun> =>
-    runCli(['prepare', '--from', source, '--id', 'tiny', '--models-dir', models, ...args], {
-      ...options,
-      env: { MEDUSA_PLUS_PYTHON: fakePython, FAKE_PYTHON: mode },
-    });
+  const prepare = (
+    mode: string,
+    args: string[] = [],
+    { tmpdir, ...options }: CliOptions & { tmpdir?: string } = {},
+  ): Promise<CliRun> =>
+    runCli(
+      [
+        'prepare',
+        '--from',
+        source,
+        '--models-dir',
+        models,
+        ...(args.includes('--id') ? [] : ['--id', 'tiny']),
+        ...args,
+      ],
+      {
+        ...options,
+        env: { MEDUSA_PLUS_PYTHON: fakePython, FAKE_PYTHON: mode, ...(tmpdir && { TMPDIR: tmpdir }) },
+      },
+    );
 
   /** Everything in the models folder but the exporter's packages. */
   const left = (): string[] =>
@@ -117,7 +133,8 @@ describe('medusa-plus prepare', function () {
 
   it('takes over the lock of a dead process', async () => {
     await mkdir(models);
-    await writeFile(join(models, '.tiny.lock'), '999999999\n');
+    const dead = spawnSync(process.execPath, ['-e', '0']).pid;
+    await writeFile(join(models, '.tiny.lock'), JSON.stringify({ ...ownIdentity(), pid: dead }));
     expect((await prepare('')).code).to.equal(0);
     expect(left()).to.deep.equal(['tiny']);
   });
@@ -143,6 +160,76 @@ describe('medusa-plus prepare', function () {
     expectFailure(await prepare('pip-fails'), 1, 'No matching distribution found for onnx');
     expectFailure(await prepare('export-fails'), 1, 'architecture mamba is not supported');
     expectFailure(await prepare('disk-full'), 1, 'The disk is full');
+  });
+
+  it('says in two lines that the disk is full while pip runs, and keeps the rest in a file', async () => {
+    const run = await prepare('pip-full', [], { tmpdir: folder.path });
+    expectFailure(run, 1, `the disk of ${join(models, '.python')}`, 'is full', '--models-dir');
+    const lines = run.stderr.trimEnd().split('\n').slice(-2);
+    expect(lines[0]).to.match(/^medusa-plus: pip install failed/);
+    expect(Math.max(...lines.map((line) => line.length))).to.be.lessThan(400);
+    const log = await readFile(/^All that it said: (.*)$/.exec(lines[1])![1], 'utf8');
+    expect(log).to.contain('/models/3999');
+  });
+
+  describe('the Python packages', () => {
+    const another = (id: string, mode: string, ...args: string[]): Promise<CliRun> =>
+      runCli(['prepare', '--from', source, '--id', id, '--models-dir', models, '--quiet', ...args], {
+        env: { MEDUSA_PLUS_PYTHON: fakePython, FAKE_PYTHON: mode },
+      });
+
+    const installed = async (): Promise<string> => {
+      const folders = readdirSync(join(models, '.python'));
+      expect(folders).to.have.length(1);
+      return readFile(join(models, '.python', folders[0], 'package.py'), 'utf8');
+    };
+
+    const packageFile = (): string =>
+      join(models, '.python', readdirSync(join(models, '.python'))[0], 'package.py');
+
+    it('are installed once', async () => {
+      await another('a', '');
+      const first = await installed();
+      await another('b', '');
+      expect(await installed()).to.equal(first);
+    });
+
+    it('are installed again when they were damaged', async () => {
+      await another('a', '');
+      const first = await installed();
+      const damages = [
+        () => writeFile(packageFile(), first.replace('installed', 'inst\0lled')),
+        () => writeFile(packageFile(), ''),
+        () => rm(packageFile()),
+      ];
+      for (const [i, damage] of damages.entries()) {
+        await damage();
+        const run = await prepare('', ['--id', `b${i}`]);
+        expect(run.code, run.stderr).to.equal(0);
+        expect(run.stderr)
+          .to.match(/package.py (was changed|is missing)/)
+          .and.to.contain('Installing');
+        expect(await installed())
+          .to.match(/^installed = /)
+          .and.not.equal(first);
+      }
+    });
+
+    it('are installed again by --force, which keeps the old ones when that fails', async () => {
+      await another('a', '');
+      const first = await installed();
+      expect((await another('a', 'pip-fails', '--force')).code).to.equal(1);
+      expect(await installed()).to.equal(first);
+      expect((await another('a', '', '--force')).code).to.equal(0);
+      expect(await installed()).to.not.equal(first);
+    });
+
+    it('are installed by one of two preparations at once, and neither disturbs the other', async () => {
+      const runs = await Promise.all([another('a', 'pip-slow'), another('b', 'pip-slow')]);
+      expect(runs.map(({ code, stderr }) => `${code} ${stderr}`)).to.deep.equal(['0 ', '0 ']);
+      await installed();
+      expect(left().sort()).to.deep.equal(['a', 'b']);
+    });
   });
 
   it('does not put a model in place that lacks a file', async () => {

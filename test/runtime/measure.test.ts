@@ -21,6 +21,29 @@ describe('runtime: measuring steps', () => {
     }
   });
 
+  it('ends after the run under way when it is aborted', async () => {
+    const model = await openSplit();
+    try {
+      const controller = new AbortController();
+      const verify = model.verify.bind(model);
+      let runs = 0;
+      model.verify = (tree, options) => {
+        if (++runs === 3) controller.abort();
+        return verify(tree, options);
+      };
+      const measuring = measureStepCost(model, [1, 4], { signal: controller.signal });
+      const error = await measuring.then(
+        () => expect.fail('did not end'),
+        (reason: Error) => reason,
+      );
+      expect(error.name).to.equal('AbortError');
+      expect(runs).to.equal(3);
+      expect(model.cachedLength).to.equal(0);
+    } finally {
+      await model.dispose();
+    }
+  });
+
   it('leaves out sizes that the context has no room for, and heads that are not there', async () => {
     const model = await openSplit({ contextLength: 20, heads: undefined });
     try {

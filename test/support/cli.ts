@@ -4,6 +4,9 @@ import { main } from '../../src/cli/main.js';
 
 export const program = fileURLToPath(new URL('../../bin/medusa-plus.ts', import.meta.url));
 
+/** From any working directory. */
+const tsx = import.meta.resolve('tsx');
+
 export interface CliRun {
   readonly code: number | null;
   readonly stdout: string;
@@ -13,6 +16,8 @@ export interface CliRun {
 export interface CliOptions {
   readonly input?: string;
   readonly env?: NodeJS.ProcessEnv;
+  readonly cwd?: string;
+  readonly onStart?: (child: ChildProcess) => void | Promise<void>;
   /** Told of the process and of each piece of stdout. */
   readonly onStdout?: (piece: string, child: ChildProcess) => void;
   readonly onStderr?: (piece: string, child: ChildProcess) => void;
@@ -20,9 +25,11 @@ export interface CliOptions {
 
 /** Runs the program as a process of its own. */
 export function runCli(args: readonly string[], options: CliOptions = {}): Promise<CliRun> {
-  const child = spawn(process.execPath, ['--import', 'tsx', program, ...args], {
+  const child = spawn(process.execPath, ['--import', tsx, program, ...args], {
+    cwd: options.cwd,
     env: { ...process.env, NO_COLOR: '1', ...options.env },
   });
+  void options.onStart?.(child);
   let stdout = '';
   let stderr = '';
   child.stdout.setEncoding('utf8').on('data', (piece: string) => {
@@ -42,7 +49,10 @@ export function runCli(args: readonly string[], options: CliOptions = {}): Promi
 }
 
 /** Runs the command line inside this process, which is much faster. Not for anything that reads standard input. */
-export async function runMain(args: readonly string[]): Promise<CliRun> {
+export async function runMain(
+  args: readonly string[],
+  options: { onStderr?: (text: string) => void } = {},
+): Promise<CliRun> {
   const output = process.stdout.write.bind(process.stdout);
   const errors = process.stderr.write.bind(process.stderr);
   const code = process.exitCode;
@@ -55,6 +65,7 @@ export async function runMain(args: readonly string[]): Promise<CliRun> {
   };
   process.stderr.write = (text: string | Uint8Array) => {
     stderr += String(text);
+    options.onStderr?.(String(text));
     return true;
   };
   try {

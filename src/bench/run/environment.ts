@@ -1,16 +1,13 @@
 /** Facts about the model and the machine that go into run.json. */
-import { execFile } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { createRequire } from 'node:module';
 import { cpus, loadavg, platform, release, totalmem } from 'node:os';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { promisify } from 'node:util';
+import { outputOf } from '../../childProcess.js';
 import type { EngineFacts } from '../../engine.js';
 import type { RunIdentity, RunInfo } from './formats.js';
-
-const run = promisify(execFile);
 
 /** The parts of manifest.json that identify a model. Read leniently: a missing hash becomes null. */
 interface ManifestHashes {
@@ -111,24 +108,26 @@ function readPackage(path: string): Record<string, unknown> | undefined {
 
 async function gitCommit(): Promise<string | null> {
   try {
-    const { stdout } = await run('git', ['-C', here(), 'rev-parse', 'HEAD']);
-    const { stdout: changes } = await run('git', [
-      '-C',
-      here(),
-      'status',
-      '--porcelain',
-      '--untracked-files=no',
-    ]);
-    return stdout.trim() + (changes.trim() === '' ? '' : ' with changes');
+    const commit = await git('rev-parse', 'HEAD');
+    const changes = await git('status', '--porcelain', '--untracked-files=no');
+    return commit + (changes === '' ? '' : ' with changes');
   } catch {
     return null;
   }
 }
 
+/** Git in the folder of this file, wherever the user's environment points it to. */
+async function git(...args: readonly string[]): Promise<string> {
+  const elsewhere = { GIT_DIR: undefined, GIT_WORK_TREE: undefined, GIT_INDEX_FILE: undefined };
+  const all = ['-C', here(), '-c', 'core.fsmonitor=false', ...args];
+  return (await outputOf('git', all, { ...elsewhere, GIT_OPTIONAL_LOCKS: '0' })).trim();
+}
+
 async function gpuName(): Promise<string | null> {
   try {
-    const { stdout } = await run('nvidia-smi', ['--query-gpu=name,driver_version', '--format=csv,noheader']);
-    return stdout.trim().split('\n')[0] ?? null;
+    const query = '--query-gpu=name,driver_version';
+    const gpus = await outputOf('nvidia-smi', [query, '--format=csv,noheader']);
+    return gpus.trim().split('\n')[0] ?? null;
   } catch {
     return null;
   }

@@ -47,6 +47,9 @@ export async function runSession(request: SessionRequest): Promise<boolean> {
     for (const variant of request.variants) planned.push(await planLane(variant, request, engines));
     for (const lane of planned) lanes.push(await openLane(lane, request));
     status = (await runWithProgress(lanes, request)) ? 'complete' : 'interrupted';
+  } catch (error) {
+    if (request.signal?.aborted) status = 'interrupted';
+    throw error;
   } finally {
     await closeAll(lanes, engines, status);
   }

@@ -1,4 +1,5 @@
 import { existsSync } from 'node:fs';
+import { setImmediate as turnOfTheLoop } from 'node:timers/promises';
 import { ModelError, RuntimeFailure } from '../../errors.js';
 import { type GraphInterface, requireInterface } from '../graphInterface.js';
 import { messageOf, summary, unloadable } from '../messages.js';
@@ -46,13 +47,18 @@ export class CpuSession {
       await session.release();
       throw error;
     }
+    await turnOfTheLoop();
     return new CpuSession(session, path);
   }
 
   /** @throws RuntimeFailure naming the graph and the types and shapes it was given, never the data */
   async run(feeds: Feeds, fetches: readonly string[]): Promise<InferenceSession.ReturnType> {
     try {
-      return await this.session.run(feeds, fetches);
+      const outputs = await this.session.run(feeds, fetches);
+      // A run blocks the event loop, and what follows it would begin the next one first: a Ctrl-C that came meanwhile has
+      // to be heard before.
+      await turnOfTheLoop();
+      return outputs;
     } catch (cause) {
       const inputs = Object.entries(feeds).map(
         ([name, { type, dims }]) => `${name} ${type}[${dims.join(', ')}]`,

@@ -106,6 +106,10 @@ export class IoBoundModel implements DraftingModel {
     return this.length;
   }
 
+  get promptRows(): number {
+    return this.limits.prefill;
+  }
+
   /** Milliseconds spent inside ONNX Runtime's runs so far, of all graphs: the rest of a step is this program's. */
   get runTime(): number {
     const { backbone, keep, heads } = this.sessions;
@@ -124,7 +128,7 @@ export class IoBoundModel implements DraftingModel {
     const prompt = Int32Array.from(ids);
     return this.turn.take(async () => {
       this.verified = undefined;
-      const most = this.limits.prefill;
+      const most = this.promptRows;
       for (let start = 0; ; start += most) {
         const chunk = prompt.subarray(start, start + most);
         const rows = chunk.length;
