@@ -12,6 +12,7 @@ import {
   readRunArguments,
   readRunDecoding,
   requireText,
+  tellSkipped,
 } from './benchArguments.js';
 import { catchInterrupt } from './interrupt.js';
 import { readFlag, readModelOptions, readText, readTexts, type Arguments } from './options.js';
@@ -53,11 +54,23 @@ async function printSummary(
   { json, quiet }: { json: boolean; quiet: boolean },
 ): Promise<void> {
   const run = await loadRun(folder);
+  tellSkipped([run]);
   if (run.records.size === 0) return;
   const measures = measureRun(run, [...run.records.keys()]);
   if (json) {
     const { status, model, decoding, protocol, machine } = run.info;
-    console.log(JSON.stringify({ folder, status, model, decoding, protocol, machine, ...measures }));
+    console.log(
+      JSON.stringify({
+        folder,
+        status,
+        model,
+        decoding,
+        protocol,
+        machine,
+        skipped: run.skipped?.size,
+        ...measures,
+      }),
+    );
   } else if (!quiet) {
     console.log(benchSummary(run, measures));
   }
@@ -78,4 +91,6 @@ export async function runMerge(args: Arguments): Promise<void> {
     unfinished: readFlag(args, 'unfinished'),
   });
   console.log(`${output}: ${info.questions.ids.length} questions`);
+  if (info.missing_shards)
+    console.error(`Without shard ${info.missing_shards.join(', ')}: not all questions are there.`);
 }

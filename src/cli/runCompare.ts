@@ -24,6 +24,7 @@ import {
   outputFolder,
   readRunArguments,
   readRunDecoding,
+  tellSkipped,
   withoutUndefined,
 } from './benchArguments.js';
 import { variantTexts } from './compare.js';
@@ -92,6 +93,7 @@ async function runAndReport(args: Arguments, texts: readonly string[]): Promise<
     interrupt.release();
   }
   const runs = await Promise.all(variants.map((variant) => loadRun(folderOf(variant), variant.name)));
+  tellSkipped(runs);
   await report({ ...args, output }, runs, sweepOf(args, variants));
 }
 

@@ -118,7 +118,7 @@ export async function pip(
   args: readonly string[],
   options: ChildOptions = {},
 ): Promise<void> {
-  const environment = { ...process.env, ...pipEnvironment };
+  const environment = { ...process.env, ...options.environment, ...pipEnvironment };
   const run = await runChild(python.program, ['-m', 'pip', ...args], { ...options, environment });
   if (run.code === 0) return;
   const lines = run.errorTail.split('\n').filter((line) => !line.startsWith('[notice]'));

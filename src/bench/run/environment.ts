@@ -1,13 +1,13 @@
 /** Facts about the model and the machine that go into run.json. */
 import { execFile } from 'node:child_process';
-import { readFileSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { createRequire } from 'node:module';
 import { cpus, loadavg, platform, release, totalmem } from 'node:os';
-import { dirname, join } from 'node:path';
-import { fileURLToPath } from 'node:url';
+import { basename, dirname, join } from 'node:path';
 import { promisify } from 'node:util';
 import type { EngineFacts } from '../../engine.js';
+import { packageRoot } from '../../model/packageRoot.js';
 import type { RunIdentity, RunInfo } from './formats.js';
 
 const run = promisify(execFile);
@@ -79,7 +79,8 @@ export async function environment(facts: EngineFacts): Promise<RunInfo['environm
     memory_gib: Math.round(totalmem() / 2 ** 27) / 8,
     node: process.version,
     gpu: facts.provider === 'cuda' ? await gpuName() : null,
-    git_commit: await gitCommit(),
+    git_commit: await gitCommit(packageRoot),
+    package_integrity: packageIntegrity(packageRoot),
     command: process.argv.slice(2).join(' '),
   };
 }
@@ -109,20 +110,30 @@ function readPackage(path: string): Record<string, unknown> | undefined {
   }
 }
 
-async function gitCommit(): Promise<string | null> {
+/** The commit of our own checkout; null in an installed package, whatever git project it is installed in. */
+export async function gitCommit(root: string): Promise<string | null> {
+  if (!existsSync(join(root, '.git'))) return null;
+  // GIT_DIR and the like, as git hooks set them, would name another repository.
+  const env = Object.fromEntries(Object.entries(process.env).filter(([name]) => !name.startsWith('GIT_')));
+  const git = async (...args: string[]): Promise<string> =>
+    (await run('git', ['-C', root, ...args], { env })).stdout.trim();
   try {
-    const { stdout } = await run('git', ['-C', here(), 'rev-parse', 'HEAD']);
-    const { stdout: changes } = await run('git', [
-      '-C',
-      here(),
-      'status',
-      '--porcelain',
-      '--untracked-files=no',
-    ]);
-    return stdout.trim() + (changes.trim() === '' ? '' : ' with changes');
+    const commit = await git('rev-parse', 'HEAD');
+    const changes = await git('status', '--porcelain', '--untracked-files=no');
+    return commit + (changes === '' ? '' : ' with changes');
   } catch {
     return null;
   }
+}
+
+/** The hash of the package that npm installed, where its lock file has it; with `version` it says what ran. */
+export function packageIntegrity(root: string): string | null {
+  const modules = dirname(root);
+  if (basename(modules) !== 'node_modules') return null;
+  const lock = readPackage(join(modules, '.package-lock.json')) as
+    { packages?: Record<string, { integrity?: unknown } | undefined> } | undefined;
+  const integrity = lock?.packages?.[`node_modules/${basename(root)}`]?.integrity;
+  return typeof integrity === 'string' ? integrity : null;
 }
 
 async function gpuName(): Promise<string | null> {
@@ -132,10 +143,6 @@ async function gpuName(): Promise<string | null> {
   } catch {
     return null;
   }
-}
-
-function here(): string {
-  return dirname(fileURLToPath(import.meta.url));
 }
 
 async function readJson(path: string): Promise<unknown> {

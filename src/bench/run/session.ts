@@ -10,7 +10,7 @@ import { RunFolder } from './folder.js';
 import type { RunInfo } from './formats.js';
 import { RunProgress } from './progress.js';
 import { runLanes, type Lane } from './runner.js';
-import type { TemperatureRule } from './plan.js';
+import type { OnError, TemperatureRule } from './plan.js';
 import { runDecoding, slug, type Variant } from './variants.js';
 
 export interface SessionRequest {
@@ -22,6 +22,7 @@ export interface SessionRequest {
   readonly temperature: TemperatureRule;
   readonly seed: number;
   readonly repeats: number;
+  readonly onError?: OnError;
   readonly shard?: string;
   readonly trace: boolean;
   readonly modelId?: string;
@@ -59,7 +60,7 @@ async function openLane(
   const open = engines.get(key) ?? (await request.openEngine(variant.model));
   engines.set(key, open);
   const info = await freshInfo(variant, request, open.engine);
-  const folder = await RunFolder.open(request.folderOf(variant), info);
+  const folder = await RunFolder.open(request.folderOf(variant), info, request.set.bytes);
   return { name: variant.name, ...open, decoding: info.decoding, folder, trace: request.trace };
 }
 
@@ -116,6 +117,10 @@ async function runWithProgress(lanes: readonly Lane[], request: SessionRequest):
         onTurn: (_lane, turn) => progress.turn(turn),
         onQuestion: (lane, question) => {
           progress.note(`question ${question.question_id} ${lane.name}`);
+          progress.question();
+        },
+        onSkip: (lane, { question_id }) => {
+          progress.note(`skipped ${question_id} ${lane.name}`);
           progress.question();
         },
       },
