@@ -58,9 +58,10 @@ export function skippedNote({ name, info, skipped }: LoadedRun): string | undefi
   const [first] = skipped?.values() ?? [];
   if (!skipped || !first) return undefined;
   const { question_id, turn, reason } = first;
-  const what =
-    skipped.size === 1 ? 'question that could not be asked was' : 'questions that could not be asked were';
-  return `${name}: ${skipped.size} of ${info.questions.ids.length} ${what} skipped: question ${question_id}, turn ${turn}: ${reason}`;
+  return (
+    `${name}: ${skipped.size} of ${info.questions.ids.length} questions could not be asked and ` +
+    `${skipped.size === 1 ? 'was' : 'were'} skipped: question ${question_id}, turn ${turn}: ${reason}`
+  );
 }
 
 /** Checks that runs can be compared and puts the base line first. */
