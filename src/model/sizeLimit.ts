@@ -26,7 +26,9 @@ export async function withSizeLimit<T>(
       ),
     );
   };
-  const timer = setInterval(() => (checking = checking.then(check)), interval);
+  const timer = setInterval(() => {
+    checking = checking.then(check);
+  }, interval);
   try {
     return await work(signal ? AbortSignal.any([signal, over.signal]) : over.signal);
   } finally {

@@ -130,7 +130,7 @@ describe('bench judge from the command line', () => {
   it('sends --judge-params', async () => {
     const params = '{"temperature": null, "top_p": 1}';
     expect((await run('--base-url', `${judge.url}/v1`, '--judge-params', params)).code).to.equal(0);
-    const { model: _, messages: __, ...rest } = JSON.parse(asked[0]) as Record<string, unknown>;
-    expect(rest).to.deep.equal({ max_tokens: 2048, top_p: 1 });
+    const body = JSON.parse(asked[0]) as object;
+    expect(body).to.include({ max_tokens: 2048, top_p: 1 }).and.not.have.property('temperature');
   });
 });
