@@ -199,6 +199,8 @@ describe('a judge that is strange or hostile', () => {
     expect(judgments[1].judgment).to.equal('(no judgment: I cannot.)');
     const all = scoreRows(judgments, new Map([['1', question]])).at(-1);
     expect(all).to.include({ both: 7, ratings: 1, unrated: 3 });
+    const odd = judgments.map((judgment, index) => ({ ...judgment, score: [0, 999999, 11, 7][index] }));
+    expect(scoreRows(odd, new Map([['1', question]])).at(-1)).to.include({ both: 7, ratings: 1, unrated: 3 });
     // Nothing is asked twice.
     await judgeAll(['a', 'b', 'c', 'd']);
     expect(requests).to.have.length(4);

@@ -42,6 +42,8 @@ const MAX_TOKENS = 2048;
 /** Bytes of an answer: far more than 2048 tokens with their reasoning can have. */
 const LARGEST_ANSWER = 4 << 20;
 const MOST_REDIRECTS = 3;
+/** Characters of a refusal that are kept. */
+const LONGEST_REFUSAL = 2000;
 /** Fields that the program sets itself. */
 const RESERVED = ['model', 'messages', 'stream', 'n'];
 
@@ -257,7 +259,7 @@ export class JudgeClient {
     const { refusal } = choice!.message!;
     const why =
       typeof refusal === 'string' ? refusal : `finish_reason ${JSON.stringify(choice!.finish_reason)}`;
-    return { text: '', refusal: keptWithoutKey(why, this.endpoint.key) };
+    return { text: '', refusal: keptWithoutKey(why, this.endpoint.key).slice(0, LONGEST_REFUSAL) };
   }
 
   /** The beginning of what the server sent. The key is taken out first, or a cut one would stay. */

@@ -74,5 +74,9 @@ export function ratingOf(judgment: string): number {
     /\b(?:rating|score)[ :*_"]{0,9}\[(\d{1,6}(?:\.\d{0,6})?)\]/i.exec(said) ??
     /^[ \t*_]{0,9}\[(\d{1,6}(?:\.\d{0,6})?)\][ \t*_.]{0,9}$/m.exec(said);
   const rating = match ? Number(match[1]) : NO_RATING;
-  return rating >= 1 && rating <= 10 ? rating : NO_RATING;
+  return isRating(rating) ? rating : NO_RATING;
+}
+
+export function isRating(score: number): boolean {
+  return score >= 1 && score <= 10;
 }
