@@ -172,7 +172,12 @@ describe('bench and compare from the command line', function () {
     expect(ended.err).to.include('goes on from here');
     const info = JSON.parse(await readFile(join(output, 'run.json'), 'utf8')) as RunInfo;
     expect(info.status).to.equal('interrupted');
-    expect(await readdir(output)).to.have.members(['run.json', 'answers.jsonl', 'records.jsonl']);
+    expect(await readdir(output)).to.have.members([
+      'run.json',
+      'questions.jsonl',
+      'answers.jsonl',
+      'records.jsonl',
+    ]);
   });
 
   it('kill -9 loses nothing and doubles nothing', async () => {

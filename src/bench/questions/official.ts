@@ -76,7 +76,10 @@ async function download(
   try {
     const signal = AbortSignal.timeout(timeout);
     const response = await fetchThroughProxy(shownUrl(url), { signal, headers: credentialsOf(url) });
-    if (!response.ok) throw new Error(`the server answered ${response.status} ${response.statusText}`);
+    if (!response.ok) {
+      await response.body?.cancel();
+      throw new Error(`the server answered ${response.status} ${response.statusText}`);
+    }
     const bytes = await readBody(response, file.bytes);
     if (matches(bytes, file)) return bytes;
     throw new Error(`another file: ${bytes.length} bytes, SHA-256 ${sha256(bytes)}`);
