@@ -1,6 +1,8 @@
 import { expect } from 'chai';
 import { request as forward } from 'node:http';
 import { fetchThroughProxy } from '../../src/bench/http.js';
+import { JudgeClient } from '../../src/bench/judge/client.js';
+import { officialFile } from '../../src/bench/questions/official.js';
 import { startServer, type TestServer } from '../support/servers.js';
 
 const VARIABLES = ['HTTP_PROXY', 'HTTPS_PROXY', 'NO_PROXY', 'http_proxy', 'https_proxy', 'no_proxy'];
@@ -60,6 +62,29 @@ describe('the proxy of the environment', () => {
     const error = await get('https://elsewhere.invalid/x').catch((caught: unknown) => caught);
     expect(error).to.be.instanceOf(Error);
     expect(asked).to.deep.equal(['CONNECT elsewhere.invalid:443']);
+  });
+
+  it('is used by the judge and by the download of questions', async () => {
+    process.env.HTTP_PROXY = proxy.url;
+    const endpoint = {
+      baseUrl: 'http://judge.invalid/v1',
+      model: 'j',
+      retries: 0,
+      pause: 1,
+      timeout: 10_000,
+    };
+    const judged = await new JudgeClient(endpoint)
+      .chat({ system: 's', user: 'u' })
+      .catch((error: unknown) => error as Error);
+    // The stand-in answers every request alike.
+    expect((judged as Error).message).to.include('the answer is not JSON: home');
+    const places = { home: 'http://questions.invalid', cache: '/nowhere' };
+    const fetched = await officialFile('questions', places).catch((error: unknown) => error as Error);
+    expect((fetched as Error).message).to.include('another file: 4 bytes');
+    expect(asked).to.deep.equal([
+      'POST http://judge.invalid/v1/chat/completions',
+      'GET http://questions.invalid/mt_bench/question.jsonl',
+    ]);
   });
 
   it('is passed by for the hosts of NO_PROXY', async () => {
