@@ -21,6 +21,14 @@ export const runOptionSpecs: Record<string, Options> = {
   repeat: valued(questionGroup, 'Ask each question this many times', '1'),
   'max-new-tokens': valued('Sampling and stopping:', 'Most tokens of an answer', '512'),
   seed: valued('Sampling and stopping:', 'Seed of the random numbers', '0'),
+  'on-error': {
+    ...valued(
+      questionGroup,
+      'A question that cannot be asked (too long, for example): skip it, or stop',
+      'skip',
+    ),
+    choices: ['skip', 'stop'],
+  },
   output: valued(outputGroup, 'Folder of the results; an unfinished one is continued', 'runs/<time>-<what>'),
   quiet: flag(outputGroup, 'No progress and no table'),
   json: flag(outputGroup, 'Print one JSON object instead of tables'),
@@ -38,7 +46,10 @@ const mergeCommand: CommandModule<object, Arguments> = {
       .positional('folders', { describe: 'Folders made with --shard', type: 'string', array: true })
       .options({
         output: { describe: 'New folder', requiresArg: true, demandOption: true },
-        unfinished: flag(undefined, 'Take the finished questions of runs that were stopped'),
+        unfinished: flag(
+          undefined,
+          'Take what there is: finished questions of stopped runs, shards without the missing ones',
+        ),
       })
       .strict(),
   handler: async (args) => (await import('./runBench.js')).runMerge(args),
@@ -57,6 +68,11 @@ const judgeCommand: CommandModule<object, Arguments> = {
           requiresArg: true,
           defaultDescription: 'https://api.openai.com/v1',
         },
+        'judge-params': {
+          describe: 'JSON object of further request fields; null leaves one out',
+          requiresArg: true,
+          defaultDescription: '{"temperature": 0, "max_tokens": 2048}',
+        },
         prompts: {
           describe: 'File of judge prompts, or mt-bench',
           requiresArg: true,
@@ -70,13 +86,15 @@ const judgeCommand: CommandModule<object, Arguments> = {
         questions: {
           describe: 'The questions that were asked',
           requiresArg: true,
-          defaultDescription: 'as run.json says',
+          defaultDescription: 'those kept in the folder',
         },
         parallel: { describe: 'Requests at a time', requiresArg: true, defaultDescription: '4' },
         retries: { describe: 'Tries after a failed request', requiresArg: true, defaultDescription: '6' },
         json: flag(undefined, 'Print one JSON object instead of the table'),
       })
-      .epilogue('The key is read from OPENAI_API_KEY and never stored.')
+      .epilogue(
+        'The key is read from OPENAI_API_KEY, never stored and never shown. HTTPS_PROXY and NO_PROXY hold.',
+      )
       .strict(),
   handler: async (args) => (await import('./runJudge.js')).runJudge(args),
 };

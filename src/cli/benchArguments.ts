@@ -1,12 +1,15 @@
 import { resolve } from 'node:path';
+import { skippedNote, type LoadedRun } from '../bench/compare/load.js';
 import { loadQuestions, parseShard, selectQuestions } from '../bench/questions/load.js';
 import type { Question, QuestionSet } from '../bench/questions/parse.js';
-import { parseTemperature, type TemperatureRule } from '../bench/run/plan.js';
+import { parseTemperature, type OnError, type TemperatureRule } from '../bench/run/plan.js';
+import { SKIPPED_FILE } from '../bench/run/folder.js';
 import type { OpenEngine } from '../bench/run/session.js';
 import { numberRanges, type DecodingOptions } from '../decodingOptions.js';
 import { MedusaEngine, type ModelOptions } from '../engine.js';
-import { UsageError } from '../errors.js';
+import { ExitCode, UsageError } from '../errors.js';
 import { readDecodingOptions, readNumber, readText, type Arguments } from './options.js';
+import { printError } from './output.js';
 import { createReport } from './terminal.js';
 
 /** Answers are cut at this many tokens unless told otherwise. */
@@ -20,6 +23,7 @@ export interface RunArguments {
   readonly temperature: TemperatureRule;
   readonly seed: number;
   readonly repeats: number;
+  readonly onError: OnError;
   readonly shard: string | undefined;
 }
 
@@ -36,7 +40,16 @@ export async function readRunArguments(args: Arguments): Promise<RunArguments> {
     limit: readNumber(args, 'limit', countRange),
     shard: shard === undefined ? undefined : parseShard(shard),
   });
-  return { set, questions, temperature, seed, repeats, shard };
+  const onError = readText(args, 'on-error') === 'stop' ? 'stop' : 'skip';
+  return { set, questions, temperature, seed, repeats, onError, shard };
+}
+
+/** Says what was skipped; a run without all its questions ends with 1. */
+export function tellSkipped(runs: readonly LoadedRun[]): void {
+  const notes = runs.map(skippedNote).filter((note) => note !== undefined);
+  if (notes.length === 0) return;
+  printError([...notes, `All reasons are in ${SKIPPED_FILE} of the folder.`].join('\n'));
+  process.exitCode ??= ExitCode.failure;
 }
 
 /** Decoding options without temperature and seed, which the protocol sets question by question. */

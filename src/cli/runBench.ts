@@ -12,6 +12,7 @@ import {
   readRunArguments,
   readRunDecoding,
   requireText,
+  tellSkipped,
 } from './benchArguments.js';
 import { catchInterrupt } from './interrupt.js';
 import { print, printError, printJson } from './output.js';
@@ -52,11 +53,13 @@ async function printSummary(
   { json, quiet }: { json: boolean; quiet: boolean },
 ): Promise<void> {
   const run = await loadRun(folder);
+  tellSkipped([run]);
   if (run.records.size === 0) return;
   const measures = measureRun(run, [...run.records.keys()]);
   if (json) {
     const { status, model, decoding, protocol, machine } = run.info;
-    printJson({ folder, status, model, decoding, protocol, machine, ...measures });
+    const skipped = run.skipped?.size;
+    printJson({ folder, status, model, decoding, protocol, machine, skipped, ...measures });
   } else if (!quiet) {
     print(benchSummary(run, measures));
   }
@@ -77,4 +80,6 @@ export async function runMerge(args: Arguments): Promise<void> {
     unfinished: readFlag(args, 'unfinished'),
   });
   print(`${output}: ${info.questions.ids.length} questions`);
+  if (info.missing_shards)
+    printError(`Without shard ${info.missing_shards.join(', ')}: not all questions are there.`);
 }

@@ -12,7 +12,7 @@ import { folderNames, parseSweep, REPORT_FILES, type Variant } from '../bench/ru
 import { ExitCode, UsageError } from '../errors.js';
 import { packageVersion } from '../model/packageRoot.js';
 import { runOptionSpecs } from './bench.js';
-import { engineOpener, outputFolder, readRunArguments } from './benchArguments.js';
+import { engineOpener, outputFolder, readRunArguments, tellSkipped } from './benchArguments.js';
 import { variantTexts } from './compare.js';
 import { planVariants, type PlannedVariant } from './compareVariants.js';
 import { openInspector } from './inspector.js';
@@ -83,6 +83,7 @@ async function runAndReport(args: Arguments, texts: readonly string[]): Promise<
     interrupt.release();
   }
   const runs = await Promise.all(variants.map((variant) => loadRun(folderOf(variant), variant.name)));
+  tellSkipped(runs);
   await report({ ...args, output }, runs, sweepOf(args, variants), leftOut);
 }
 

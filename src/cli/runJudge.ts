@@ -1,11 +1,15 @@
 import { readFile } from 'node:fs/promises';
+import { join } from 'node:path';
 import { loadRun, type LoadedRun } from '../bench/compare/load.js';
+import { chatAddress, parseJudgeParams } from '../bench/judge/client.js';
 import { judgeAnswers, referencesOf } from '../bench/judge/judge.js';
 import { parseJudgePrompts } from '../bench/judge/prompts.js';
 import { scoreRows, scoreTable } from '../bench/judge/scores.js';
+import { checkKey } from '../bench/judge/secrets.js';
 import { loadQuestions } from '../bench/questions/load.js';
 import { officialFile } from '../bench/questions/official.js';
-import { decodeUtf8, parseObject, type QuestionSet } from '../bench/questions/parse.js';
+import { decodeUtf8, parseObject, parseQuestions, type QuestionSet } from '../bench/questions/parse.js';
+import { keptQuestions, QUESTIONS_FILE } from '../bench/run/folder.js';
 import { plainTable } from '../bench/report/table.js';
 import { ExitCode, UsageError } from '../errors.js';
 import { onTerminal } from '../terminalText.js';
@@ -24,6 +28,11 @@ export async function runJudge(args: Arguments): Promise<void> {
   const retries = readNumber(args, 'retries', { integer: true, minimum: 0, maximum: 100 }) ?? 6;
   const model = readText(args, 'judge') ?? environment('OPENAI_MODEL');
   if (model === undefined) throw new UsageError('Name the model that grades: --judge NAME, or OPENAI_MODEL');
+  const baseUrl = readText(args, 'base-url') ?? environment('OPENAI_BASE_URL') ?? 'https://api.openai.com/v1';
+  chatAddress(baseUrl);
+  const params = parseJudgeParams(readText(args, 'judge-params'));
+  const key = environment('OPENAI_API_KEY');
+  checkKey(key, 'OPENAI_API_KEY');
   const set = await askedQuestions(args, run);
   const questions = new Map(set.questions.map((question) => [String(question.question_id), question]));
   const prompts = parseJudgePrompts(...(await fileOf(args, 'prompts', 'judgePrompts')));
@@ -39,13 +48,15 @@ export async function runJudge(args: Arguments): Promise<void> {
       references,
       parallel,
       endpoint: {
-        baseUrl: readText(args, 'base-url') ?? environment('OPENAI_BASE_URL') ?? 'https://api.openai.com/v1',
+        baseUrl,
         model,
-        key: environment('OPENAI_API_KEY'),
+        key,
+        params,
         retries,
         pause: FIRST_PAUSE,
         timeout: TIMEOUT,
         signal: interrupt.signal,
+        onNote: printError,
       },
       onJudgment: (done, total) => {
         if (process.stderr.isTTY && !json) writeError(onTerminal`\rJudged ${done} of ${total}`);
@@ -69,12 +80,18 @@ function environment(name: string): string | undefined {
   return value === undefined || value === '' ? undefined : value;
 }
 
-/** The questions of the run; others than those that were asked are refused. */
-async function askedQuestions(args: Arguments, { info }: LoadedRun): Promise<QuestionSet> {
-  const set = await loadQuestions(readText(args, 'questions') ?? info.questions.name);
+/** The questions of the run, which its folder keeps; others than those that were asked are refused. */
+async function askedQuestions(args: Arguments, { folder, info }: LoadedRun): Promise<QuestionSet> {
+  const given = readText(args, 'questions');
+  const kept = given === undefined ? await keptQuestions(folder) : undefined;
+  const set = kept
+    ? { ...parseQuestions(kept, join(folder, QUESTIONS_FILE)), name: info.questions.name }
+    : await loadQuestions(given ?? info.questions.name);
   if (set.sha256 !== info.questions.sha256) {
+    const name = kept ? join(folder, QUESTIONS_FILE) : set.name;
     throw new UsageError(
-      `${set.name} is not the question file of this run (SHA-256 ${set.sha256}, the run has ${info.questions.sha256})`,
+      `${name} is not the question file of this run (SHA-256 ${set.sha256}, the run has ${info.questions.sha256}); ` +
+        'give the file that was asked as --questions',
     );
   }
   return set;

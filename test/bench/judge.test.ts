@@ -188,6 +188,26 @@ describe('judge', () => {
     expect([ratingOf('[[7]]'), ratingOf('[[7.5]] [[1]]'), ratingOf('[4]'), ratingOf('7/10')]).to.deep.equal([
       7, 7.5, 4, -1,
     ]);
+    for (const [text, rating] of [
+      ['As [1] says, good. Rating: [[8]]', 8],
+      ['As [1] says, good.', -1],
+      ['See [1].\nRating: [6]', 6],
+      ['**Rating**: [6]', 6],
+      ['**[6]**', 6],
+      ['[[999999]]', -1],
+      ['[[0]]', -1],
+      ['[[10.5]]', -1],
+      ['[[10]]', 10],
+      ['<think>[[3]]</think> [[8]]', 8],
+      ['perhaps [[3]]</think>\n[[8]]', 8],
+      ['<think>a</think> <thinking>[[3]]</thinking> [[8]]', 8],
+      ['<think>so far [[3]]', -1],
+    ] as const) {
+      expect(ratingOf(text), text).to.equal(rating);
+    }
+    // Searches that grow with the square would take hours here.
+    for (const piece of ['[[1', '1', '[', '\n', '<think>', 'rating: '])
+      expect(ratingOf(`[[${piece.repeat(300_000)}`)).to.equal(-1);
     expect(fillTemplate('{a} {{b}} {a}', { a: '{c}' })).to.equal('{c} {b} {c}');
     expect(() => fillTemplate('{x}', {})).to.throw(/asks for \{x\}/);
     expect(referencesOf([{ question_id: 5, choices: [{ turns: ['a', 'b'] }] }], 'r').get('5')).to.deep.equal([

@@ -9,6 +9,7 @@ import { loadQuestions, parseShard, selectQuestions } from '../../src/bench/ques
 import { OFFICIAL_FILES, officialFile } from '../../src/bench/questions/official.js';
 import { parseQuestions } from '../../src/bench/questions/parse.js';
 import { UsageError } from '../../src/errors.js';
+import { sendForEver, startServer } from '../support/servers.js';
 
 const bytes = (text: string) => new TextEncoder().encode(text);
 const good = '{"question_id": 1, "category": "math", "turns": ["One?", "Two?"]}';
@@ -106,12 +107,14 @@ describe('the official files', () => {
   let server: Server;
   let home: string;
   let requests = 0;
+  let authorization: string | undefined;
   let body: Uint8Array = bytes('');
   const original = { ...OFFICIAL_FILES.questions };
 
   before(async () => {
     folder = await mkdtemp(join(tmpdir(), 'medusa-official-'));
-    server = createServer((_, response) => {
+    server = createServer((request, response) => {
+      authorization = request.headers.authorization;
       requests++;
       response.end(body);
     });
@@ -149,8 +152,28 @@ describe('the official files', () => {
       (caught: unknown) => caught as Error,
     );
     body = right;
-    expect((error as Error).message).to.match(/is not the file expected: 25 bytes/);
+    expect((error as Error).message).to.match(/Could not fetch .*: another file: 25 bytes, SHA-256/);
     expect(await readFile(join(cache, original.path)).catch(() => 'nothing')).to.equal('nothing');
+  });
+
+  it('hangs up on a server that sends more than the file has', async () => {
+    let sent = { bytes: 0 };
+    const endless = await startServer((_, response) => (sent = sendForEver(response)));
+    const places = { home: endless.url, cache: join(folder, 'd') };
+    const error = await officialFile('questions', places).catch((caught: unknown) => caught as Error);
+    await endless.close();
+    expect((error as Error).message).to.include(`the answer has more than ${body.length} bytes`);
+    expect(sent.bytes).to.be.within(body.length + 1, 64 << 20);
+  });
+
+  it("never shows the password of a mirror's address, and sends it as a header", async () => {
+    const places = { home: 'http://me:pass-word@127.0.0.1:9', cache: join(folder, 'e') };
+    const error = await officialFile('questions', places).catch((caught: unknown) => caught as Error);
+    expect((error as Error).message)
+      .to.include('Could not fetch http://127.0.0.1:9/mt_bench')
+      .and.not.include('pass-word');
+    await officialFile('questions', { ...places, home: home.replace('//', '//me:pass-word@') });
+    expect(authorization).to.equal(`Basic ${Buffer.from('me:pass-word').toString('base64')}`);
   });
 
   it('says what to download and where to put it when there is no network', async () => {

@@ -1,9 +1,10 @@
 import { expect } from 'chai';
-import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { appendFile, mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { loadRun } from '../../src/bench/compare/load.js';
+import { compareRuns, loadRun } from '../../src/bench/compare/load.js';
 import { parseQuestions } from '../../src/bench/questions/parse.js';
+import type { RunInfo } from '../../src/bench/run/formats.js';
 import { mergeRuns } from '../../src/bench/run/merge.js';
 import {
   acceptanceOf,
@@ -21,7 +22,7 @@ import {
   splitArguments,
   type Variant,
 } from '../../src/bench/run/variants.js';
-import { UsageError } from '../../src/errors.js';
+import { ContextError, RuntimeFailure, UsageError } from '../../src/errors.js';
 import { ScriptedEngine } from './scriptedEngine.js';
 
 const set = parseQuestions(
@@ -182,12 +183,14 @@ describe('runs', () => {
     expect([...(await loadRun(join(parent, 'none'))).answers.keys()]).to.deep.equal(['1', '2', '3']);
   });
 
-  it('names the question in an error and leaves what was finished', async () => {
+  it('stops at a question that cannot be asked when told to, names it and leaves what was finished', async () => {
     const engine = new ScriptedEngine((messages) => {
       if (messages[0].content === 'stem?') throw new UsageError('The prompt has 9999 tokens.');
       return [5, 6];
     });
-    const error = await runSession(request(engine)).catch((caught: unknown) => caught as Error);
+    const error = await runSession(request(engine, { onError: 'stop' })).catch(
+      (caught: unknown) => caught as Error,
+    );
     expect((error as Error).message).to.equal('Question 3 (none), turn 1: The prompt has 9999 tokens.');
     const run = await loadRun(join(parent, 'none'));
     expect(run.info.status).to.equal('failed');
@@ -232,6 +235,172 @@ describe('runs', () => {
     const finished = (await readdir(parent, { recursive: true })).sort();
     await runSession(request(failing, { variants: [...variants, conditional] })).catch(() => undefined);
     expect((await readdir(parent, { recursive: true })).sort()).to.deep.equal(finished);
+  });
+
+  describe('a question that cannot be asked', () => {
+    /** The second turn of question 2 is too long, for the tree alone. */
+    const tooLong = (): ScriptedEngine =>
+      new ScriptedEngine((messages, { tree }) => {
+        if (messages[0].content === 'math?' && messages.length === 3 && tree === 'dynamic')
+          throw new ContextError('The prompt has 9999 tokens.');
+        return [5, 6, 7];
+      });
+
+    it('is recorded with its reason, and the run goes on to its end', async () => {
+      expect(await runSession(request(tooLong()))).to.equal(true);
+      const [none, dynamic] = await Promise.all(variants.map(({ name }) => loadRun(join(parent, name))));
+      expect([none.info.status, dynamic.info.status]).to.deep.equal(['complete', 'complete']);
+      expect([...none.answers.keys()]).to.deep.equal(['1', '2', '3']);
+      expect([...dynamic.answers.keys()]).to.deep.equal(['1', '3']);
+      expect([...dynamic.records.keys()]).to.deep.equal(['1', '3']);
+      expect(none.skipped!.size).to.equal(0);
+      expect([...dynamic.skipped!.values()]).to.deep.equal([
+        { question_id: 2, category: 'math', repeat: 0, turn: 2, reason: 'The prompt has 9999 tokens.' },
+      ]);
+    });
+
+    it('is left out of both sides of a comparison, which says so', async () => {
+      await runSession(request(tooLong()));
+      const runs = await Promise.all(variants.map(({ name }) => loadRun(join(parent, name), name)));
+      const { ids, notes } = compareRuns(runs);
+      expect(ids).to.deep.equal(['1', '3']);
+      expect(notes).to.include(
+        'dynamic: 1 of 3 questions could not be asked and was skipped: question 2, turn 2: ' +
+          'The prompt has 9999 tokens. Skipped questions are left out of all runs.',
+      );
+      expect(notes).to.include('none has 3 questions, of which 2 are in all runs and counted.');
+    });
+
+    it('is not asked again when the run goes on, not even after a kill', async () => {
+      const controller = new AbortController();
+      const engine = new ScriptedEngine((messages) => {
+        if (messages[0].content === 'writing?') throw new UsageError('The template refuses it.');
+        if (messages[0].content === 'math?') controller.abort();
+        return [5, 6];
+      });
+      await runSession(request(engine, { signal: controller.signal, variants: [variants[1]] }));
+      const path = join(parent, 'dynamic', 'skipped.jsonl');
+      // What a kill leaves of a line.
+      await appendFile(path, '{"question_id": 2, "cat');
+      const again = new ScriptedEngine((messages) => {
+        if (messages[0].content === 'stem?') throw new ContextError('Too long.');
+        return [5, 6];
+      });
+      expect(await runSession(request(again, { variants: [variants[1]] }))).to.equal(true);
+      expect(order(again)).to.deep.equal(['dynamic math? 1', 'dynamic math? 2', 'dynamic stem? 1']);
+      const run = await loadRun(join(parent, 'dynamic'));
+      expect([...run.answers.keys()]).to.deep.equal(['2']);
+      expect([...run.skipped!.keys()]).to.deep.equal(['1', '3']);
+      const third = new ScriptedEngine();
+      expect(await runSession(request(third, { variants: [variants[1]] }))).to.equal(true);
+      expect(third.calls).to.deep.equal([]);
+    });
+
+    it('is skipped as a whole when only a later repeat fails', async () => {
+      let asked = 0;
+      const engine = new ScriptedEngine((messages) => {
+        if (messages[0].content === 'math?' && ++asked === 4) throw new ContextError('Too long.');
+        return [5, 6];
+      });
+      expect(await runSession(request(engine, { repeats: 3, variants: [variants[1]] }))).to.equal(true);
+      const run = await loadRun(join(parent, 'dynamic'));
+      expect([...run.answers.keys()]).to.deep.equal(['1', '3']);
+      expect(run.skipped!.get('2')).to.include({ repeat: 1, turn: 2 });
+      expect(asked).to.equal(4);
+    });
+
+    it('is something else than a runtime that failed: that stops the run', async () => {
+      const engine = new ScriptedEngine((messages) => {
+        if (messages[0].content === 'math?') throw new RuntimeFailure('No memory.');
+        return [5, 6];
+      });
+      const error = await runSession(request(engine)).catch((caught: unknown) => caught as Error);
+      expect((error as Error).message).to.match(/Question 2 \(dynamic\), turn 1: No memory/);
+      expect((await loadRun(join(parent, 'dynamic'))).skipped!.size).to.equal(0);
+    });
+
+    it('goes along when shards are merged', async () => {
+      const shardOf = (index: number): Partial<SessionRequest> => ({
+        questions: set.questions.filter((_, position) => position % 2 === index),
+        shard: `${index + 1}/2`,
+        folderOf: (variant) => join(parent, `${variant.name}-${index}`),
+      });
+      for (const index of [0, 1]) await runSession(request(tooLong(), shardOf(index)));
+      const merged = join(parent, 'merged');
+      const info = await mergeRuns([join(parent, 'dynamic-0'), join(parent, 'dynamic-1')], merged);
+      expect(info.status).to.equal('complete');
+      const run = await loadRun(merged);
+      expect([...run.answers.keys()]).to.deep.equal(['1', '3']);
+      expect([...run.records.keys()]).to.deep.equal(['1', '3']);
+      expect([...run.skipped!.keys()]).to.deep.equal(['2']);
+    });
+  });
+
+  it('keeps the question file byte for byte', async () => {
+    await runSession(request(new ScriptedEngine()));
+    const kept = await readFile(join(parent, 'dynamic', 'questions.jsonl'));
+    expect(kept).to.deep.equal(Buffer.from(set.bytes));
+  });
+
+  describe('merging shards', () => {
+    const shards = async (count: number, indices: readonly number[], name = 'three'): Promise<string[]> => {
+      const folders: string[] = [];
+      for (const index of indices) {
+        const folder = join(parent, `${name.replaceAll('/', '-')}-${index}-${count}`);
+        folders.push(folder);
+        const change: Partial<SessionRequest> = {
+          set: { ...set, name },
+          questions: set.questions.filter((_, position) => position % count === index - 1),
+          shard: `${index}/${count}`,
+          variants: [variants[1]],
+          folderOf: () => folder,
+        };
+        await runSession(request(new ScriptedEngine(), change));
+      }
+      return folders;
+    };
+    const failure = async (folders: string[]): Promise<string> => {
+      const error = await mergeRuns(folders, join(parent, 'no')).catch((caught: unknown) => caught);
+      expect(error).to.be.instanceOf(UsageError);
+      expect(await readdir(parent)).to.not.include('no');
+      return (error as Error).message;
+    };
+
+    it('names those that are missing, the last one too, and refuses', async () => {
+      const folders = await shards(3, [1, 2, 3]);
+      expect(await failure(folders.slice(0, 2))).to.match(/^Shard 3\/3 is missing: .*--unfinished/);
+      expect(await failure([folders[0], folders[0]])).to.match(/Shard 2\/3, 3\/3 is missing/);
+      expect((await mergeRuns(folders, join(parent, 'all'))).status).to.equal('complete');
+    });
+
+    it('without the missing ones, when asked, is not complete and says so', async () => {
+      const folders = await shards(3, [1, 3]);
+      const info = await mergeRuns(folders, join(parent, 'part'), { unfinished: true });
+      expect(info).to.deep.include({ status: 'interrupted', missing_shards: ['2/3'] });
+      const run = await loadRun(join(parent, 'part'));
+      expect([...run.answers.keys()]).to.deep.equal(['1', '3']);
+      const { notes } = compareRuns([run, { ...run, name: 'other' }]);
+      expect(notes.join('\n')).to.include('part was merged without shard 2/3.');
+    });
+
+    it('of different divisions is refused', async () => {
+      const folders = [...(await shards(2, [2])), ...(await shards(3, [1]))];
+      expect(await failure(folders)).to.match(/Shards 2\/2, 1\/3 are parts of different divisions/);
+    });
+
+    it('takes question files for equal by their contents, and keeps them', async () => {
+      const folders = [...(await shards(2, [1], '/here/q.jsonl')), ...(await shards(2, [2], 'there.jsonl'))];
+      const info = await mergeRuns(folders, join(parent, 'both'));
+      expect(info.questions.ids).to.deep.equal([1, 2, 3]);
+      expect(await readFile(join(parent, 'both', 'questions.jsonl'))).to.deep.equal(Buffer.from(set.bytes));
+      const runFile = join(folders[1], 'run.json');
+      const changed = JSON.parse(await readFile(runFile, 'utf8')) as RunInfo;
+      await writeFile(
+        runFile,
+        JSON.stringify({ ...changed, questions: { ...changed.questions, sha256: 'x' } }),
+      );
+      expect(await failure(folders)).to.match(/are not parts of one run: questions.sha256/);
+    });
   });
 
   it('merges shards into what one run would have written', async () => {

@@ -2,8 +2,8 @@
 import { access } from 'node:fs/promises';
 import { basename, join, resolve } from 'node:path';
 import { MedusaError, UsageError } from '../../errors.js';
-import { ANSWERS_FILE, readRunInfo, RECORDS_FILE, RUN_FILE, TRACE_FILE } from '../run/folder.js';
-import type { AnswerLine, RecordLine, RunInfo, TraceLine } from '../run/formats.js';
+import { ANSWERS_FILE, readRunInfo, readSkipped, RECORDS_FILE, RUN_FILE, TRACE_FILE } from '../run/folder.js';
+import type { AnswerLine, RecordLine, RunInfo, SkippedLine, TraceLine } from '../run/formats.js';
 import { readJsonl } from '../run/jsonl.js';
 
 export interface LoadedRun {
@@ -14,6 +14,8 @@ export interface LoadedRun {
   readonly records: ReadonlyMap<string, RecordLine>;
   readonly answers: ReadonlyMap<string, AnswerLine>;
   readonly traces: ReadonlyMap<string, TraceLine>;
+  /** Questions that could not be asked. */
+  readonly skipped?: ReadonlyMap<string, SkippedLine>;
 }
 
 /** Runs over the same questions; `runs[0]` is the base line. */
@@ -34,12 +36,13 @@ export async function loadRun(folder: string, name?: string): Promise<LoadedRun>
     );
     throw new UsageError(`${folder} ${exists ? `is not a bench folder (no ${RUN_FILE})` : 'does not exist'}`);
   }
-  const [records, answers, traces] = await Promise.all([
+  const [records, answers, traces, skipped] = await Promise.all([
     readLines<RecordLine>(folder, RECORDS_FILE),
     readLines<AnswerLine>(folder, ANSWERS_FILE),
     readLines<TraceLine>(folder, TRACE_FILE),
+    readSkipped(folder),
   ]);
-  return { name: name ?? basename(resolve(folder)), folder, info, records, answers, traces };
+  return { name: name ?? basename(resolve(folder)), folder, info, records, answers, traces, skipped };
 }
 
 async function readLines<T extends { question_id: number | string }>(
@@ -48,6 +51,17 @@ async function readLines<T extends { question_id: number | string }>(
 ): Promise<Map<string, T>> {
   const { values } = await readJsonl<T>(join(folder, name));
   return new Map(values.map((value) => [String(value.question_id), value]));
+}
+
+/** How many questions a run skipped, with the first reason; undefined when none. */
+export function skippedNote({ name, info, skipped }: LoadedRun): string | undefined {
+  const [first] = skipped?.values() ?? [];
+  if (!skipped || !first) return undefined;
+  const { question_id, turn, reason } = first;
+  return (
+    `${name}: ${skipped.size} of ${info.questions.ids.length} questions could not be asked and ` +
+    `${skipped.size === 1 ? 'was' : 'were'} skipped: question ${question_id}, turn ${turn}: ${reason}`
+  );
 }
 
 /** Checks that runs can be compared and puts the base line first. */
@@ -103,6 +117,8 @@ function notesOn(runs: readonly LoadedRun[], ids: readonly string[]): string[] {
     notes.push(`No run without speculation was given: speed-ups are over ${base.name}.`);
   }
   for (const run of runs) {
+    const skipped = skippedNote(run);
+    if (skipped !== undefined) notes.push(`${skipped} Skipped questions are left out of all runs.`);
     if (run.records.size > ids.length) {
       notes.push(
         `${run.name} has ${run.records.size} questions, of which ${ids.length} are in all runs and counted.`,
@@ -113,6 +129,8 @@ function notesOn(runs: readonly LoadedRun[], ids: readonly string[]): string[] {
     if (load > 1) notes.push(`${run.name}: the machine was busy when it started (load average ${load}).`);
     if (run.info.merged_from)
       notes.push(`${run.name} was merged from ${run.info.merged_from.length} shards.`);
+    if (run.info.missing_shards)
+      notes.push(`${run.name} was merged without shard ${run.info.missing_shards.join(', ')}.`);
   }
   const differing = (['cpu', 'threads', 'onnxruntime'] as const).filter(
     (field) => new Set(runs.map((run) => run.info.machine[field])).size > 1,

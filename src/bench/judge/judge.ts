@@ -5,8 +5,8 @@ import type { Question } from '../questions/parse.js';
 import type { AnswerLine } from '../run/formats.js';
 import { JsonlFile, readJsonl } from '../run/jsonl.js';
 import { lockFolder } from '../run/lock.js';
-import { chat, type Endpoint } from './client.js';
-import { fillTemplate, ratingOf, type JudgePrompt, type JudgePrompts } from './prompts.js';
+import { JudgeClient, type Endpoint } from './client.js';
+import { fillTemplate, NO_RATING, ratingOf, type JudgePrompt, type JudgePrompts } from './prompts.js';
 
 export const JUDGMENT_FILE = 'judgment.jsonl';
 
@@ -71,6 +71,7 @@ async function judgeRest(
   file: JsonlFile,
 ): Promise<Judgment[]> {
   const { endpoint } = request;
+  const client = new JudgeClient(endpoint);
   const wanted = new Set(matches.map((match) => keyOf(match, endpoint.model)));
   const kept = present.filter((judgment) => wanted.has(keyOfJudgment(judgment)));
   const done = new Set(kept.map(keyOfJudgment));
@@ -80,7 +81,7 @@ async function judgeRest(
   let writing = Promise.resolve();
   const work = async (): Promise<void> => {
     for (let match = pending.shift(); match; match = pending.shift()) {
-      const judgment = await judge(match, endpoint);
+      const judgment = await judge(match, client, endpoint.model);
       writing = writing.then(() => file.append(judgment));
       await writing;
       judgments.push(judgment);
@@ -105,15 +106,19 @@ function stopOthers(work: () => Promise<void>, pending: Match[]): () => Promise<
     });
 }
 
-async function judge({ answer, turn, prompt, userPrompt }: Match, endpoint: Endpoint): Promise<Judgment> {
-  const judgment = await chat(endpoint, { system: prompt.system_prompt, user: userPrompt });
+async function judge(
+  { answer, turn, prompt, userPrompt }: Match,
+  client: JudgeClient,
+  model: string,
+): Promise<Judgment> {
+  const { text, refusal } = await client.chat({ system: prompt.system_prompt, user: userPrompt });
   return {
     question_id: answer.question_id,
     model: answer.model_id,
-    judge: [endpoint.model, prompt.name],
+    judge: [model, prompt.name],
     user_prompt: userPrompt,
-    judgment,
-    score: ratingOf(judgment),
+    judgment: refusal === undefined ? text : `(no judgment: ${refusal})`,
+    score: refusal === undefined ? ratingOf(text) : NO_RATING,
     turn,
     tstamp: Date.now() / 1000,
   };

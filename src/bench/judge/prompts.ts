@@ -59,8 +59,24 @@ export function fillTemplate(template: string, values: Readonly<Record<string, s
   });
 }
 
-/** The rating in a judgment: [[7.5]], else [7.5], else -1. */
+/** FastChat's score of a judgment without a rating. */
+export const NO_RATING = -1;
+
+/**
+ * The rating in a judgment: [[7.5]]; else "Rating: [7.5]", or [7.5] as a line of its own (other single brackets are
+ * citations). -1 where there is none from 1 to 10. What a model thought before it judged does not count.
+ */
 export function ratingOf(judgment: string): number {
-  const match = /\[\[(\d+\.?\d*)\]\]/.exec(judgment) ?? /\[(\d+\.?\d*)\]/.exec(judgment);
-  return match ? Number(match[1]) : -1;
+  const said = judgment.replace(/^.*<\/think(?:ing)?>/s, '').replace(/<think(?:ing)?>.*$/s, '');
+  // Bounded repeats: a hostile answer must not make the search slow.
+  const match =
+    /\[\[(\d{1,6}(?:\.\d{0,6})?)\]\]/.exec(said) ??
+    /\b(?:rating|score)[ :*_"]{0,9}\[(\d{1,6}(?:\.\d{0,6})?)\]/i.exec(said) ??
+    /^[ \t*_]{0,9}\[(\d{1,6}(?:\.\d{0,6})?)\][ \t*_.]{0,9}$/m.exec(said);
+  const rating = match ? Number(match[1]) : NO_RATING;
+  return isRating(rating) ? rating : NO_RATING;
+}
+
+export function isRating(score: number): boolean {
+  return score >= 1 && score <= 10;
 }

@@ -2,6 +2,7 @@
 import type { Question } from '../questions/parse.js';
 import { number, type Table } from '../report/table.js';
 import type { Judgment } from './judge.js';
+import { isRating } from './prompts.js';
 
 export interface ScoreRow {
   readonly category: string;
@@ -27,7 +28,8 @@ export function scoreRows(
 }
 
 function row(category: string, judgments: readonly Judgment[]): ScoreRow {
-  const rated = judgments.filter(({ score }) => score >= 0);
+  // Files of others, and of earlier versions, have numbers that are no ratings.
+  const rated = judgments.filter(({ score }) => isRating(score));
   const mean = (own: readonly Judgment[]): number | null =>
     own.length === 0 ? null : own.reduce((sum, { score }) => sum + score, 0) / own.length;
   return {

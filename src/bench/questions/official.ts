@@ -6,7 +6,8 @@ import { createHash } from 'node:crypto';
 import { mkdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { homedir } from 'node:os';
 import { dirname, join } from 'node:path';
-import { MedusaError } from '../../errors.js';
+import { MedusaError, UsageError } from '../../errors.js';
+import { failureOf, fetchThroughProxy, readBody } from '../http.js';
 
 const FASTCHAT_COMMIT = '589532dcfa83700f950b9aa3983416c543afabc0';
 const HOME = `https://raw.githubusercontent.com/lm-sys/FastChat/${FASTCHAT_COMMIT}/fastchat/llm_judge/data`;
@@ -72,34 +73,49 @@ async function download(
   cached: string,
   timeout: number,
 ): Promise<Uint8Array> {
-  let bytes: Uint8Array;
   try {
-    const response = await fetch(url, { signal: AbortSignal.timeout(timeout) });
-    if (!response.ok) throw new Error(`the server answered ${response.status} ${response.statusText}`);
-    bytes = new Uint8Array(await response.arrayBuffer());
+    const signal = AbortSignal.timeout(timeout);
+    const response = await fetchThroughProxy(shownUrl(url), { signal, headers: credentialsOf(url) });
+    if (!response.ok) {
+      await response.body?.cancel();
+      throw new Error(`the server answered ${response.status} ${response.statusText}`);
+    }
+    const bytes = await readBody(response, file.bytes);
+    if (matches(bytes, file)) return bytes;
+    throw new Error(`another file: ${bytes.length} bytes, SHA-256 ${sha256(bytes)}`);
   } catch (error) {
-    throw new MedusaError(`Could not fetch ${url}: ${reason(error)}.\n${byHand(url, file, cached)}`, 1, {
-      cause: error,
-    });
-  }
-  if (!matches(bytes, file)) {
+    if (error instanceof UsageError) throw error;
     throw new MedusaError(
-      `${url} is not the file expected: ${bytes.length} bytes, SHA-256 ${sha256(bytes)}.\n${byHand(url, file, cached)}`,
+      `Could not fetch ${shownUrl(url)}: ${failureOf(error)}.\n${byHand(url, file, cached)}`,
+      1,
+      {
+        cause: error,
+      },
     );
   }
-  return bytes;
+}
+
+/** Without the password that a mirror's address may hold. */
+function shownUrl(address: string): string {
+  if (!URL.canParse(address)) return address;
+  const url = new URL(address);
+  url.username = url.password = '';
+  return url.href;
 }
 
 function byHand(url: string, file: OfficialFile, cached: string): string {
   return (
-    `Download ${url} on a machine that can reach it (${file.bytes} bytes, SHA-256 ${file.sha256})\n` +
+    `Download ${shownUrl(url)} on a machine that can reach it (${file.bytes} bytes, SHA-256 ${file.sha256})\n` +
     `and put it at ${cached}, or give the path of a copy in place of "mt-bench".`
   );
 }
 
-function reason(error: unknown): string {
-  const { message, cause } = error as Error;
-  return cause instanceof Error ? `${message} (${cause.message})` : message;
+/** User and password of a mirror's address, as a header: fetch takes no address with them, and its error shows them. */
+function credentialsOf(address: string): Record<string, string> {
+  const { username, password } = URL.canParse(address) ? new URL(address) : { username: '', password: '' };
+  if (username === '') return {};
+  const pair = `${decodeURIComponent(username)}:${decodeURIComponent(password)}`;
+  return { authorization: `Basic ${Buffer.from(pair).toString('base64')}` };
 }
 
 async function store(path: string, bytes: Uint8Array): Promise<void> {

@@ -16,7 +16,8 @@ export interface Question {
 export interface QuestionSet {
   /** How the set was asked for: `builtin`, `mt-bench` or a path. */
   readonly name: string;
-  /** SHA-256 of the file's bytes. */
+  /** The file, and the SHA-256 of its bytes. */
+  readonly bytes: Uint8Array;
   readonly sha256: string;
   readonly questions: readonly Question[];
 }
@@ -46,7 +47,7 @@ export function parseQuestions(bytes: Uint8Array, name: string): QuestionSet {
       `${name} holds no questions; expected one JSON object a line (FastChat's question.jsonl)`,
     );
   }
-  return { name, sha256: createHash('sha256').update(bytes).digest('hex'), questions };
+  return { name, bytes, sha256: createHash('sha256').update(bytes).digest('hex'), questions };
 }
 
 function parseQuestion(line: string, where: string): Question {

@@ -1,12 +1,12 @@
 /** Facts about the model and the machine that go into run.json. */
-import { readFileSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { createRequire } from 'node:module';
 import { cpus, loadavg, platform, release, totalmem } from 'node:os';
-import { dirname, join } from 'node:path';
-import { fileURLToPath } from 'node:url';
+import { basename, dirname, join } from 'node:path';
 import { outputOf } from '../../childProcess.js';
 import type { EngineFacts } from '../../engine.js';
+import { packageRoot } from '../../model/packageRoot.js';
 import type { RunIdentity, RunInfo } from './formats.js';
 
 /** The parts of manifest.json that identify a model. Read leniently: a missing hash becomes null. */
@@ -76,7 +76,8 @@ export async function environment(facts: EngineFacts): Promise<RunInfo['environm
     memory_gib: Math.round(totalmem() / 2 ** 27) / 8,
     node: process.version,
     gpu: facts.provider === 'cuda' ? await gpuName() : null,
-    git_commit: await gitCommit(),
+    git_commit: await gitCommit(packageRoot),
+    package_integrity: packageIntegrity(packageRoot),
     command: process.argv.slice(2).join(' '),
   };
 }
@@ -106,21 +107,34 @@ function readPackage(path: string): Record<string, unknown> | undefined {
   }
 }
 
-async function gitCommit(): Promise<string | null> {
+/** The commit of our own checkout; null in an installed package, whatever git project it is installed in. */
+export async function gitCommit(root: string): Promise<string | null> {
+  if (!existsSync(join(root, '.git'))) return null;
   try {
-    const commit = await git('rev-parse', 'HEAD');
-    const changes = await git('status', '--porcelain', '--untracked-files=no');
+    const commit = await git(root, 'rev-parse', 'HEAD');
+    const changes = await git(root, 'status', '--porcelain', '--untracked-files=no');
     return commit + (changes === '' ? '' : ' with changes');
   } catch {
     return null;
   }
 }
 
-/** Git in the folder of this file, wherever the user's environment points it to. */
-async function git(...args: readonly string[]): Promise<string> {
-  const elsewhere = { GIT_DIR: undefined, GIT_WORK_TREE: undefined, GIT_INDEX_FILE: undefined };
-  const all = ['-C', here(), '-c', 'core.fsmonitor=false', ...args];
+/** Git in a folder, wherever the user's environment points it to: GIT_DIR and the like would name another repository. */
+async function git(root: string, ...args: readonly string[]): Promise<string> {
+  const given = Object.keys(process.env).filter((name) => name.startsWith('GIT_'));
+  const elsewhere = Object.fromEntries(given.map((name) => [name, undefined]));
+  const all = ['-C', root, '-c', 'core.fsmonitor=false', ...args];
   return (await outputOf('git', all, { ...elsewhere, GIT_OPTIONAL_LOCKS: '0' })).trim();
+}
+
+/** The hash of the package that npm installed, where its lock file has it; with `version` it says what ran. */
+export function packageIntegrity(root: string): string | null {
+  const modules = dirname(root);
+  if (basename(modules) !== 'node_modules') return null;
+  const lock = readPackage(join(modules, '.package-lock.json')) as
+    { packages?: Record<string, { integrity?: unknown } | undefined> } | undefined;
+  const integrity = lock?.packages?.[`node_modules/${basename(root)}`]?.integrity;
+  return typeof integrity === 'string' ? integrity : null;
 }
 
 async function gpuName(): Promise<string | null> {
@@ -131,10 +145,6 @@ async function gpuName(): Promise<string | null> {
   } catch {
     return null;
   }
-}
-
-function here(): string {
-  return dirname(fileURLToPath(import.meta.url));
 }
 
 async function readJson(path: string): Promise<unknown> {

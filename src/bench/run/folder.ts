@@ -2,7 +2,7 @@
 import { mkdir, open, readdir, readFile, rename, rm, rmdir } from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
 import { MedusaError, UsageError } from '../../errors.js';
-import type { AnswerLine, RecordLine, RunInfo, TraceLine } from './formats.js';
+import type { AnswerLine, RecordLine, RunInfo, SkippedLine, TraceLine } from './formats.js';
 import { JsonlFile, readJsonl, writeError } from './jsonl.js';
 import { lockFolder } from './lock.js';
 
@@ -10,6 +10,10 @@ export const RUN_FILE = 'run.json';
 export const ANSWERS_FILE = 'answers.jsonl';
 export const RECORDS_FILE = 'records.jsonl';
 export const TRACE_FILE = 'trace.jsonl';
+/** Questions that could not be asked. Not there while there are none. */
+export const SKIPPED_FILE = 'skipped.jsonl';
+/** The question file as it was asked, byte for byte. */
+export const QUESTIONS_FILE = 'questions.jsonl';
 
 /** The three lines a finished question leaves. */
 export interface FinishedQuestion {
@@ -24,6 +28,8 @@ export class RunFolder {
     readonly info: RunInfo,
     /** Ids (as text) of the questions that are on disk. */
     readonly done: Set<string>,
+    /** Ids (as text) of those that could not be asked. */
+    readonly skipped: Set<string>,
     private readonly files: { trace?: JsonlFile; records: JsonlFile; answers: JsonlFile },
     private readonly release: () => Promise<void>,
     /** Made by this run: without an answer nothing in it is worth keeping. */
@@ -34,9 +40,9 @@ export class RunFolder {
 
   /**
    * Opens a folder for writing. A new folder gets `fresh` as its run.json; one with a run.json is continued if it was
-   * made with the same identity; any other folder that is not empty is refused.
+   * made with the same identity; any other folder that is not empty is refused. A question file that is given is kept in it.
    */
-  static async open(path: string, fresh: RunInfo): Promise<RunFolder> {
+  static async open(path: string, fresh: RunInfo, questions?: Uint8Array): Promise<RunFolder> {
     const made = await makeFolder(path);
     await refuseForeign(path);
     const release = await lockFolder(path);
@@ -44,10 +50,12 @@ export class RunFolder {
       const info = (await readRunInfo(path)) ?? fresh;
       refuseDifferent(path, info, fresh);
       const { done, files } = await repair(path, fresh.protocol.trace);
-      const folder = new RunFolder(path, info, done, files, release, info === fresh, made);
+      const skipped = new Set((await readSkipped(path)).keys());
+      const folder = new RunFolder(path, info, done, skipped, files, release, info === fresh, made);
       info.status = 'running';
       info.sessions = [...(info === fresh ? [] : info.sessions), fresh.sessions[0]];
       await folder.saveInfo();
+      if (questions && !(await keptQuestions(path))) await writeWhole(join(path, QUESTIONS_FILE), questions);
       return folder;
     } catch (error) {
       await release();
@@ -56,7 +64,20 @@ export class RunFolder {
   }
 
   has(id: number | string): boolean {
-    return this.done.has(String(id));
+    return this.done.has(String(id)) || this.skipped.has(String(id));
+  }
+
+  /** Puts on disk that a question cannot be asked, and why. It is not asked again when the run goes on. */
+  async skip(line: SkippedLine): Promise<void> {
+    const path = join(this.path, SKIPPED_FILE);
+    const { ends } = await readJsonl<SkippedLine>(path);
+    const file = await JsonlFile.open(path, ends.at(-1) ?? 0);
+    try {
+      await file.append(line);
+    } finally {
+      await file.close();
+    }
+    this.skipped.add(String(line.question_id));
   }
 
   /** Puts a finished question on disk: the answer last, so that an answer always has its record. */
@@ -70,7 +91,7 @@ export class RunFolder {
 
   /** Writes how the run ended and lets go of the folder. One that failed before its first answer leaves none behind. */
   async close(status: RunInfo['status']): Promise<void> {
-    if (status === 'failed' && this.isNew && this.done.size === 0) return this.discard();
+    if (status === 'failed' && this.isNew && this.done.size + this.skipped.size === 0) return this.discard();
     try {
       this.info.status = status;
       this.session.ended = new Date().toISOString();
@@ -86,7 +107,7 @@ export class RunFolder {
     const { answers, records, trace } = this.files;
     await Promise.all([answers.close(), records.close(), trace?.close()]);
     await this.release();
-    for (const name of [RUN_FILE, ANSWERS_FILE, RECORDS_FILE, TRACE_FILE])
+    for (const name of [RUN_FILE, QUESTIONS_FILE, ANSWERS_FILE, RECORDS_FILE, TRACE_FILE])
       await rm(join(this.path, name), { force: true });
     if (this.made !== undefined) await removeEmpty(this.path, this.made);
   }
@@ -101,7 +122,7 @@ export class RunFolder {
 }
 
 /** Replaces a file in one step: readers see the old text or the new one. */
-export async function writeWhole(path: string, text: string): Promise<void> {
+export async function writeWhole(path: string, text: string | Uint8Array): Promise<void> {
   const draft = `${path}.${process.pid}.part`;
   try {
     const handle = await open(draft, 'w');
@@ -116,6 +137,22 @@ export async function writeWhole(path: string, text: string): Promise<void> {
     await rm(draft, { force: true }).catch(() => undefined);
     throw writeError(path, error);
   }
+}
+
+/** The question file of a run; undefined in the folder of a version that did not keep it. */
+export async function keptQuestions(path: string): Promise<Uint8Array | undefined> {
+  try {
+    return await readFile(join(path, QUESTIONS_FILE));
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
+    throw error;
+  }
+}
+
+/** The questions of a run that could not be asked, by id. */
+export async function readSkipped(path: string): Promise<Map<string, SkippedLine>> {
+  const { values } = await readJsonl<SkippedLine>(join(path, SKIPPED_FILE));
+  return new Map(values.map((line) => [String(line.question_id), line]));
 }
 
 export async function readRunInfo(path: string): Promise<RunInfo | undefined> {

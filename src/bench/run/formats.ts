@@ -4,6 +4,8 @@
  * answers.jsonl   one line a question, FastChat's model answers with Medusa's counts
  * records.jsonl   one line a question, in the same order: token ids and per-step figures
  * trace.jsonl     only with --trace: the candidate trees
+ * skipped.jsonl   one line a question that could not be asked
+ * questions.jsonl the question file, as it was asked
  * run.json        what was run, where, and how it ended
  */
 import type { FinishReason, StageTimes } from '../../decoding/types.js';
@@ -88,6 +90,16 @@ export interface RecordLine {
   readonly repeats: RepeatRecord[];
 }
 
+/** A question that could not be asked: it has no answer and no record, and counts nowhere. */
+export interface SkippedLine {
+  readonly question_id: QuestionId;
+  readonly category: string;
+  /** Where it failed: 0-based repeat, 1-based turn. */
+  readonly repeat: number;
+  readonly turn: number;
+  readonly reason: string;
+}
+
 /** One tree of a trace: what is needed to draw it. */
 export interface TracedStep {
   readonly tokens: number[];
@@ -160,4 +172,6 @@ export interface RunInfo extends RunIdentity {
   sessions: RunSession[];
   /** Folders this one was merged from. */
   merged_from?: string[];
+  /** Shards that were not among them, as i/n. */
+  missing_shards?: string[];
 }

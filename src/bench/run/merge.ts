@@ -2,20 +2,25 @@
 import { mkdir, readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { UsageError } from '../../errors.js';
-import type { AnswerLine, RecordLine, RunInfo, TraceLine } from './formats.js';
+import { parseShard } from '../questions/load.js';
+import type { AnswerLine, RecordLine, RunInfo, SkippedLine, TraceLine } from './formats.js';
 import {
   ANSWERS_FILE,
   firstDifference,
+  keptQuestions,
+  QUESTIONS_FILE,
   readRunInfo,
+  readSkipped,
   RECORDS_FILE,
   RUN_FILE,
+  SKIPPED_FILE,
   TRACE_FILE,
   writeWhole,
 } from './folder.js';
 import { readJsonl } from './jsonl.js';
 
 export interface MergeOptions {
-  /** Take the finished questions of a folder whose run did not end, instead of refusing it. */
+  /** Take what there is: finished questions of runs that did not end, and shards though others are missing. */
   readonly unfinished?: boolean;
 }
 
@@ -30,14 +35,25 @@ export async function mergeRuns(
   // One after the other, so that of several bad folders it is always the first that is named.
   for (const folder of folders) infos.push(await readPart(folder, unfinished));
   infos.slice(1).forEach((info, index) => refuseDifferent(folders[0], infos[0], folders[index + 1], info));
+  const missing = missingShards(infos);
+  if (missing.length > 0 && !unfinished) {
+    throw new UsageError(
+      `Shard ${missing.join(', ')} is missing: name its folder too, or merge what there is with --unfinished`,
+    );
+  }
   await refuseUsed(output);
   const order = mergedOrder(folders, infos);
   await mkdir(output, { recursive: true });
+  const skipped = new Map<string, SkippedLine>();
+  for (const folder of folders) for (const [id, line] of await readSkipped(folder)) skipped.set(id, line);
+  const answered = order.filter((id) => !skipped.has(String(id)));
   for (const name of [TRACE_FILE, RECORDS_FILE, ANSWERS_FILE]) {
     if (name === TRACE_FILE && !infos[0].protocol.trace) continue;
-    await mergeLines(folders, output, name, order);
+    await mergeLines(folders, output, name, answered);
   }
-  const info = mergedInfo(infos, folders, order);
+  if (skipped.size > 0) await writeWhole(join(output, SKIPPED_FILE), linesOf(order, skipped));
+  await keepQuestions(folders, output);
+  const info = mergedInfo(infos, folders, order, missing);
   await writeWhole(join(output, RUN_FILE), `${JSON.stringify(info, null, 2)}\n`);
   return info;
 }
@@ -54,23 +70,48 @@ async function readPart(folder: string, unfinished: boolean): Promise<RunInfo> {
     );
   }
   const { values } = await readJsonl<AnswerLine>(join(folder, ANSWERS_FILE));
-  const answered = new Set(values.map(({ question_id }) => String(question_id)));
+  const skipped = await readSkipped(folder);
+  const answered = new Set([...skipped.keys(), ...values.map(({ question_id }) => String(question_id))]);
   const ids = info.questions.ids.filter((id) => answered.has(String(id)));
   return { ...info, questions: { ...info.questions, ids } };
 }
 
-/** Shards may come from several machines; all else must agree. */
+/** Shards may come from several machines, with the question file at another path; all else must agree. */
 function comparable(info: RunInfo): unknown {
   const { format, version, model, decoding, protocol, questions } = info;
-  const { name, sha256 } = questions;
   return {
     format,
     version,
     model,
     decoding,
     protocol: { ...protocol, shard: null },
-    questions: { name, sha256 },
+    questions: { sha256: questions.sha256 },
   };
+}
+
+/** The shards that are not there, as i/n. Without any shard among the runs nothing is missing. */
+function missingShards(infos: readonly RunInfo[]): string[] {
+  const given = infos.flatMap(({ protocol: { shard } }) => shard ?? []);
+  const counts = new Set(given.map((shard) => parseShard(shard).count));
+  if (counts.size > 1) {
+    throw new UsageError(`Shards ${given.join(', ')} are parts of different divisions; they must have one n`);
+  }
+  const present = new Set(given.map((shard) => parseShard(shard).index));
+  return [...counts].flatMap((count) =>
+    Array.from({ length: count }, (_, index) => index + 1)
+      .filter((index) => !present.has(index))
+      .map((index) => `${index}/${count}`),
+  );
+}
+
+/** The questions of the first folder that keeps them: those of all folders are the same bytes. */
+async function keepQuestions(folders: readonly string[], output: string): Promise<void> {
+  for (const folder of folders) {
+    const bytes = await keptQuestions(folder);
+    if (!bytes) continue;
+    await writeWhole(join(output, QUESTIONS_FILE), bytes);
+    return;
+  }
 }
 
 function refuseDifferent(first: string, left: RunInfo, second: string, right: RunInfo): void {
@@ -118,24 +159,31 @@ async function mergeLines(
   }
   const missing = order.filter((id) => !lines.has(String(id)));
   if (missing.length > 0) throw new UsageError(`${name} of the shards lacks questions ${missing.join(', ')}`);
-  await writeWhole(
-    join(output, name),
-    order.map((id) => `${JSON.stringify(lines.get(String(id)))}\n`).join(''),
-  );
+  await writeWhole(join(output, name), linesOf(order, lines));
+}
+
+/** The lines that there are, in order. */
+function linesOf(order: RunInfo['questions']['ids'], lines: ReadonlyMap<string, unknown>): string {
+  return order
+    .flatMap((id) => lines.get(String(id)) ?? [])
+    .map((line) => `${JSON.stringify(line)}\n`)
+    .join('');
 }
 
 function mergedInfo(
   infos: readonly RunInfo[],
   folders: readonly string[],
   order: RunInfo['questions']['ids'],
+  missing: readonly string[],
 ): RunInfo {
   const [first] = infos;
   return {
     ...first,
     protocol: { ...first.protocol, shard: null },
     questions: { ...first.questions, ids: order },
-    status: 'complete',
+    status: missing.length > 0 ? 'interrupted' : 'complete',
     sessions: infos.flatMap(({ sessions }) => sessions),
     merged_from: [...folders],
+    ...(missing.length > 0 ? { missing_shards: [...missing] } : {}),
   };
 }

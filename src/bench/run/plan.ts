@@ -25,7 +25,11 @@ export interface RunPlan {
   readonly temperature: TemperatureRule;
   readonly seed: number;
   readonly repeats: number;
+  /** What to do with a question that cannot be asked. Default skip. */
+  readonly onError?: OnError;
 }
+
+export type OnError = 'skip' | 'stop';
 
 /** Parses `--temperature`. */
 export function parseTemperature(text: string | undefined): TemperatureRule {

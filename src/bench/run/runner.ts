@@ -2,13 +2,13 @@
  * Asks the questions. One lane is one set of decoding options with its own folder; several lanes are interleaved
  * question by question, in an order that turns, so that drift of the machine falls on all of them alike.
  */
-import { MedusaError } from '../../errors.js';
+import { ContextError, MedusaError, UsageError } from '../../errors.js';
 import type { BenchEngine } from '../engine.js';
 import type { GenerateOptions, Message } from '../../engine.js';
 import type { Question } from '../questions/parse.js';
 import { TurnCollector } from './collect.js';
 import type { FinishedQuestion, RunFolder } from './folder.js';
-import type { RepeatRecord, RunDecoding, TracedStep, TurnRecord } from './formats.js';
+import type { RepeatRecord, RunDecoding, SkippedLine, TracedStep, TurnRecord } from './formats.js';
 import { acceptanceOf, answerId, temperatureOf, turnSeed, type RunPlan } from './plan.js';
 
 export interface Lane {
@@ -26,6 +26,18 @@ export interface RunEvents {
   onWarmUp?(lane: Lane): void;
   onTurn?(lane: Lane, turn: TurnRecord): void;
   onQuestion?(lane: Lane, question: Question): void;
+  onSkip?(lane: Lane, skipped: SkippedLine): void;
+}
+
+/** A question that cannot be asked, whatever is tried: too long for the context, refused by the chat template. */
+class Unaskable extends MedusaError {
+  constructor(
+    message: string,
+    readonly turn: number,
+    override readonly cause: MedusaError,
+  ) {
+    super(message, cause.exitCode, { cause });
+  }
 }
 
 /** A repeat of a question, with what the answers file needs of it. */
@@ -80,9 +92,14 @@ async function askLanes(
   const answered = new Map<Lane, Answered[]>(lanes.map((lane) => [lane, []]));
   for (let repeat = 0; repeat < plan.repeats; repeat++) {
     for (const lane of rotate(lanes, repeat)) {
-      const answer = await ask(lane, question, plan, repeat, events, signal);
+      const answers = answered.get(lane);
+      if (!answers) continue;
+      const answer = await askOrSkip(lane, question, plan, repeat, events, signal);
       if (!answer) return false;
-      const answers = answered.get(lane)!;
+      if (answer === 'skipped') {
+        answered.delete(lane);
+        continue;
+      }
       answers.push(answer);
       if (answers.length < plan.repeats) continue;
       await lane.folder.append(finish(lane, question, plan, answers));
@@ -90,6 +107,27 @@ async function askLanes(
     }
   }
   return true;
+}
+
+/** Asks, or puts on disk that the question cannot be asked; then the other questions still can. */
+async function askOrSkip(
+  lane: Lane,
+  question: Question,
+  plan: RunPlan,
+  repeat: number,
+  events: RunEvents,
+  signal?: AbortSignal,
+): Promise<Answered | 'skipped' | undefined> {
+  try {
+    return await ask(lane, question, plan, repeat, events, signal);
+  } catch (error) {
+    if (!(error instanceof Unaskable) || plan.onError === 'stop') throw error;
+    const { question_id, category } = question;
+    const skipped = { question_id, category, repeat, turn: error.turn, reason: error.cause.message };
+    await lane.folder.skip(skipped);
+    events.onSkip?.(lane, skipped);
+    return 'skipped';
+  }
 }
 
 /** One conversation: every turn sees the real answers before it. Undefined when it was interrupted. */
@@ -146,11 +184,11 @@ async function complete(
     return await lane.engine.complete(messages, { ...generateOptions(lane.decoding, temperature), ...rest });
   } catch (error) {
     if (!(error instanceof MedusaError)) throw error;
-    throw new MedusaError(
-      `Question ${question.question_id} (${lane.name}), turn ${(messages.length + 1) / 2}: ${error.message}`,
-      error.exitCode,
-      { cause: error },
-    );
+    const turn = (messages.length + 1) / 2;
+    const what = `Question ${question.question_id} (${lane.name}), turn ${turn}: ${error.message}`;
+    // Anything else (a damaged model, a failed runtime) would fail with the next question too.
+    if (error instanceof ContextError || error instanceof UsageError) throw new Unaskable(what, turn, error);
+    throw new MedusaError(what, error.exitCode, { cause: error });
   }
 }
 

@@ -10,7 +10,7 @@ import { RunFolder } from './folder.js';
 import type { RunInfo } from './formats.js';
 import { RunProgress } from './progress.js';
 import { runLanes, type Lane } from './runner.js';
-import type { TemperatureRule } from './plan.js';
+import type { OnError, TemperatureRule } from './plan.js';
 import { runDecoding, slug, type Variant } from './variants.js';
 
 export interface SessionRequest {
@@ -22,6 +22,7 @@ export interface SessionRequest {
   readonly temperature: TemperatureRule;
   readonly seed: number;
   readonly repeats: number;
+  readonly onError?: OnError;
   readonly shard?: string;
   readonly trace: boolean;
   readonly modelId?: string;
@@ -73,7 +74,7 @@ async function planLane(
 }
 
 async function openLane({ variant, info, ...open }: PlannedLane, request: SessionRequest): Promise<Lane> {
-  const folder = await RunFolder.open(request.folderOf(variant), info);
+  const folder = await RunFolder.open(request.folderOf(variant), info, request.set.bytes);
   return { name: variant.name, ...open, decoding: info.decoding, folder, trace: request.trace };
 }
 
@@ -130,6 +131,10 @@ async function runWithProgress(lanes: readonly Lane[], request: SessionRequest):
         onTurn: (_lane, turn) => progress.turn(turn),
         onQuestion: (lane, question) => {
           progress.note(`question ${question.question_id} ${lane.name}`);
+          progress.question();
+        },
+        onSkip: (lane, { question_id }) => {
+          progress.note(`skipped ${question_id} ${lane.name}`);
           progress.question();
         },
       },
