@@ -22,6 +22,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from ..errors import ExportError
 from .source import Array, WeightSource, WeightTensor
 
 _SEED = 576
@@ -125,6 +126,8 @@ class RotatedSource:
             spread = 8 * np.sqrt((heads**2).sum(-1).mean(-1).max())
             if self.config.qkv_bias:
                 spread += np.abs(self._source.tensor(f"{prefix}v.bias").float32()).max()
+            if not np.isfinite(spread):
+                raise ExportError(f"{self.path.name}: the values of {prefix}v.weight are too large for float32")
             self._value_steps[prefix] = np.float32(2.0 ** np.ceil(np.log2(max(spread, 1e-20) / VALUE_LIMIT)))
         return self._value_steps[prefix]
 
