@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..errors import ExportError
-from ..weights.checked import MAX_JSON_BYTES, read_json, reading, shown
+from ..weights.checked import MAX_JSON_BYTES, is_given, read_json, reading, shown
 from ..weights.fields import Fields
 from ..weights.hf_folder import HfFolderSource
 from .facts import TokenizerFacts, TokenizerFiles
@@ -18,23 +18,24 @@ def tokenizer_from_folder(source: HfFolderSource) -> TokenizerFiles:
     """Reads tokenizer.json (needed), tokenizer_config.json, chat_template.jinja and generation_config.json."""
     folder = source.path
     path, config_path = folder / "tokenizer.json", folder / "tokenizer_config.json"
-    if not path.exists():
+    if not is_given(path):
         slow = " (tokenizer.model alone is not supported: convert it to tokenizer.json)"
         hint = slow if (folder / "tokenizer.model").is_file() else ""
         raise ExportError(f"{folder}: tokenizer.json is missing{hint}")
     with reading(path):
         document = read_json(path)
         ids, pieces = _ids_of(document)
+        first = _first_token(document)
     with reading(config_path):
-        config = read_json(config_path) if config_path.exists() else {}
+        config = read_json(config_path) if is_given(config_path) else {}
         template = folder / "chat_template.jinja"
-        if template.exists():
+        if is_given(template):
             config["chat_template"] = _text(template)
         _check_template(config.get("chat_template"))
         bos_token, eos_token = _content(config, "bos_token"), _content(config, "eos_token")
     bos, own_eos = ids.get(bos_token or ""), ids.get(eos_token or "")
-    with reading(path):
-        adds_bos = _adds_bos(document, config, bos, bos_token)
+    says = config.get("add_bos_token")
+    adds_bos = bos is not None and (says if isinstance(says, bool) else first == bos_token)
     eos = {*source.eos_token_ids, *_generation_eos(source), *([] if own_eos is None else [own_eos])}
     names = [token for token, index in ids.items() if index in eos]
     ends, notes = with_turn_ends(config.get("chat_template"), sorted(eos), names, pieces)
@@ -110,21 +111,17 @@ def _content(config: dict[str, Any], key: str) -> str | None:
 def _generation_eos(source: HfFolderSource) -> list[int]:
     """The end tokens of generation_config.json; config.json's and the tokenizer's own are known already."""
     path = source.path / "generation_config.json"
-    if not path.exists():
+    if not is_given(path):
         return []
     with reading(path):
         return Fields(path.name, read_json(path).get).ids("eos_token_id", source.config.vocab_size)
 
 
-def _adds_bos(document: dict[str, Any], config: dict[str, Any], bos: int | None, token: str | None) -> bool:
-    """True if plain encoding of one text begins with the bos token."""
-    if bos is None:
-        return False
-    if isinstance(config.get("add_bos_token"), bool):
-        return bool(config["add_bos_token"])
+def _first_token(document: dict[str, Any]) -> str | None:
+    """The token that plain encoding of one text begins with, where its post-processor puts one there."""
     processor = document.get("post_processor") or {}
     for step in processor.get("processors", [processor]):
         first = (step.get("single") or [{}])[0]
-        if first.get("SpecialToken", {}).get("id") == token:
-            return True
-    return False
+        if token := first.get("SpecialToken", {}).get("id"):
+            return str(token)
+    return None

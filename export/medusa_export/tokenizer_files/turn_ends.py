@@ -28,8 +28,8 @@ def with_turn_ends(
     if not added and "eos_token" not in text and not any(token in text for token in eos_tokens):
         known = ", ".join(eos_tokens) or "none is known"
         notes.append(
-            f"the chat template writes no token that ends an answer ({known}), so answers may run on into a made-up"
-            " next turn; name the token that ends a turn as eos_token_id in the source's generation_config.json"
+            f"the chat template writes none of the tokens that end an answer ({known}), so answers may run on into a"
+            " made-up next turn; name the token that ends a turn as eos_token_id in the source's generation_config.json"
             " (GGUF: tokenizer.ggml.eot_token_id)"
         )
     return sorted({*eos_ids, *added.values()}), tuple(notes)

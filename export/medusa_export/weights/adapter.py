@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import ExportError
-from .checked import check_regular, read_json, reading, shown
+from .checked import check_regular, is_given, read_json, reading, shown
 from .config import ModelConfig
 from .fields import Fields
 from .finite import finite
@@ -46,7 +46,8 @@ class Adapter:
         if name not in self.factors:
             return None
         a, b = self.factors[name]
-        return np.asarray(np.float32(self.scale) * (b @ a), np.float32)
+        with np.errstate(over="ignore", invalid="ignore"):  # `AdaptedSource` refuses what overflows
+            return np.asarray(np.float32(self.scale) * (b @ a), np.float32)
 
     def check_fits(self, config: ModelConfig, base_name: str, base_sha256: str) -> None:
         """Refuse a backbone of other sizes (both shapes named), then other weights (both hashes named)."""
@@ -80,7 +81,7 @@ def read_adapter(path: Path) -> Adapter:
     if not path.name.endswith(SUFFIX):
         raise ExportError(f"--adapter {path}: expected a file named *{SUFFIX} with its .adapter.json beside it")
     for file in (path, sidecar):
-        if not file.exists():
+        if not is_given(file):
             raise ExportError(f"--adapter {path}: {file.name} is missing")
         check_regular(file)
     facts = read_json(sidecar)

@@ -32,9 +32,14 @@ def reading(path: Path) -> Iterator[None]:
         raise ExportError(f"{path.name} is damaged: {type(error).__name__}: {why}") from error
 
 
+def is_given(path: Path) -> bool:
+    """Whether something bears this name: a file that may be left out must not be a pipe or a broken link either."""
+    return path.is_symlink() or path.exists()
+
+
 def check_regular(path: Path) -> None:
     """Refuse what is not there, and what may block or never end: pipes, devices, folders."""
-    if not path.exists():
+    if not is_given(path):
         raise ExportError(f"{path} is missing")
     if not path.is_file():
         raise ExportError(f"{path} is no regular file")

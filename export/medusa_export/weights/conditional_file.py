@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import ExportError
-from .checked import check_regular, read_json, reading, shown
+from .checked import check_regular, is_given, read_json, reading, shown
 from .fields import Fields, checked_temperatures
 from .hashing import sha256_of
 from .safetensors_file import SafetensorsFile
@@ -78,7 +78,7 @@ class ConditionalTables:
 def conditional_beside(heads: Path) -> Path | None:
     """The conditional file of a heads file `<name>.safetensors` (or its .json, or its stem), where there is one."""
     path = heads.with_name(f"{heads.with_suffix('').name}.conditional.safetensors")
-    return path if path.is_file() else None
+    return path if is_given(path) else None
 
 
 def read_conditional(
@@ -89,7 +89,7 @@ def read_conditional(
     `heads` is K; `token_map` [V'] is the heads', None where their draft vocabulary is the backbone's.
     """
     facts_path = path.with_suffix(".json")
-    if not facts_path.exists():
+    if not is_given(facts_path):
         raise ExportError(f"{path}: {facts_path.name} is missing beside it")
     check_regular(facts_path)
     facts = read_json(facts_path)

@@ -166,6 +166,13 @@ class _Reader(gguf.GGUFReader):
 
     _left = 8_000_000  # values that the metadata and the list of tensors may hold; the largest vocabularies need 3
 
+    def _get_field_parts(self, orig_offs: int, raw_type: int) -> Any:
+        if raw_type == gguf.GGUFValueType.ARRAY:
+            count, there = int(self._get(orig_offs + 4, np.uint64)[0]), len(self.data) - orig_offs
+            if count > there:
+                raise ValueError(f"an array of {count} values does not fit in {there} bytes")
+        return super()._get_field_parts(orig_offs, raw_type)
+
     def _get(self, offset: int, dtype: Any, count: int = 1, override_order: Any = None) -> Array:
         wanted, there = int(count) * np.dtype(dtype).itemsize, len(self.data) - int(offset)
         if wanted > there:

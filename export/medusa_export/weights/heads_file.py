@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import ExportError
-from .checked import check_regular, read_json, reading, shown
+from .checked import check_regular, is_given, read_json, reading, shown
 from .fields import Fields, are_temperatures, checked_temperatures, is_number
 from .hashing import sha256_of
 from .heads_checkpoint import HeadMatrix, HeadsCheckpoint
@@ -26,7 +26,7 @@ def read_own_heads(path: Path) -> HeadsCheckpoint:
     """Read and check heads; `path` names either of the two files or their common stem."""
     weights, sidecar = path.with_suffix(".safetensors"), path.with_suffix(".json")
     for file in (weights, sidecar):
-        if not file.exists():
+        if not is_given(file):
             raise ExportError(f"--heads {path}: {file.name} is missing")
         check_regular(file)
     with reading(sidecar):

@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import ExportError
-from .checked import read_json, reading
+from .checked import is_given, read_json, reading
 from .finite import finite
 from .hashing import sha256_of
 from .heads_checkpoint import HeadMatrix, HeadsCheckpoint
@@ -41,7 +41,7 @@ def read_heads(path: Path, source: WeightSource | None = None) -> HeadsCheckpoin
         if path.suffix == ".pt" and path.is_file():
             return _read_published([path], path.stem, source)
         sidecar = path.with_suffix(".json")
-        if sidecar.is_file() and "format" in read_json(sidecar):
+        if is_given(sidecar) and "format" in read_json(sidecar):
             return read_own_heads(path)
         if path.is_file() and path.suffix == ".safetensors":
             return _read_published([path], path.stem, source)

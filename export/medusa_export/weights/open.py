@@ -21,10 +21,15 @@ def open_source(path: Path) -> WeightSource:
         raise ExportError(f"{path} {what}; give a .gguf file or a folder with config.json and .safetensors files")
     with reading(path):
         source: WeightSource = HfFolderSource(path) if path.is_dir() else GgufSource(path)
+        by = "config.json" if path.is_dir() else "its metadata"
         for name, shape in source.config.each_tensor():
-            found = source.tensor(name)
+            try:
+                found = source.tensor(name)
+            except ExportError as error:
+                raise ExportError(f"{error} (by {by} the model has {source.config.layers} layers)") from error
             if found.shape != shape:
                 raise ExportError(
                     f"{path.name}: tensor {found.source_name} has shape {list(found.shape)}, expected {list(shape)}"
+                    f" by {by}"
                 )
         return source

@@ -127,7 +127,8 @@ class RotatedSource:
             if self.config.qkv_bias:
                 spread += np.abs(self._source.tensor(f"{prefix}v.bias").float32()).max()
             if not np.isfinite(spread):
-                raise ExportError(f"{self.path.name}: the values of {prefix}v.weight are too large for float32")
+                name = self._source.tensor(f"{prefix}v.weight").source_name
+                raise ExportError(f"{self.path.name}: tensor {name} holds values whose squares no float32 can hold")
             self._value_steps[prefix] = np.float32(2.0 ** np.ceil(np.log2(max(spread, 1e-20) / VALUE_LIMIT)))
         return self._value_steps[prefix]
 

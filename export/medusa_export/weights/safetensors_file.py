@@ -30,6 +30,10 @@ _NUMPY = {
     "I8": "<i1",
     "U8": "<u1",
 }
+# Types that are not read; tensors of them may lie in the file.
+_OTHER_BITS = {"BOOL": 8, "F4": 4, "F6_E2M3": 6, "F6_E3M2": 6, "I16": 16, "U16": 16, "U32": 32, "C64": 64, "U64": 64}
+_OTHER_BITS |= dict.fromkeys(("F8_E5M2", "F8_E4M3", "F8_E8M0", "F8_E4M3FNUZ", "F8_E5M2FNUZ"), 8)
+_BITS = {name: 8 * np.dtype(kind).itemsize for name, kind in _NUMPY.items()} | _OTHER_BITS
 FLOATS = ("F64", "F32", "F16", "BF16")
 _MAX_HEADER = 100_000_000  # bytes, as in the safetensors library
 _MAX_DIMENSIONS = 8
@@ -92,10 +96,10 @@ class SafetensorsFile:
             raise ExportError(f"{label} has shape {shown(shape)}; expected at most {_MAX_DIMENSIONS} whole numbers")
         if not _are_sizes(offsets) or len(offsets) != 2 or offsets[0] > offsets[1]:
             raise ExportError(f"{label} has data_offsets {shown(offsets)}; expected two ascending whole numbers")
-        if not isinstance(entry.get("dtype"), str):
-            raise ExportError(f"{label} has dtype {shown(entry.get('dtype'))}; expected a name")
-        held, numpy_type = offsets[1] - offsets[0], _NUMPY.get(entry["dtype"])
-        if numpy_type and held != math.prod(shape) * np.dtype(numpy_type).itemsize:
+        dtype, held = entry.get("dtype"), offsets[1] - offsets[0]
+        if not isinstance(dtype, str) or dtype not in _BITS:
+            raise ExportError(f"{label} has type {shown(dtype)}, which is not known")
+        if held * 8 != math.prod(shape) * _BITS[dtype]:
             raise ExportError(f"{label} holds {held} bytes, not those of {shown(shape)}")
         return offsets[0], offsets[1], name
 
