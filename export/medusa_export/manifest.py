@@ -105,13 +105,13 @@ def read_manifest(folder: Path) -> Manifest | None:
 
 def _check(manifest: Manifest, fields: Fields) -> None:
     """What is read of a manifest when something is added to it."""
-    source = Fields(f"{NAME}: source", fields.object("source").get)
+    source = Fields(f"{NAME}: source", fields.mapping("source").get)
     source.text("name"), source.text("sha256")
-    if adapter := source.object("adapter"):
+    if adapter := source.mapping("adapter"):
         of_adapter = Fields(f"{NAME}: source.adapter", adapter.get)
         of_adapter.text("name"), of_adapter.text("sha256")
     for section, keys in _KEYS.items():
-        for entry in fields.list(section):
+        for entry in fields.items(section):
             if not isinstance(entry, dict) or not all(isinstance(entry.get(key), str) for key in keys):
                 raise ExportError(f"{NAME}: {section} holds {shown(entry)}; expected {' and '.join(keys)} as texts")
 

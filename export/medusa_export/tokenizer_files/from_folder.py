@@ -64,11 +64,11 @@ def _ids_of(document: dict[str, Any]) -> tuple[dict[str, int], dict[str, int]]:
     """Token -> id: of all tokens, and of the added ones, which are one piece in any text."""
     added: dict[str, int] = {}
     fields = Fields("tokenizer.json", document.get)
-    for token in fields.list("added_tokens", []):
+    for token in fields.items("added_tokens", []):
         if not isinstance(token, dict) or not isinstance(token.get("content"), str) or not _is_id(token.get("id")):
             raise ExportError(f"tokenizer.json: added_tokens holds {shown(token)}; expected a content and an id")
         added[token["content"]] = token["id"]
-    model = fields.object("model")
+    model = fields.mapping("model")
     if model.get("type", "BPE") not in _MODELS:
         kind = shown(model.get("type"))
         raise ExportError(f"tokenizer.json: model type {kind} is not supported (supported: {', '.join(_MODELS)})")

@@ -66,7 +66,7 @@ def _files(source: GgufSource) -> TokenizerFiles:
 def _table(source: GgufSource, key: str, kind: type, count: int | None = None) -> list[Any]:
     """A list of values of one type, empty where there is none; with `count`, otherwise one for each token."""
     name = f"{source.path.name}: {_KEYS}{key}"
-    values = source.fields.list(_KEYS + key, [])
+    values = source.fields.items(_KEYS + key, [])
     for each in values:
         if type(each) is not kind:
             raise ExportError(f"{name} holds {shown(each)}; expected values of type {kind.__name__}")

@@ -89,7 +89,7 @@ def read_adapter(path: Path) -> Adapter:
         found = f"format {shown(facts.get('format'))}, kind {shown(facts.get('kind'))}"
         raise ExportError(f"{sidecar.name}: {found}; expected format 1, kind 'medusa-2-adapter'")
     fields = Fields(sidecar.name, facts.get)
-    base = Fields(f"{sidecar.name}: base", fields.object("base").get)
+    base = Fields(f"{sidecar.name}: base", fields.mapping("base").get)
     base_sha256 = base.text("sha256", "")
     if not base_sha256:
         raise ExportError(f"{sidecar.name}: base.sha256 is missing, so the weights it belongs to are unknown")

@@ -139,7 +139,7 @@ class _Reader:
         self._rank = fields.whole("rank", most=facts["hidden_size"])
         self._distances = fields.whole("distances")
         self._context, self._levels = fields.flag("context", False), fields.flag("levels", False)
-        self._temperatures = checked_temperatures(fields.list("temperatures", None), sidecar)
+        self._temperatures = checked_temperatures(fields.items("temperatures", None), sidecar)
 
     def tables(self, source: WeightSource, token_map: Array) -> ConditionalTables:
         f, r = self._facts, self._rank

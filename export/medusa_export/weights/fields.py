@@ -53,10 +53,10 @@ class Fields:
     def flag(self, key: str, default: Any = _NEEDED) -> bool:
         return self._typed(key, default, bool, "true or false")
 
-    def list(self, key: str, default: Any = _NEEDED) -> list[Any]:
+    def items(self, key: str, default: Any = _NEEDED) -> list[Any]:
         return self._typed(key, default, list, "a list")
 
-    def object(self, key: str) -> dict[str, Any]:
+    def mapping(self, key: str) -> dict[str, Any]:
         """An object; an empty one where there is none."""
         return self._typed(key, {}, dict, "an object")
 

@@ -138,7 +138,8 @@ class GgufSource:
         label = f"{self.path.name}: tensor {source_name}"
 
         def read() -> Array:
-            values = gguf.dequantize(found.data, found.tensor_type).reshape(shape).astype(np.float32, copy=False)
+            with np.errstate(over="ignore", invalid="ignore"):  # `finite` finds what that makes
+                values = gguf.dequantize(found.data, found.tensor_type).reshape(shape).astype(np.float32, copy=False)
             order = self._row_order(name, shape)
             return finite(values if order is None else values[order], label)
 

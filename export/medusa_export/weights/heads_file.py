@@ -45,7 +45,7 @@ def _heads(reader: _Reader, weights: Path, stem: str) -> HeadsCheckpoint:
     name = fields.text("name", stem)
     if not _NAME.fullmatch(name):
         raise ExportError(f"{sidecar}: name is {shown(name)}; expected letters, digits, '.', '_' and '-', at most 64")
-    backbone = Fields(f"{sidecar}: backbone", fields.object("backbone").get)
+    backbone = Fields(f"{sidecar}: backbone", fields.mapping("backbone").get)
     return HeadsCheckpoint(
         name=name,
         blocks=[reader.blocks(k) for k in range(count)],
@@ -135,7 +135,7 @@ class _Reader:
         self._shared: HeadMatrix | None = self._output("output") if shared else None
 
     def _per_head(self, key: str) -> list[Any] | None:
-        value = self.fields.list(key, None)
+        value = self.fields.items(key, None)
         if value is not None and len(value) != self.count:
             raise ExportError(f"{self.sidecar}: {key} must be a list of {self.count} values, one a head")
         return value

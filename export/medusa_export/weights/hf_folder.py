@@ -99,13 +99,13 @@ def config_from_json(raw: dict[str, Any], label: str) -> ModelConfig:
         supported = ", ".join(_FAMILIES)
         raise ExportError(f"{label}: model family '{model_type}' is not supported (supported: {supported})")
     fields = Fields(label, raw.get)
-    if quantization := fields.object("quantization_config"):
+    if quantization := fields.mapping("quantization_config"):
         method = quantization.get("quant_method", "unknown")
         raise ExportError(
             f"{label}: quantisation '{method}' is not supported; use the unquantised folder or a GGUF file"
         )
-    rope = fields.object("rope_parameters")
-    scaling = fields.object("rope_scaling") or rope
+    rope = fields.mapping("rope_parameters")
+    scaling = fields.mapping("rope_scaling") or rope
     kind = scaling.get("rope_type", scaling.get("type", "default"))
     if kind != "default":
         raise ExportError(f"{label}: rope scaling '{kind}' is not supported")

@@ -123,7 +123,8 @@ class RotatedSource:
             gain = self._source.tensor(f"{prefix}attn_norm.weight").float32()
             weight = self._source.tensor(f"{prefix}v.weight").float32() * gain
             heads = weight.reshape(self.config.kv_heads, self.config.head_dim, -1)
-            spread = 8 * np.sqrt((heads**2).sum(-1).mean(-1).max())
+            with np.errstate(over="ignore"):  # refused below
+                spread = 8 * np.sqrt((heads**2).sum(-1).mean(-1).max())
             if self.config.qkv_bias:
                 spread += np.abs(self._source.tensor(f"{prefix}v.bias").float32()).max()
             if not np.isfinite(spread):
