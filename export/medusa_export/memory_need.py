@@ -9,7 +9,7 @@ from pathlib import Path
 from .errors import ExportError
 from .weights.config import ModelConfig
 
-_BASE = 256 << 20  # Python, its packages, the tokenizer's tables
+_BASE = 384 << 20  # Python, its packages, the tokenizer's tables
 # Matrices are converted one at a time; the largest needs this many copies of itself in float32 (measured: 3 for Hugging
 # Face folders, 4 for GGUF files).
 _COPIES = 4

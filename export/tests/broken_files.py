@@ -196,6 +196,10 @@ HEADERS: dict[str, Damage] = {
 
 
 def _safetensors() -> Iterator[Case]:
+    index = "hf/model.safetensors.index.json"
+    for weight_map in ([], {"a": 5}, {"a": ".."}, {"a": "../h.safetensors"}, {"a": "none"}, {"a": "model.safetensors"}):
+        text = json.dumps({"weight_map": weight_map}).encode()
+        yield Case(index, f"weight_map {weight_map}", _bytes(text), ("index.json",))
     for label, damage in HEADERS.items():
         for file in SAFETENSORS:
             yield Case(file, label, damage, (Path(file).name,))

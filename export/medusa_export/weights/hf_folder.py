@@ -70,7 +70,7 @@ def _open_files(path: Path) -> dict[str, SafetensorsFile]:
     index = path / "model.safetensors.index.json"
     single = path / "model.safetensors"
     if index.is_file():
-        weight_map = Fields(index.name, read_json(index).get).object("weight_map")
+        weight_map = Fields(index.name, read_json(index).get).mapping("weight_map")
         files: dict[str, SafetensorsFile] = {}
         for tensor, name in weight_map.items():
             if not isinstance(name, str):
