@@ -16,6 +16,7 @@ from .weights import ModelConfig, WeightSource
 from .weights.conditional_file import ConditionalTables
 from .weights.hashing import sha256_of
 from .weights.heads_checkpoint import HeadsCheckpoint
+from .weights.source import HalfSource
 
 Progress = Callable[[int, int], None]
 Entry = dict[str, Any]
@@ -33,7 +34,8 @@ def export_backbone(
     if layout == "split":
         b = build_split(kind.prepared(source), kind.linear(), path, kind.keep_embedding_codes, progress, kind.sums)
     else:
-        b = build_shared(source, kind.linear(), path, capacity, progress)
+        linear = kind.linear()
+        b = build_shared(HalfSource(source) if linear.dtype == "float16" else source, linear, path, capacity, progress)
     limit = None if layout == "split" else capacity
     return {"precision": name, "layout": layout, "capacity": limit, **graph_entry(b)}
 

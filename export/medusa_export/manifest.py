@@ -10,6 +10,8 @@ from . import EXPORTER, MINIMUM_ORT
 from .errors import ExportError
 from .tokenizer_files.facts import TokenizerFacts
 from .weights import ModelConfig
+from .weights.checked import read_json, shown
+from .weights.fields import Fields
 from .weights.hashing import sha256_of
 
 FORMAT = 1
@@ -86,15 +88,32 @@ def set_defaults(manifest: Manifest) -> None:
 def read_manifest(folder: Path) -> Manifest | None:
     """The manifest of a model folder, or None where there is none."""
     path = folder / NAME
-    if not path.is_file():
+    if not path.exists():
         return None
     try:
-        manifest: Manifest = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ExportError(f"{path} is not valid JSON: {error}; delete {folder} and prepare again") from error
-    if manifest.get("format") != FORMAT:
-        raise ExportError(f"{path} has format {manifest.get('format')}, expected {FORMAT}; prepare into a new folder")
+        manifest: Manifest = read_json(path)
+        if manifest.get("format") != FORMAT:
+            found = shown(manifest.get("format"))
+            raise ExportError(f"{path} has format {found}, expected {FORMAT}; prepare into a new folder")
+        _check(manifest, Fields(NAME, manifest.get))
+    except ExportError as error:
+        if "prepare into" in str(error):
+            raise
+        raise ExportError(f"{error}; delete {folder} and prepare again") from error
     return manifest
+
+
+def _check(manifest: Manifest, fields: Fields) -> None:
+    """What is read of a manifest when something is added to it."""
+    source = Fields(f"{NAME}: source", fields.mapping("source").get)
+    source.text("name"), source.text("sha256")
+    if adapter := source.mapping("adapter"):
+        of_adapter = Fields(f"{NAME}: source.adapter", adapter.get)
+        of_adapter.text("name"), of_adapter.text("sha256")
+    for section, keys in _KEYS.items():
+        for entry in fields.items(section):
+            if not isinstance(entry, dict) or not all(isinstance(entry.get(key), str) for key in keys):
+                raise ExportError(f"{NAME}: {section} holds {shown(entry)}; expected {' and '.join(keys)} as texts")
 
 
 def dump(manifest: Manifest) -> str:

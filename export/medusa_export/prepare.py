@@ -7,6 +7,7 @@ import errno
 import json
 import signal
 import sys
+import traceback
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FrameType
@@ -16,11 +17,13 @@ from .errors import ExportError
 from .export import export_backbone, export_heads, export_keep
 from .graph.heads import MAX_TOP_M
 from .manifest import Manifest, model_section, new_manifest, put, read_manifest, set_defaults
+from .memory_need import enough_memory, memory_need
 from .precisions import PRECISIONS, precision
 from .staging import check_target, publish, staging_folder
 from .tokenizer_files import write_tokenizer
 from .weights import WeightSource, open_source
 from .weights.adapter import AdaptedSource, Adapter, read_adapter
+from .weights.checked import reading
 from .weights.conditional_file import conditional_beside, read_conditional
 from .weights.hashing import sha256_of
 from .weights.heads_checkpoint import HeadsCheckpoint
@@ -28,6 +31,7 @@ from .weights.medusa_files import read_heads
 
 LAYOUTS = ("split", "shared", "both")
 DEFAULT_CAPACITY = 4096
+_LONGEST_MESSAGE = 1000  # characters
 TEMPERATURE_TOLERANCE = 0.05  # relative; a conditional joint hardly notices less than that
 
 
@@ -57,9 +61,12 @@ def main(arguments: list[str] | None = None) -> int:
         print("error: interrupted; nothing was changed", file=sys.stderr)
         return 130
     except MemoryError:
-        return _fail("not enough memory for this model")
+        return _fail(f"not enough memory to read {request.source}")
     except OSError as error:
         return _fail(_explain(error, request.output))
+    except Exception as error:
+        traceback.print_exc()
+        return _fail(f"the exporter itself is at fault ({type(error).__name__}: {error}); please report it")
     return 0
 
 
@@ -68,7 +75,9 @@ def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
 
 
 def _fail(message: str) -> int:
-    print(f"error: {message}", file=sys.stderr)
+    """One line, however long a name or value in the checkpoint is."""
+    line = " ".join(message.splitlines())
+    print(f"error: {line if len(line) <= _LONGEST_MESSAGE else line[:_LONGEST_MESSAGE] + '...'}", file=sys.stderr)
     return 1
 
 
@@ -80,10 +89,9 @@ def _explain(error: OSError, output: Path) -> str:
     return f"{error.filename or output}: {error.strerror or error}"
 
 
-def _tell(stage: str, done: int = 0, total: int = 1) -> None:
-    print(
-        json.dumps({"stage": stage, "done": done, "total": total, "message": f"{stage} ({done}/{total})"}), flush=True
-    )
+def _tell(stage: str, done: int = 0, total: int = 1, **more: int) -> None:
+    line = {"stage": stage, "done": done, "total": total, "message": f"{stage} ({done}/{total})"}
+    print(json.dumps(line | more), flush=True)
 
 
 def prepare(request: Request) -> Manifest:
@@ -94,7 +102,18 @@ def prepare(request: Request) -> Manifest:
     source = open_source(request.source)
     for note in source.config.notes:
         _tell(f"Note: {note}")
-    digest = sha256_of(request.source)
+    need = memory_need(source.config, request.heads)
+    # Told before it is needed: the system may end this process without a word.
+    _tell("Reading the checkpoint", 1, memory=need)
+    with enough_memory(request.source.name, need):
+        result = _convert(request, source, manifest)
+    _tell("Done", 1)
+    return result
+
+
+def _convert(request: Request, source: WeightSource, manifest: Manifest | None) -> Manifest:
+    with reading(request.source):
+        digest = sha256_of(request.source)
     if manifest is not None and manifest["source"]["sha256"] != digest:
         raise ExportError(
             f"--output {request.output} was made from {manifest['source']['name']} (sha256"
@@ -122,7 +141,6 @@ def prepare(request: Request) -> Manifest:
             _export_head(each, staged, result)
         set_defaults(result)
         publish(staged, request.output, result, manifest is None)
-    _tell("Done", 1)
     return result
 
 
@@ -141,11 +159,13 @@ def _adapter_entry(adapter: Adapter | None) -> dict[str, str] | None:
 
 def _begin(request: Request, source: WeightSource, staged: Path, digest: str, adapter: Adapter | None) -> Manifest:
     _tell("Writing the tokenizer")
-    facts = write_tokenizer(source, staged)
+    tokenizer = write_tokenizer(source, staged)
+    for note in tokenizer.notes:
+        _tell(f"Note: {note}")
     name = request.source.resolve().name
     origin = {"kind": source.kind, "name": name, "sha256": digest, "quantization": source.quantization}
     origin |= {} if adapter is None else {"adapter": _adapter_entry(adapter)}
-    return new_manifest(model_section(source.config, request.model_id), facts, staged, origin)
+    return new_manifest(model_section(source.config, request.model_id), tokenizer.facts, staged, origin)
 
 
 def _export_backbones(request: Request, source: WeightSource, staged: Path, manifest: Manifest) -> None:

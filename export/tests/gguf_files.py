@@ -34,7 +34,10 @@ def write_gguf(
     without: str = "",
     extra: dict[str, Any] | None = None,
 ) -> None:
-    """A GGUF of a transformers model; matrices in `matrix_type`, the tensor `without` left out."""
+    """A GGUF of a transformers model; matrices in `matrix_type`, the tensor `without` left out.
+
+    `extra`: metadata to add or to replace; None takes a key away.
+    """
     config: Any = model.config
     writer = gguf.GGUFWriter(path, arch)
     writer.add_block_count(config.num_hidden_layers)
@@ -45,10 +48,10 @@ def write_gguf(
     writer.add_head_count_kv(config.num_key_value_heads)
     writer.add_layer_norm_rms_eps(config.rms_norm_eps)
     writer.add_rope_freq_base(float((config.rope_parameters or {}).get("rope_theta", 10000.0)))
-    for key, value in (extra or {}).items():
-        writer.add_string(key, value) if isinstance(value, str) else writer.add_uint32(key, value)
     if tokenizer is not None:
         _add_tokenizer(writer, tokenizer)
+    for key, value in (extra or {}).items():
+        _replace(writer.kv_data[0], key, value)
     for name, tensor in model.state_dict().items():
         if name == "lm_head.weight" and config.tie_word_embeddings:
             continue
@@ -63,6 +66,14 @@ def write_gguf(
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
+
+
+def _replace(metadata: dict[str, gguf.gguf_writer.GGUFValue], key: str, value: Any) -> None:
+    metadata.pop(key, None)
+    if value is not None:
+        is_long = type(value) is int and not 0 <= value < 2**31
+        kind = gguf.GGUFValueType.INT64 if is_long else gguf.GGUFValueType.get_type(value)
+        metadata[key] = gguf.gguf_writer.GGUFValue(value, kind, None)
 
 
 def _gguf_name(name: str) -> str:

@@ -6,6 +6,7 @@ import io
 import itertools
 import json
 import os
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -15,11 +16,14 @@ from conftest import TorchTwin
 from gguf_files import write_gguf
 from tokenizers import Tokenizer
 
+from medusa_export import prepare
 from medusa_export.errors import ExportError
 from medusa_export.tiny import byte_alphabet, tiny_tokenizer
 from medusa_export.tokenizer_files.byte_level import PRE_TOKENIZERS, byte_level_tokenizer
 from medusa_export.tokenizer_files.from_gguf import tokenizer_from_gguf
 from medusa_export.tokenizer_files.sentencepiece import sentencepiece_tokenizer
+from medusa_export.tokenizer_files.turn_ends import with_turn_ends
+from medusa_export.tokenizer_files.write import write_tokenizer_files
 from medusa_export.weights.gguf_file import GgufSource
 
 HARD = [
@@ -151,6 +155,54 @@ def test_what_is_not_supported_is_named(tmp_path: Path, llama: TorchTwin) -> Non
     write_gguf(tmp_path / "m.gguf", llama.model)
     with pytest.raises(ExportError, match="holds no tokenizer"):
         tokenizer_from_gguf(GgufSource(tmp_path / "m.gguf"))
+
+
+IDS = {"<|endoftext|>": 0, "<|im_start|>": 1, "<|im_end|>": 2, "<|eot_id|>": 3}
+CHATML = "{{'<|im_start|>' + message['role'] + message['content'] + '<|im_end|>'}}"
+
+
+@pytest.mark.parametrize(
+    ("template", "eos", "expected", "words"),
+    [
+        (CHATML, [2], [2], ()),
+        (CHATML, [0], [0, 2], ("<|im_end|> ends turns in the chat template",)),
+        ([{"name": "default", "template": CHATML}], [0], [0, 2], ("<|im_end|> ends turns",)),
+        ("{{ message.content }}<|im_end|>{{ '<|eot_id|>' }}", [2], [2, 3], ("<|eot_id|> ends turns",)),
+        ("{{ message.content }}{{ eos_token }}", [0], [0], ()),
+        ("{{ message.content }}<end_of_turn>", [0], [0], ("none of the tokens", "<|endoftext|>")),  # no such token here
+        ("USER: {{ message.content }}\n", [], [], ("none of the tokens", "none is known")),
+        (None, [0], [0], ()),
+    ],
+)
+def test_what_ends_a_turn_ends_an_answer(
+    template: object, eos: list[int], expected: list[int], words: tuple[str, ...]
+) -> None:
+    names = [token for token, index in IDS.items() if index in eos]
+    found, notes = with_turn_ends(template, eos, names, IDS)
+    assert found == expected
+    assert len(notes) == bool(words)
+    assert all(word in note for note in notes for word in words)
+
+
+def test_turn_ends_of_files_reach_the_manifest(
+    tmp_path: Path, llama: TorchTwin, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The tiny template writes <|im_end|>; here the files name another end."""
+    gguf_file, folder = tmp_path / "m.gguf", tmp_path / "hf"
+    write_gguf(gguf_file, llama.model, tokenizer=tiny_tokenizer(), extra={"tokenizer.ggml.eos_token_id": 0})
+    llama.model.save_pretrained(folder)
+    files = tiny_tokenizer()
+    write_tokenizer_files(replace(files, config=files.config | {"eos_token": "<|endoftext|>"}), folder)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"eos_token_id": 3}))
+    (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": [4]}))
+    for path, others in ((gguf_file, {0}), (folder, {0, 3, 4})):
+        out = tmp_path / f"out-{path.name}"
+        assert prepare.main(["--output", str(out), "--from", str(path)]) == 0
+        assert set(json.loads((out / "manifest.json").read_text())["tokenizer"]["eos_token_ids"]) == others | {2}
+        note = "Note: <|im_end|> ends turns in the chat template: added to the tokens that end an answer"
+        stages = [json.loads(line)["stage"] for line in capsys.readouterr().out.splitlines()]
+        assert note in stages
 
 
 @pytest.mark.skipif("MEDUSA_TEST_GGUF" not in os.environ, reason="MEDUSA_TEST_GGUF names no file")

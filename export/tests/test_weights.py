@@ -189,6 +189,26 @@ def test_refused_gguf(tmp_path: Path, llama: TorchTwin) -> None:
     refused(path, "yarn")
 
 
+@pytest.mark.parametrize(("window", "context"), [(100, 100), (256, 256), (0, 256), ([100, 100], 100)])
+def test_gguf_sliding_window_caps_the_context(tmp_path: Path, llama: TorchTwin, window: Any, context: int) -> None:
+    path = tmp_path / "m.gguf"
+    write_gguf(path, llama.model, extra={"llama.attention.sliding_window": window})
+    config = open_source(path).config
+    assert config.context_length == context
+    assert [note.split(":")[0] for note in config.notes] == (["sliding window of 100 tokens"] if context == 100 else [])
+
+
+def test_gguf_values_for_each_layer(tmp_path: Path, llama: TorchTwin) -> None:
+    path, heads, width = tmp_path / "m.gguf", "llama.attention.head_count", "llama.feed_forward_length"
+    same = {heads: [4, 4], heads + "_kv": [2, 2], width: [96, 96]}
+    write_gguf(path, llama.model, extra=same)
+    assert_same(path, llama.model)
+    write_gguf(path, llama.model, extra=same | {width: [96, 128]})
+    refused(path, "m.gguf", width, "96 in layer 0", "128 in layer 1")
+    write_gguf(path, llama.model, extra=same | {heads: [4, 4, 4]})
+    refused(path, "m.gguf", heads, "3 values for 2 layers")
+
+
 def test_gguf_type_that_is_not_supported(tmp_path: Path, llama: TorchTwin, monkeypatch: pytest.MonkeyPatch) -> None:
     write_gguf(tmp_path / "m.gguf", llama.model, matrix_type=Q.Q4_0)
     monkeypatch.setattr("medusa_export.weights.gguf_file._READABLE", {"F32"})

@@ -241,6 +241,8 @@ interface ExporterLine {
   stage?: string;
   done?: number;
   total?: number;
+  /** About how many bytes of memory the conversion takes; in one line, before it takes them. */
+  memory?: number;
 }
 
 async function runExporter(run: ExporterRun, options: PrepareOptions, report: Report): Promise<void> {
@@ -251,23 +253,42 @@ async function runExporter(run: ExporterRun, options: PrepareOptions, report: Re
   if (options.adapter !== undefined) args.push('--adapter', resolve(options.adapter));
   for (const file of heads) args.push('--heads', resolve(file));
   let stage = '';
+  let memory: number | undefined;
   report.begin('Converting and exporting');
   const child = await runModule(run.python, 'medusa_export.prepare', args, {
     environment: exportEnvironment(run.requirements),
     signal: options.signal,
     onLine: (text) => {
       const line = parseLine(text);
+      memory = line.memory ?? memory;
       if (line.stage?.startsWith('Note: ')) return report.note(line.stage);
       if (line.stage !== undefined && line.stage !== stage) report.begin((stage = line.stage));
       if (line.done !== undefined && line.total) report.progress(line.done / line.total);
     },
   });
   if (child.code === 0) return;
+  if (child.code === null || child.code === killedCode)
+    throw new ModelError(endedFromOutside(run.source, memory));
   const last = child.errorTail.split('\n').findLast((line) => line.trim() !== '') ?? 'no message';
   const why = last.replace(/^.*?error:\s*/, '').replace(/\.?\s*$/, '.');
   const message = `The exporter refused: ${why}${diskFullHint(child.errors)}`;
   throw child.code === exporterUsageCode ? new UsageError(message) : new ModelError(message);
 }
+
+/** An exporter that a signal ended says nothing itself. Where memory runs out, Linux sends SIGKILL. */
+function endedFromOutside(source: string, memory: number | undefined): string {
+  const gigabytes = (bytes: number): string => `${(bytes / 1e9).toFixed(1)} GB`;
+  const needed =
+    memory === undefined ? '' : ` Converting ${basename(source)} takes about ${gigabytes(memory)};`;
+  return (
+    'The exporter was ended from outside before it was done, most likely by the system because memory ran out.' +
+    `${needed} ${gigabytes(process.availableMemory())} are free now. ` +
+    'Close other programs, or prepare the model on a larger machine and copy its folder.'
+  );
+}
+
+/** What a shell between us and Python makes of SIGKILL. */
+const killedCode = 128 + 9;
 
 /** argparse's exit code for wrong arguments. */
 const exporterUsageCode = 2;

@@ -232,6 +232,12 @@ describe('medusa-plus prepare', function () {
     });
   });
 
+  it('says how much memory a conversion takes that the system ended', async () => {
+    const run = await prepare('killed');
+    expectFailure(run, 1, 'memory ran out', 'Converting Some-Model.gguf takes about 2.9 GB', 'are free now');
+    expect(run.stderr).to.not.contain('no message');
+  });
+
   it('does not put a model in place that lacks a file', async () => {
     expectFailure(await prepare('half'), 1, 'backbone.int8.onnx.data', 'missing');
   });

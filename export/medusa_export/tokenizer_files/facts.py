@@ -22,3 +22,4 @@ class TokenizerFiles:
     tokenizer: dict[str, Any]
     config: dict[str, Any]
     facts: TokenizerFacts
+    notes: tuple[str, ...] = ()  # to be told to the user

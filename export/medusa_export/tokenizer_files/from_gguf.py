@@ -2,52 +2,91 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
 from typing import Any
 
 from ..errors import ExportError
+from ..weights.checked import reading, shown
 from ..weights.gguf_file import GgufSource
-from .byte_level import byte_level_tokenizer
+from .byte_level import CONTROL, USER_DEFINED, byte_level_tokenizer
 from .facts import TokenizerFacts, TokenizerFiles
-from .sentencepiece import sentencepiece_tokenizer
+from .sentencepiece import MAX_PIECE, sentencepiece_tokenizer
+from .turn_ends import with_turn_ends
+
+_KEYS = "tokenizer.ggml."
 
 
 def tokenizer_from_gguf(source: GgufSource) -> TokenizerFiles:
     """Both documents and the facts; names what it does not support."""
-    model = source.field("tokenizer.ggml.model")
-    tokens: list[str] = source.field("tokenizer.ggml.tokens", [])
-    types: list[int] = source.field("tokenizer.ggml.token_type", [1] * len(tokens))
-    if not tokens:
-        raise ExportError(f"{source.path.name} holds no tokenizer (tokenizer.ggml.tokens is missing)")
+    with reading(source.path):
+        return _files(source)
+
+
+def _files(source: GgufSource) -> TokenizerFiles:
+    fields, label = source.fields, source.path.name
+    model = fields.text(_KEYS + "model", "none")
+    tokens: list[str] = _table(source, "tokens", str)
+    count = len(tokens)
+    if count == 0:
+        raise ExportError(f"{label} holds no tokenizer (tokenizer.ggml.tokens is missing)")
     if model not in ("gpt2", "llama"):
-        raise ExportError(f"{source.path.name}: tokenizer model '{model}' is not supported (supported: gpt2, llama)")
-    bos, eos = source.field("tokenizer.ggml.bos_token_id"), source.field("tokenizer.ggml.eos_token_id")
-    eot = source.field("tokenizer.ggml.eot_token_id")
+        raise ExportError(f"{label}: tokenizer model '{model}' is not supported (supported: gpt2, llama)")
+    types: list[int] = _table(source, "token_type", int, count) or [1] * count
+    ends = [_token_id(source, key, count) for key in ("eos", "eot")]
     facts = TokenizerFacts(
-        bos_token_id=None if bos is None else int(bos),
-        eos_token_ids=sorted({int(t) for t in (eos, eot) if t is not None}),
-        add_bos=bool(source.field("tokenizer.ggml.add_bos_token", model == "llama")),
+        bos_token_id=_token_id(source, "bos", count),
+        eos_token_ids=sorted({end for end in ends if end is not None}),
+        add_bos=fields.flag(_KEYS + "add_bos_token", model == "llama"),
     )
     if model == "llama":
-        scores: list[float] = source.field("tokenizer.ggml.scores", [])
-        if len(scores) != len(tokens):
-            raise ExportError(f"{source.path.name}: {len(scores)} tokenizer scores for {len(tokens)} tokens")
-        prefix = bool(source.field("tokenizer.ggml.add_space_prefix", True))
+        scores: list[float] = _table(source, "scores", float, count)
+        if not scores or not all(map(math.isfinite, scores)):
+            raise ExportError(f"{label}: {_KEYS}scores must hold a finite number for each of the {count} tokens")
+        if longest := next((each for each in tokens if len(each) > MAX_PIECE), None):
+            raise ExportError(
+                f"{label}: {_KEYS}tokens holds {shown(longest)} of {len(longest)} characters; at most {MAX_PIECE}"
+                " are supported"
+            )
+        prefix = fields.flag(_KEYS + "add_space_prefix", True)
         begin = facts.bos_token_id if facts.add_bos else None
         document = sentencepiece_tokenizer(tokens, scores, types, prefix, begin)
     else:
-        merges: list[str] = source.field("tokenizer.ggml.merges", [])
-        document = byte_level_tokenizer(tokens, types, merges, str(source.field("tokenizer.ggml.pre", "default")))
-    return TokenizerFiles(document, _config(source, tokens, facts), facts)
+        merges: list[str] = _table(source, "merges", str)
+        if whole := next((each for each in merges if " " not in each), None):
+            raise ExportError(f"{label}: {_KEYS}merges holds {shown(whole)}; expected two parts with a space between")
+        document = byte_level_tokenizer(tokens, types, merges, fields.text(_KEYS + "pre", "default"))
+    config = _config(source, tokens, facts)
+    pieces = {token: i for i, token in enumerate(tokens) if types[i] in (CONTROL, USER_DEFINED)}
+    names = [tokens[index] for index in facts.eos_token_ids]
+    end_ids, notes = with_turn_ends(config["chat_template"], facts.eos_token_ids, names, pieces)
+    return TokenizerFiles(document, config, replace(facts, eos_token_ids=end_ids), notes)
+
+
+def _table(source: GgufSource, key: str, kind: type, count: int | None = None) -> list[Any]:
+    """A list of values of one type, empty where there is none; with `count`, otherwise one for each token."""
+    name = f"{source.path.name}: {_KEYS}{key}"
+    values = source.fields.items(_KEYS + key, [])
+    for each in values:
+        if type(each) is not kind:
+            raise ExportError(f"{name} holds {shown(each)}; expected values of type {kind.__name__}")
+    if count is not None and values and len(values) != count:
+        raise ExportError(f"{name} holds {len(values)} values for {count} tokens")
+    return values
+
+
+def _token_id(source: GgufSource, key: str, count: int) -> int | None:
+    return source.fields.whole(f"{_KEYS}{key}_token_id", None, least=0, most=count - 1)
 
 
 def _config(source: GgufSource, tokens: list[str], facts: TokenizerFacts) -> dict[str, Any]:
     def token(key: str) -> str | None:
-        index = source.field(f"tokenizer.ggml.{key}_token_id")
-        return None if index is None else tokens[int(index)]
+        index = _token_id(source, key, len(tokens))
+        return None if index is None else tokens[index]
 
     return {
         "tokenizer_class": "PreTrainedTokenizerFast",
-        "add_prefix_space": bool(source.field("tokenizer.ggml.add_space_prefix", False)),
+        "add_prefix_space": source.fields.flag(_KEYS + "add_space_prefix", False),
         "add_bos_token": facts.add_bos,
         "bos_token": token("bos"),
         "eos_token": token("eos"),
@@ -55,5 +94,5 @@ def _config(source: GgufSource, tokens: list[str], facts: TokenizerFacts) -> dic
         "pad_token": token("padding"),
         "model_max_length": source.config.context_length,
         "clean_up_tokenization_spaces": False,
-        "chat_template": source.field("tokenizer.chat_template"),
+        "chat_template": source.fields.text("tokenizer.chat_template", None),
     }

@@ -12,6 +12,7 @@ from .byte_level import CONTROL, added_tokens
 
 _SPACE = "\u2581"
 _UNKNOWN, _BYTE = 2, 6  # llama.cpp's token types
+MAX_PIECE = 1024  # characters; every cut of every piece is looked at. SentencePiece's own limit is 16 by default
 
 
 def sentencepiece_tokenizer(

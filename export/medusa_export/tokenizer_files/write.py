@@ -8,14 +8,14 @@ from pathlib import Path
 from ..weights import WeightSource
 from ..weights.gguf_file import GgufSource
 from ..weights.hf_folder import HfFolderSource
-from .facts import TokenizerFacts, TokenizerFiles
+from .facts import TokenizerFiles
 from .from_folder import tokenizer_from_folder
 from .from_gguf import tokenizer_from_gguf
 
-__all__ = ["TokenizerFacts", "write_tokenizer"]
+__all__ = ["write_tokenizer"]
 
 
-def write_tokenizer(source: WeightSource, folder: Path) -> TokenizerFacts:
+def write_tokenizer(source: WeightSource, folder: Path) -> TokenizerFiles:
     if isinstance(source, GgufSource):
         files = tokenizer_from_gguf(source)
     elif isinstance(source, HfFolderSource):
@@ -23,7 +23,7 @@ def write_tokenizer(source: WeightSource, folder: Path) -> TokenizerFacts:
     else:
         raise TypeError(f"no tokenizer in a {type(source).__name__}")
     write_tokenizer_files(files, folder)
-    return files.facts
+    return files
 
 
 def write_tokenizer_files(files: TokenizerFiles, folder: Path) -> None:

@@ -12,9 +12,11 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import ExportError
+from .checked import check_regular, is_given, read_json, reading, shown
 from .config import ModelConfig
+from .fields import Fields
+from .finite import finite
 from .hashing import sha256_of
-from .hf_folder import read_json
 from .safetensors_file import SafetensorsFile
 from .source import Array, WeightSource, WeightTensor
 
@@ -44,7 +46,8 @@ class Adapter:
         if name not in self.factors:
             return None
         a, b = self.factors[name]
-        return np.asarray(np.float32(self.scale) * (b @ a), np.float32)
+        with np.errstate(over="ignore", invalid="ignore"):  # `AdaptedSource` refuses what overflows
+            return np.asarray(np.float32(self.scale) * (b @ a), np.float32)
 
     def check_fits(self, config: ModelConfig, base_name: str, base_sha256: str) -> None:
         """Refuse a backbone of other sizes (both shapes named), then other weights (both hashes named)."""
@@ -78,20 +81,23 @@ def read_adapter(path: Path) -> Adapter:
     if not path.name.endswith(SUFFIX):
         raise ExportError(f"--adapter {path}: expected a file named *{SUFFIX} with its .adapter.json beside it")
     for file in (path, sidecar):
-        if not file.is_file():
+        if not is_given(file):
             raise ExportError(f"--adapter {path}: {file.name} is missing")
+        check_regular(file)
     facts = read_json(sidecar)
     if facts.get("format") != 1 or facts.get("kind") != "medusa-2-adapter":
-        found = f"format {facts.get('format')}, kind {facts.get('kind')!r}"
+        found = f"format {shown(facts.get('format'))}, kind {shown(facts.get('kind'))}"
         raise ExportError(f"{sidecar.name}: {found}; expected format 1, kind 'medusa-2-adapter'")
-    rank, alpha, base = facts.get("rank"), facts.get("alpha"), facts.get("base") or {}
-    if not isinstance(rank, int) or rank < 1 or not isinstance(alpha, (int, float)):
-        raise ExportError(f"{sidecar.name}: rank {rank!r}, alpha {alpha!r}; expected a whole number >= 1 and a number")
-    if not base.get("sha256"):
+    fields = Fields(sidecar.name, facts.get)
+    base = Fields(f"{sidecar.name}: base", fields.mapping("base").get)
+    base_sha256 = base.text("sha256", "")
+    if not base_sha256:
         raise ExportError(f"{sidecar.name}: base.sha256 is missing, so the weights it belongs to are unknown")
-    factors = _factors(SafetensorsFile(path), rank)
-    name = str(facts.get("name") or path.name.removesuffix(SUFFIX))
-    return Adapter(path, name, rank, float(alpha), factors, str(base.get("id")), str(base["sha256"]), sha256_of(path))
+    rank, alpha = fields.whole("rank"), fields.number("alpha")
+    name = fields.text("name", path.name.removesuffix(SUFFIX))
+    with reading(path):
+        factors = _factors(SafetensorsFile(path), rank)
+        return Adapter(path, name, rank, alpha, factors, base.text("id", "unknown"), base_sha256, sha256_of(path))
 
 
 def read_adapter_of(path: str, backbone: str) -> Adapter:
@@ -132,4 +138,5 @@ class AdaptedSource:
         delta = self._adapter.delta(name)
         if delta is None:
             return found
-        return replace(found, type_name="F32", read=lambda: found.float32() + delta, read_blocks=None)
+        label = f"{self._adapter.path.name}: with it, tensor {found.source_name}"
+        return replace(found, type_name="F32", read=lambda: finite(found.float32() + delta, label), read_blocks=None)

@@ -16,8 +16,9 @@ from typing import Any
 import numpy as np
 
 from ..errors import ExportError
+from .checked import check_regular, is_given, read_json, reading, shown
+from .fields import Fields, checked_temperatures
 from .hashing import sha256_of
-from .hf_folder import read_json
 from .safetensors_file import SafetensorsFile
 from .source import Array, WeightSource
 
@@ -77,7 +78,7 @@ class ConditionalTables:
 def conditional_beside(heads: Path) -> Path | None:
     """The conditional file of a heads file `<name>.safetensors` (or its .json, or its stem), where there is one."""
     path = heads.with_name(f"{heads.with_suffix('').name}.conditional.safetensors")
-    return path if path.is_file() else None
+    return path if is_given(path) else None
 
 
 def read_conditional(
@@ -88,11 +89,12 @@ def read_conditional(
     `heads` is K; `token_map` [V'] is the heads', None where their draft vocabulary is the backbone's.
     """
     facts_path = path.with_suffix(".json")
-    if not facts_path.is_file():
+    if not is_given(facts_path):
         raise ExportError(f"{path}: {facts_path.name} is missing beside it")
+    check_regular(facts_path)
     facts = read_json(facts_path)
     if facts.get("format") not in (1, 2):
-        raise ExportError(f"{facts_path.name}: format {facts.get('format')} is not supported (supported: 1, 2)")
+        raise ExportError(f"{facts_path.name}: format {shown(facts.get('format'))} is not supported (supported: 1, 2)")
     config = source.config
     draft = token_map if token_map is not None else np.arange(config.vocab_size, dtype=np.int32)
     # Sizes first: they say more than two hashes.
@@ -106,13 +108,14 @@ def read_conditional(
             f" '{heads_name}' have {heads_sha256[:12]}...; train it again (export/train_conditional.py) or remove it"
         )
     if facts.get("activation") not in ACTIVATIONS:
-        raise ExportError(f"{facts_path.name}: activation {facts.get('activation')!r} (known: {ACTIVATIONS})")
-    return _Reader(SafetensorsFile(path), facts_path.name, facts).tables(source, draft)
+        raise ExportError(f"{facts_path.name}: activation {shown(facts.get('activation'))} (known: {ACTIVATIONS})")
+    with reading(path):
+        return _Reader(SafetensorsFile(path), facts_path.name, facts).tables(source, draft)
 
 
 def _same(path: Path, facts: dict[str, Any], key: str, expected: int, whose: str) -> None:
     if facts.get(key) != expected:
-        raise ExportError(f"{path.name} is for {key} {facts.get(key)!r}, but {whose} {expected}")
+        raise ExportError(f"{path.name} is for {key} {shown(facts.get(key))}, but {whose} {expected}")
 
 
 def embedding_rows(source: WeightSource) -> Array:
@@ -131,10 +134,12 @@ class _Reader:
 
     def __init__(self, file: SafetensorsFile, sidecar: str, facts: dict[str, Any]) -> None:
         self._file, self._facts = file, facts
-        self._rank, self._distances = facts.get("rank"), facts.get("distances")
-        for key, value in (("rank", self._rank), ("distances", self._distances)):
-            if not isinstance(value, int) or value < 1:
-                raise ExportError(f"{sidecar}: {key} is {value!r}; expected a whole number >= 1")
+        fields = Fields(sidecar, facts.get)
+        # The tables have rank values for each token, however small the file.
+        self._rank = fields.whole("rank", most=facts["hidden_size"])
+        self._distances = fields.whole("distances")
+        self._context, self._levels = fields.flag("context", False), fields.flag("levels", False)
+        self._temperatures = checked_temperatures(fields.items("temperatures", None), sidecar)
 
     def tables(self, source: WeightSource, token_map: Array) -> ConditionalTables:
         f, r = self._facts, self._rank
@@ -143,7 +148,7 @@ class _Reader:
         a = np.stack([self._table(f"a.{d}", embeddings, (v, r)) for d in range(1, self._distances + 1)])
         a[0] += self._tensor("a.bias", (r,))
         b = self._table("b", output_rows(source, token_map), (len(token_map), r))
-        context, levels = bool(f.get("context")), bool(f.get("levels"))
+        context, levels = self._context, self._levels
         return ConditionalTables(
             np.asarray(token_map, np.int32),
             a,
@@ -154,7 +159,7 @@ class _Reader:
             self._tensor("level.bias", (k, r)) if levels else None,
             self._tensor("level.gain", (k, r)) if levels else None,
             sha256_of(self._file.path),
-            f.get("temperatures"),
+            self._temperatures,
         )
 
     def _table(self, name: str, rows: Array, shape: tuple[int, int]) -> Array:
@@ -175,4 +180,4 @@ class _Reader:
         if self._file.shape(name) != shape:
             found = list(self._file.shape(name))
             raise ExportError(f"{self._file.path.name}: tensor {name} has shape {found}, expected {list(shape)}")
-        return self._file.array(name).astype(np.float32)
+        return self._file.array(name).astype(np.float32, copy=False)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from ..errors import ExportError
 
 FAMILIES = ("llama", "mistral", "qwen2")
+MAX_CONTEXT = 1 << 22  # positions; every graph holds a rotary table of the whole context
 
 
 @dataclass(frozen=True)
@@ -39,9 +41,14 @@ class ModelConfig:
             "head_dim",
             "intermediate_size",
             "vocab_size",
+            "context_length",
         ):
             if getattr(self, name) < 1:
                 raise ExportError(f"the checkpoint says {name} = {getattr(self, name)}; expected a positive number")
+        if self.context_length > MAX_CONTEXT:
+            raise ExportError(
+                f"the checkpoint says context_length = {self.context_length}; at most {MAX_CONTEXT} is supported"
+            )
         if self.query_heads % self.kv_heads:
             raise ExportError(f"{self.query_heads} query heads do not divide into {self.kv_heads} key-value heads")
         if self.head_dim % 2:
@@ -57,23 +64,34 @@ class ModelConfig:
 
     def tensor_shapes(self) -> dict[str, tuple[int, ...]]:
         """Every tensor of the checkpoint by its own name here, with the [out, in] shape it must have."""
+        return dict(self.each_tensor())
+
+    def each_tensor(self) -> Iterator[tuple[str, tuple[int, ...]]]:
+        """The same one by one: until they were found in a file, nobody knows how many layers there are."""
         h, i, q, kv = self.hidden_size, self.intermediate_size, self.query_width, self.kv_width
-        shapes: dict[str, tuple[int, ...]] = {"embed.weight": (self.vocab_size, h), "norm.weight": (h,)}
+        yield "embed.weight", (self.vocab_size, h)
+        yield "norm.weight", (h,)
         if not self.tied_embeddings:
-            shapes["lm_head.weight"] = (self.vocab_size, h)
+            yield "lm_head.weight", (self.vocab_size, h)
         for layer in range(self.layers):
             p = f"layers.{layer}."
-            shapes |= {
-                p + "attn_norm.weight": (h,),
-                p + "mlp_norm.weight": (h,),
-                p + "q.weight": (q, h),
-                p + "k.weight": (kv, h),
-                p + "v.weight": (kv, h),
-                p + "o.weight": (h, q),
-                p + "gate.weight": (i, h),
-                p + "up.weight": (i, h),
-                p + "down.weight": (h, i),
-            }
+            yield p + "attn_norm.weight", (h,)
+            yield p + "mlp_norm.weight", (h,)
+            yield p + "q.weight", (q, h)
+            yield p + "k.weight", (kv, h)
+            yield p + "v.weight", (kv, h)
+            yield p + "o.weight", (h, q)
+            yield p + "gate.weight", (i, h)
+            yield p + "up.weight", (i, h)
+            yield p + "down.weight", (h, i)
             if self.qkv_bias:
-                shapes |= {p + "q.bias": (q,), p + "k.bias": (kv,), p + "v.bias": (kv,)}
-        return shapes
+                yield p + "q.bias", (q,)
+                yield p + "k.bias", (kv,)
+                yield p + "v.bias", (kv,)
+
+
+def within_window(context: int, window: int) -> tuple[int, tuple[str, ...]]:
+    """The context length and a note about it: the graphs attend to everything, so a sliding window caps the context."""
+    if window >= context:
+        return context, ()
+    return window, (f"sliding window of {window} tokens: context length capped from {context} to {window}",)

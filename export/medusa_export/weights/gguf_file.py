@@ -14,9 +14,12 @@ import gguf
 import numpy as np
 
 from ..errors import ExportError
-from .config import ModelConfig
+from .checked import check_regular, reading, shown
+from .config import ModelConfig, within_window
+from .fields import Fields
+from .finite import finite
 from .gguf_blocks import BLOCK_READERS
-from .source import Array, WeightTensor
+from .source import Array, BlockTensor, WeightTensor
 
 _LAYER_NAMES = {
     "attn_norm": "attn_norm", "mlp_norm": "ffn_norm", "q": "attn_q", "k": "attn_k", "v": "attn_v", "o": "attn_output",
@@ -49,62 +52,79 @@ def _gguf_name(name: str) -> str:
 
 
 class GgufSource:
-    """A GGUF file as a `WeightSource`; `fields` also serves the tokenizer's tables."""
+    """A GGUF file as a `WeightSource`; `field` and `fields` also serve the tokenizer's tables."""
 
     kind = "gguf"
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._reader = _open(path)
-        self._tensors = {t.name: t for t in self._reader.tensors}
-        self.config = self._config()
-        self.quantization = _main_type(self._reader)
+        with reading(path):
+            self._reader = _open(path)
+            self._tensors = {t.name: t for t in self._reader.tensors}
+            self.fields = Fields(f"{path.name}: metadata", self.field)
+            self.config = self._config()
+            self.quantization = _main_type(self._reader)
 
     def field(self, key: str, default: Any = None) -> Any:
-        """The value of a metadata key, or `default`."""
+        """The value of a metadata key as it is in the file, or `default`."""
         found = self._reader.get_field(key)
-        return default if found is None else found.contents()
-
-    def _need(self, key: str) -> Any:
-        value = self.field(key)
-        if value is None:
-            raise ExportError(f"{self.path.name}: metadata key {key} is missing")
-        return value
+        try:
+            return default if found is None else found.contents()
+        except UnicodeDecodeError as error:
+            raise ExportError(f"{self.path.name}: metadata key {key} is not UTF-8: {error}") from error
 
     def _config(self) -> ModelConfig:
-        arch = str(self._need("general.architecture"))
+        arch = self.fields.text("general.architecture")
         if arch not in ("llama", "qwen2"):
             raise ExportError(f"{self.path.name}: architecture '{arch}' is not supported (supported: llama, qwen2)")
-        scaling = self.field(f"{arch}.rope.scaling.type", "none")
+        layers = self.fields.whole(f"{arch}.block_count")
+        of_arch = Fields(f"{self.path.name}: metadata", lambda key: self._of_all_layers(f"{arch}.{key}", layers))
+        scaling = of_arch.text("rope.scaling.type", "none")
         if scaling not in ("none", "") or "rope_freqs.weight" in self._tensors:
             label = "rope_freqs (Llama 3 scaling)" if "rope_freqs.weight" in self._tensors else scaling
             raise ExportError(f"{self.path.name}: rope scaling '{label}' is not supported")
-        if self.field(f"{arch}.expert_count", 0):
+        if of_arch.whole("expert_count", 0, least=0):
             raise ExportError(f"{self.path.name}: mixture-of-experts models are not supported")
-        heads, hidden = (
-            int(self._need(f"{arch}.attention.head_count")),
-            int(self._need(f"{arch}.embedding_length")),
-        )
-        head_dim = int(self.field(f"{arch}.attention.key_length", hidden // heads))
-        if int(self.field(f"{arch}.rope.dimension_count", head_dim)) != head_dim:
+        heads, hidden = of_arch.whole("attention.head_count"), of_arch.whole("embedding_length")
+        head_dim = of_arch.whole("attention.key_length", hidden // heads)
+        if of_arch.whole("rope.dimension_count", head_dim) != head_dim:
             raise ExportError(f"{self.path.name}: partial rotary embeddings are not supported")
         if "token_embd.weight" not in self._tensors:
             raise ExportError(f"{self.path.name}: tensor token_embd.weight is missing")
+        context = of_arch.whole("context_length")
+        window = of_arch.whole("attention.sliding_window", 0, least=0)
+        context, notes = within_window(context, window) if window else (context, ())
         return ModelConfig(
             family=arch,
-            layers=int(self._need(f"{arch}.block_count")),
+            layers=layers,
             hidden_size=hidden,
             query_heads=heads,
-            kv_heads=int(self.field(f"{arch}.attention.head_count_kv", heads)),
+            kv_heads=of_arch.whole("attention.head_count_kv", heads),
             head_dim=head_dim,
-            intermediate_size=int(self._need(f"{arch}.feed_forward_length")),
+            intermediate_size=of_arch.whole("feed_forward_length"),
             vocab_size=int(self._tensors["token_embd.weight"].shape[1]),
-            context_length=int(self._need(f"{arch}.context_length")),
-            rope_theta=float(self.field(f"{arch}.rope.freq_base", 10000.0)),
-            rms_norm_eps=_short_float(self._need(f"{arch}.attention.layer_norm_rms_epsilon")),
+            context_length=context,
+            rope_theta=of_arch.number("rope.freq_base", 10000.0, above=0),
+            rms_norm_eps=_short_float(of_arch.number("attention.layer_norm_rms_epsilon", above=0, below=1)),
             tied_embeddings="output.weight" not in self._tensors,
             qkv_bias="blk.0.attn_q.bias" in self._tensors,
+            notes=notes,
         )
+
+    def _of_all_layers(self, key: str, layers: int) -> Any:
+        """A value that some files give once for each layer: the graphs' layers are alike, so it must be the same."""
+        value = self.field(key)
+        if not isinstance(value, list):
+            return value
+        other = next((i for i, each in enumerate(value) if each != value[0]), None)
+        if len(value) != layers:
+            raise ExportError(f"{self.path.name}: metadata key {key} has {len(value)} values for {layers} layers")
+        if other is not None:
+            raise ExportError(
+                f"{self.path.name}: metadata key {key} is {shown(value[0])} in layer 0 and {shown(value[other])} in"
+                f" layer {other}; only models whose layers are alike are supported"
+            )
+        return value[0]
 
     def tensor(self, name: str) -> WeightTensor:
         source_name = _gguf_name(name)
@@ -115,15 +135,23 @@ class GgufSource:
         if type_name not in _READABLE:
             raise ExportError(f"{self.path.name}: tensor {source_name} has type {type_name}, which is not supported")
         shape = tuple(int(d) for d in reversed(found.shape))
-        order = self._row_order(name, shape)
+        label = f"{self.path.name}: tensor {source_name}"
 
         def read() -> Array:
-            values = gguf.dequantize(found.data, found.tensor_type).reshape(shape).astype(np.float32, copy=False)
-            return values if order is None else values[order]
+            with np.errstate(over="ignore", invalid="ignore"):  # `finite` finds what that makes
+                values = gguf.dequantize(found.data, found.tensor_type).reshape(shape).astype(np.float32, copy=False)
+            order = self._row_order(name, shape)
+            return finite(values if order is None else values[order], label)
 
-        reader = BLOCK_READERS.get(type_name) if len(shape) == 2 else None
-        blocks = None if reader is None else (lambda: reader(np.asarray(found.data), shape, order))
-        return WeightTensor(name, source_name, shape, type_name, read, blocks)
+        def blocks() -> BlockTensor:
+            made = BLOCK_READERS[type_name](np.asarray(found.data), shape, self._row_order(name, shape))
+            finite(made.scale, f"{label} (its block scales)")
+            if made.offset is not None:
+                finite(made.offset, f"{label} (its block offsets)")
+            return made
+
+        has_blocks = type_name in BLOCK_READERS and len(shape) == 2
+        return WeightTensor(name, source_name, shape, type_name, read, blocks if has_blocks else None)
 
     def _row_order(self, name: str, shape: tuple[int, ...]) -> Array | None:
         """Row indices that undo llama.cpp's permutation of q and k; None where there is none."""
@@ -133,17 +161,48 @@ class GgufSource:
         return np.arange(shape[0]).reshape(heads, self.config.head_dim // 2, 2).swapaxes(1, 2).reshape(-1)
 
 
+class _Reader(gguf.GGUFReader):
+    """gguf's reader, but nothing is read past the end of the file: it takes what is not there for values of no size,
+    so that an array of 2^60 of them never ends."""
+
+    _left = 8_000_000  # values that the metadata and the list of tensors may hold; the largest vocabularies need 3
+
+    def _get_field_parts(self, orig_offs: int, raw_type: int) -> Any:
+        if raw_type == gguf.GGUFValueType.ARRAY:
+            count, there = int(self._get(orig_offs + 4, np.uint64)[0]), len(self.data) - orig_offs
+            if count > there:
+                raise ValueError(f"an array of {count} values does not fit in {there} bytes")
+        return super()._get_field_parts(orig_offs, raw_type)
+
+    def _get(self, offset: int, dtype: Any, count: int = 1, override_order: Any = None) -> Array:
+        wanted, there = int(count) * np.dtype(dtype).itemsize, len(self.data) - int(offset)
+        if wanted > there:
+            raise ValueError(f"{wanted} bytes at {offset} are beyond its end")
+        self._left -= 1
+        if self._left < 0:
+            raise ValueError("its metadata hold more values than any model's")
+        return super()._get(offset, dtype, count, override_order)
+
+
 def _open(path: Path) -> gguf.GGUFReader:
+    check_regular(path)
     with path.open("rb") as file:
         if file.read(4) != b"GGUF":
             raise ExportError(f"{path.name} is not a GGUF file (it does not begin with 'GGUF')")
     try:
-        reader = gguf.GGUFReader(path)
+        reader = _Reader(path)
     except Exception as error:  # the reader raises anything from IndexError to ValueError on short files
         raise ExportError(f"{path.name} is truncated or damaged: {error}") from error
-    end = max((int(t.data_offset + t.n_bytes) for t in reader.tensors), default=0)
-    if end > path.stat().st_size:
-        raise ExportError(f"{path.name} is truncated: {path.stat().st_size} bytes of at least {end}")
+    if reader.byte_order != "I":
+        raise ExportError(f"{path.name} has another byte order than this machine; convert it")
+    at, last = 0, ""
+    # Without overlap all of them together are no larger than the file.
+    for begin, size, name in sorted((int(t.data_offset), int(t.n_bytes), t.name) for t in reader.tensors):
+        if begin < at:
+            raise ExportError(f"{path.name}: the tensors {last} and {name} overlap")
+        at, last = begin + size, name
+    if at > path.stat().st_size:
+        raise ExportError(f"{path.name} is truncated: {path.stat().st_size} bytes of at least {at}")
     return reader
 
 

@@ -2,50 +2,65 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ..errors import ExportError
+from .checked import check_regular, is_given, read_json, reading, shown
+from .fields import Fields, are_temperatures, checked_temperatures, is_number
 from .hashing import sha256_of
 from .heads_checkpoint import HeadMatrix, HeadsCheckpoint
-from .hf_folder import read_json
 from .safetensors_file import SafetensorsFile
 from .source import Array
 
 # 2: the heads read tokens; 3: int8 rows also in their blocks; 4: the output layers are those of another file
 FORMATS = (1, 2, 3, 4)
+MAX_HEADS = 64
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")  # it becomes part of file names
 
 
 def read_own_heads(path: Path) -> HeadsCheckpoint:
     """Read and check heads; `path` names either of the two files or their common stem."""
     weights, sidecar = path.with_suffix(".safetensors"), path.with_suffix(".json")
     for file in (weights, sidecar):
-        if not file.is_file():
+        if not is_given(file):
             raise ExportError(f"--heads {path}: {file.name} is missing")
-    facts = read_json(sidecar)
-    if facts.get("format") not in FORMATS:
-        known = ", ".join(map(str, FORMATS))
-        raise ExportError(f"{sidecar.name}: format {facts.get('format')} is not supported (supported: {known})")
-    reader = _Reader(SafetensorsFile(weights), sidecar.name, facts, output_file(facts, sidecar))
-    backbone: dict[str, Any] = facts.get("backbone") or {}
-    count = reader.count
+        check_regular(file)
+    with reading(sidecar):
+        facts = read_json(sidecar)
+        if facts.get("format") not in FORMATS:
+            known = ", ".join(map(str, FORMATS))
+            found = shown(facts.get("format"))
+            raise ExportError(f"{sidecar.name}: format {found} is not supported (supported: {known})")
+        outputs = output_file(facts, sidecar)
+    with reading(weights):
+        return _heads(_Reader(SafetensorsFile(weights), sidecar.name, facts, outputs), weights, path.stem)
+
+
+def _heads(reader: _Reader, weights: Path, stem: str) -> HeadsCheckpoint:
+    fields, sidecar, count = reader.fields, reader.sidecar, reader.count
+    name = fields.text("name", stem)
+    if not _NAME.fullmatch(name):
+        raise ExportError(f"{sidecar}: name is {shown(name)}; expected letters, digits, '.', '_' and '-', at most 64")
+    backbone = Fields(f"{sidecar}: backbone", fields.mapping("backbone").get)
     return HeadsCheckpoint(
-        name=str(facts.get("name") or path.stem),
+        name=name,
         blocks=[reader.blocks(k) for k in range(count)],
         outputs=[reader.output(k) for k in range(count)],
-        token_map=reader.optional("token_map"),
-        temperatures=reader.per_head("temperatures", 1.0),
-        accuracies=reader.per_head("accuracies", []),
+        token_map=reader.token_map(),
+        temperatures=reader.temperatures(),
+        accuracies=reader.accuracies(),
         source_sha256=sha256_of(weights),
-        backbone_id=backbone.get("id"),
-        backbone_sha256=backbone.get("gguf_sha256"),
+        backbone_id=backbone.text("id", None),
+        backbone_sha256=backbone.text("gguf_sha256", None),
         static_tree=reader.static_tree(),
         token_weights=reader.token_weights(),
-        adapter_sha256=backbone.get("adapter_sha256"),
-        lookup=lookup_weights(facts, count, sidecar.name),
-        lookup_fit=_facts_of_fit(facts),
+        adapter_sha256=backbone.text("adapter_sha256", None),
+        lookup=lookup_weights(reader.facts, count, sidecar),
+        lookup_fit=_facts_of_fit(reader.facts),
     )
 
 
@@ -55,7 +70,7 @@ def output_file(facts: dict[str, Any], sidecar: Path) -> Path | None:
     if of is None:
         return None
     if not isinstance(of, dict) or not isinstance(of.get("file"), str) or not isinstance(of.get("sha256"), str):
-        raise ExportError(f"{sidecar.name}: output_of is {of!r}; expected a file and its sha256")
+        raise ExportError(f"{sidecar.name}: output_of is {shown(of)}; expected a file and its sha256")
     path = (sidecar.parent / of["file"]).resolve()
     if not path.is_file():
         raise ExportError(f"{sidecar.name}: these heads use the output layer of {path}, which is not there")
@@ -75,28 +90,34 @@ def lookup_weights(facts: dict[str, Any], heads: int, sidecar: str) -> list[list
         return None
     lengths = lookup.get("lengths") if isinstance(lookup, dict) else None
     if type(lengths) is not int or lengths < 1:
-        raise ExportError(f"{sidecar}: lookup.lengths is {lengths!r}; expected a whole number >= 1")
+        raise ExportError(f"{sidecar}: lookup.lengths is {shown(lengths)}; expected a whole number >= 1")
     rows = lookup.get("weights")
     if not isinstance(rows, list) or len(rows) != heads + 1:
-        found = f"{len(rows)} rows" if isinstance(rows, list) else repr(rows)
+        found = f"{len(rows)} rows" if isinstance(rows, list) else shown(rows)
         raise ExportError(
             f"{sidecar}: lookup.weights must have {heads + 1} rows, one for each head and one for the levels below"
             f" them, not {found}"
         )
     for level, row in enumerate(rows):
         if not isinstance(row, list) or len(row) != lengths:
-            raise ExportError(f"{sidecar}: lookup.weights[{level}] must be a list of {lengths} numbers, not {row!r}")
+            raise ExportError(
+                f"{sidecar}: lookup.weights[{level}] must be a list of {lengths} numbers, not {shown(row)}"
+            )
         for value in row:
             # A NaN fails both comparisons.
             if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1:
-                raise ExportError(f"{sidecar}: lookup.weights[{level}] holds {value!r}; a weight is from 0 to below 1")
+                raise ExportError(
+                    f"{sidecar}: lookup.weights[{level}] holds {shown(value)}; a weight is from 0 to below 1"
+                )
     return [[float(value) for value in row] for row in rows]
 
 
 def _facts_of_fit(facts: dict[str, Any]) -> dict[str, Any]:
     """What the sidecar says about the fit of the lookup weights; nothing where it says something else."""
     found = (facts.get("lookup") or {}).get("fitted_on")
-    return found if isinstance(found, dict) else {}
+    if not isinstance(found, dict):
+        return {}
+    return {k: v for k, v in found.items() if k != "temperatures" or are_temperatures(v)}
 
 
 class _Reader:
@@ -104,90 +125,97 @@ class _Reader:
 
     def __init__(self, file: SafetensorsFile, sidecar: str, facts: dict[str, Any], output: Path | None = None) -> None:
         """`output`: the file of the output layers, if it is another one."""
-        self._file, self._sidecar, self._facts = file, sidecar, facts
+        self._file, self.sidecar, self.facts = file, sidecar, facts
+        self.fields = Fields(sidecar, facts.get)
         self._outputs = file if output is None else self._checked_outputs(SafetensorsFile(output))
-        self.count = self._whole("heads", 1)
-        self._hidden, self._layers = self._whole("hidden_size", 1), self._whole("layers", 0)
-        self._draft = self._whole("draft_vocab_size", 1)
+        self.count = self.fields.whole("heads", most=MAX_HEADS)
+        self._hidden, self._layers = self.fields.whole("hidden_size"), self.fields.whole("layers", least=0)
+        self._draft = self.fields.whole("draft_vocab_size")
         shared = facts.get("output") == "shared"
         self._shared: HeadMatrix | None = self._output("output") if shared else None
 
-    def _whole(self, key: str, least: int) -> int:
-        value = self._facts.get(key)
-        if not isinstance(value, int) or value < least:
-            raise ExportError(f"{self._sidecar}: {key} is {value!r}; expected a whole number >= {least}")
+    def _per_head(self, key: str) -> list[Any] | None:
+        value = self.fields.items(key, None)
+        if value is not None and len(value) != self.count:
+            raise ExportError(f"{self.sidecar}: {key} must be a list of {self.count} values, one a head")
         return value
 
-    def per_head(self, key: str, default: Any) -> list[Any]:
-        value = self._facts.get(key)
-        if value is None:
-            return [default] * self.count
-        if not isinstance(value, list) or len(value) != self.count:
-            raise ExportError(f"{self._sidecar}: {key} must be a list of {self.count} values, one a head")
+    def temperatures(self) -> list[float]:
+        return checked_temperatures(self._per_head("temperatures"), self.sidecar) or [1.0] * self.count
+
+    def accuracies(self) -> list[list[float]]:
+        value = self._per_head("accuracies") or [[] for _ in range(self.count)]
+        for row in value:
+            if not isinstance(row, list) or not all(is_number(each) and 0 <= each <= 1 for each in row):
+                raise ExportError(f"{self.sidecar}: accuracies holds {shown(row)}; expected shares from 0 to 1")
         return value
+
+    def token_map(self) -> Array | None:
+        if "token_map" not in self._file.entries:
+            return None
+        return token_map_of(self._file.path.name, self._file.array("token_map"))
 
     def static_tree(self) -> list[list[int]]:
         """Paths of ranks, each after its parent, so that any first few of them are a tree; [] when absent."""
-        value = self._facts.get("static_tree")
+        value = self.facts.get("static_tree")
         if value is None:
             return []
         if not isinstance(value, list):
-            raise ExportError(f"{self._sidecar}: static_tree must be a list of paths of ranks, not {value!r}")
+            raise ExportError(f"{self.sidecar}: static_tree must be a list of paths of ranks, not {shown(value)}")
         known: set[tuple[int, ...]] = {()}
         for path in value:
             if not isinstance(path, list) or not all(type(rank) is int and rank >= 0 for rank in path):
-                raise ExportError(f"{self._sidecar}: static_tree holds {path!r}; a path is a list of ranks from 0")
+                raise ExportError(f"{self.sidecar}: static_tree holds {shown(path)}; a path is a list of ranks from 0")
             if not 1 <= len(path) <= self.count:
-                raise ExportError(f"{self._sidecar}: static_tree holds {path}; a path is 1 to {self.count} ranks long")
+                raise ExportError(
+                    f"{self.sidecar}: static_tree holds {shown(path)}; a path is 1 to {self.count} ranks long"
+                )
             if tuple(path[:-1]) not in known or tuple(path) in known:
                 why = "occurs twice" if tuple(path) in known else f"comes before its parent {path[:-1]}"
-                raise ExportError(f"{self._sidecar}: static_tree: {path} {why}")
+                raise ExportError(f"{self.sidecar}: static_tree: {shown(path)} {why}")
             known.add(tuple(path))
         return value
 
-    def optional(self, name: str) -> Array | None:
-        return self._file.array(name) if name in self._file.entries else None
-
-    def _tensor(self, name: str, shape: tuple[int, ...], file: SafetensorsFile | None = None) -> Array:
+    def _checked(self, name: str, shape: tuple[int, ...], file: SafetensorsFile | None = None) -> SafetensorsFile:
+        """The file that holds a tensor of this shape."""
         file = file or self._file
         if name not in file.entries:
             raise ExportError(f"{file.path.name}: tensor {name} is missing")
         if file.shape(name) != shape:
             found = list(file.shape(name))
             raise ExportError(f"{file.path.name}: tensor {name} has shape {found}, expected {list(shape)}")
-        return file.array(name)
+        return file
 
     def blocks(self, k: int) -> list[tuple[Array, Array]]:
         h = self._hidden
         return [
             (
                 self._matrix(f"{k}.blocks.{j}", h).float32(),
-                self._tensor(f"{k}.blocks.{j}.bias", (h,)).astype(np.float32),
+                self._floats(f"{k}.blocks.{j}.bias", (h,)),
             )
             for j in range(self._layers)
         ]
 
     def token_weights(self) -> list[Array] | None:
         """U_k of every head, with the scale of the embedding's rows multiplied in; None where no token is read."""
-        reads = self._facts.get("tokens", "none")
+        reads = self.facts.get("tokens", "none")
         if reads == "none":
             return None
         if reads != "root":
             raise ExportError(
-                f"{self._sidecar}: heads with tokens {reads!r} can be trained and measured, but not prepared: they"
+                f"{self.sidecar}: heads with tokens {shown(reads)} can be trained and measured, but not prepared: they"
                 " propose for each path of a tree, which no graph here does. Give heads with tokens 'root' or none"
             )
-        scale = self._facts.get("token_scale")
-        if not isinstance(scale, int | float) or scale <= 0:
-            raise ExportError(f"{self._sidecar}: token_scale is {scale!r}; expected a number above 0")
+        scale = self.fields.number("token_scale", above=0)
         return [scale * self._matrix(f"{k}.tokens.0", self._hidden).float32() for k in range(self.count)]
 
     def output(self, k: int) -> HeadMatrix:
         return self._shared or self._output(f"{k}.output")
 
     def _checked_outputs(self, other: SafetensorsFile) -> SafetensorsFile:
-        if not np.array_equal(self._file.array("token_map"), other.array("token_map")):
-            raise ExportError(f"{self._sidecar}: {other.path.name} has the output layer of another token_map")
+        own, theirs = (each.array("token_map") if "token_map" in each.entries else None for each in (self._file, other))
+        if (own is None) != (theirs is None) or (own is not None and not np.array_equal(own, theirs)):
+            raise ExportError(f"{self.sidecar}: {other.path.name} has the output layer of another token_map")
         return other
 
     def _output(self, stem: str) -> HeadMatrix:
@@ -195,7 +223,21 @@ class _Reader:
 
     def _matrix(self, stem: str, rows: int, file: SafetensorsFile | None = None) -> HeadMatrix:
         """A matrix [rows, H]: int8 with a scale for each row, or floats."""
-        weight = self._tensor(stem + ".weight", (rows, self._hidden), file)
-        if weight.dtype != np.int8:
-            return HeadMatrix(weight.astype(np.float32), None)
-        return HeadMatrix(weight, self._tensor(stem + ".scale", (rows,), file).astype(np.float32))
+        weight, shape = stem + ".weight", (rows, self._hidden)
+        file = self._checked(weight, shape, file)
+        if file.dtype(weight) != "I8":
+            return HeadMatrix(file.float32(weight), None)
+        return HeadMatrix(file.array(weight), self._floats(stem + ".scale", (rows,), file))
+
+    def _floats(self, name: str, shape: tuple[int, ...], file: SafetensorsFile | None = None) -> Array:
+        """float32, `shape`."""
+        return self._checked(name, shape, file).float32(name)
+
+
+def token_map_of(label: str, ids: Array) -> Array:
+    """A token_map from a file: [V'] whole numbers that an int32 holds."""
+    if ids.ndim != 1 or ids.dtype.kind not in "iu" or ids.size == 0:
+        raise ExportError(f"{label}: token_map has shape {list(ids.shape)} and type {ids.dtype}; expected a row of ids")
+    if int(ids.min()) < 0 or int(ids.max()) >= 2**31:
+        raise ExportError(f"{label}: token_map goes from {ids.min()} to {ids.max()}; expected token ids")
+    return ids

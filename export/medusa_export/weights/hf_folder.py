@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from ..errors import ExportError
-from .config import ModelConfig
+from .checked import read_json, reading, shown
+from .config import ModelConfig, within_window
+from .fields import Fields
 from .safetensors_file import FLOATS, SafetensorsFile
 from .source import WeightTensor
 
@@ -39,12 +40,14 @@ class HfFolderSource:
         raw = read_json(path / "config.json")
         self._files = _open_files(path)
         has_head = "lm_head.weight" in self._files
-        config = config_from_json(raw, path.name)
+        with reading(path / "config.json"):
+            config = config_from_json(raw, f"{path.name}/config.json")
         # Some checkpoints say "tied" and still hold the matrix, others the reverse: the flag decides, then the file.
         tied = config.tied_embeddings or not has_head
         has_bias = "model.layers.0.self_attn.q_proj.bias" in self._files
         self.config = replace(config, tied_embeddings=tied, qkv_bias=has_bias)
-        self.eos_token_ids = _id_list(raw.get("eos_token_id"))
+        fields = Fields(f"{path.name}/config.json", raw.get)
+        self.eos_token_ids = fields.ids("eos_token_id", config.vocab_size)
         if "model.embed_tokens.weight" not in self._files:
             raise ExportError(f"{path.name}: tensor model.embed_tokens.weight is missing")
         self.quantization = self._files["model.embed_tokens.weight"].dtype("model.embed_tokens.weight")
@@ -62,26 +65,16 @@ class HfFolderSource:
         return WeightTensor(name, source_name, file.shape(source_name), dtype, lambda: file.float32(source_name))
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object from a file that must be there."""
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise ExportError(f"{path} is missing") from error
-    except (ValueError, UnicodeDecodeError) as error:
-        raise ExportError(f"{path} is not valid JSON: {error}") from error
-    if not isinstance(value, dict):
-        raise ExportError(f"{path} does not hold a JSON object")
-    return value
-
-
 def _open_files(path: Path) -> dict[str, SafetensorsFile]:
     """Tensor name -> the file that holds it."""
     index = path / "model.safetensors.index.json"
     single = path / "model.safetensors"
     if index.is_file():
-        weight_map: dict[str, str] = read_json(index).get("weight_map", {})
+        weight_map = Fields(index.name, read_json(index).get).mapping("weight_map")
         files: dict[str, SafetensorsFile] = {}
+        for tensor, name in weight_map.items():
+            if not isinstance(name, str):
+                raise ExportError(f"{index.name}: the file of {tensor} is {shown(name)}; expected a name")
         for name in sorted(set(weight_map.values())):
             if Path(name).name != name:
                 raise ExportError(f"{index.name} names '{name}', which is not a file of its own folder")
@@ -105,55 +98,45 @@ def config_from_json(raw: dict[str, Any], label: str) -> ModelConfig:
     if model_type not in _FAMILIES:
         supported = ", ".join(_FAMILIES)
         raise ExportError(f"{label}: model family '{model_type}' is not supported (supported: {supported})")
-    if raw.get("quantization_config"):
-        method = raw["quantization_config"].get("quant_method", "unknown")
+    fields = Fields(label, raw.get)
+    if quantization := fields.mapping("quantization_config"):
+        method = quantization.get("quant_method", "unknown")
         raise ExportError(
             f"{label}: quantisation '{method}' is not supported; use the unquantised folder or a GGUF file"
         )
-    rope = raw.get("rope_parameters") or {}
-    scaling = raw.get("rope_scaling") or rope
-    kind = scaling.get("rope_type", scaling.get("type", "default")) if scaling else "default"
+    rope = fields.mapping("rope_parameters")
+    scaling = fields.mapping("rope_scaling") or rope
+    kind = scaling.get("rope_type", scaling.get("type", "default"))
     if kind != "default":
         raise ExportError(f"{label}: rope scaling '{kind}' is not supported")
     if raw.get("hidden_act", "silu") != "silu":
         raise ExportError(f"{label}: activation '{raw['hidden_act']}' is not supported (supported: silu)")
     for flag in ("attention_bias", "mlp_bias"):
-        if raw.get(flag) and model_type != "qwen2":
+        if fields.flag(flag, False) and model_type != "qwen2":
             raise ExportError(f"{label}: {flag} is not supported for {model_type}")
-    context, notes = _context(raw, model_type)
-    try:
-        heads, hidden = int(raw["num_attention_heads"]), int(raw["hidden_size"])
-        return ModelConfig(
-            family=_FAMILIES[model_type],
-            layers=int(raw["num_hidden_layers"]),
-            hidden_size=hidden,
-            query_heads=heads,
-            kv_heads=int(raw.get("num_key_value_heads") or heads),
-            head_dim=int(raw.get("head_dim") or hidden // heads),
-            intermediate_size=int(raw["intermediate_size"]),
-            vocab_size=int(raw["vocab_size"]),
-            context_length=context,
-            rope_theta=float(raw.get("rope_theta") or rope.get("rope_theta") or 10000.0),
-            rms_norm_eps=float(raw.get("rms_norm_eps", 1e-6)),
-            tied_embeddings=bool(raw.get("tie_word_embeddings", False)),
-            notes=notes,
-        )
-    except KeyError as error:
-        raise ExportError(f"{label}: config.json has no {error.args[0]}") from error
+    heads, hidden = fields.whole("num_attention_heads"), fields.whole("hidden_size")
+    theta = Fields(f"{label}: rope_parameters", rope.get).number("rope_theta", 10000.0, above=0)
+    context, notes = _context(fields, model_type)
+    return ModelConfig(
+        family=_FAMILIES[model_type],
+        layers=fields.whole("num_hidden_layers"),
+        hidden_size=hidden,
+        query_heads=heads,
+        kv_heads=fields.whole("num_key_value_heads", heads),
+        head_dim=fields.whole("head_dim", hidden // heads),
+        intermediate_size=fields.whole("intermediate_size"),
+        vocab_size=fields.whole("vocab_size"),
+        context_length=context,
+        rope_theta=fields.number("rope_theta", theta, above=0),
+        rms_norm_eps=fields.number("rms_norm_eps", 1e-6, above=0, below=1),
+        tied_embeddings=fields.flag("tie_word_embeddings", False),
+        notes=notes,
+    )
 
 
-def _context(raw: dict[str, Any], model_type: str) -> tuple[int, tuple[str, ...]]:
-    """The context length; a sliding window caps it, since the graphs attend to everything."""
-    context = int(raw.get("max_position_embeddings", 2048))
-    window = raw.get("sliding_window")
-    uses = bool(window) and (model_type == "mistral" or bool(raw.get("use_sliding_window")))
-    if uses and int(window) < context:
-        note = f"sliding window of {window} tokens: context length capped from {context} to {window}"
-        return int(window), (note,)
-    return context, ()
-
-
-def _id_list(value: Any) -> list[int]:
-    if value is None:
-        return []
-    return [int(v) for v in value] if isinstance(value, list) else [int(value)]
+def _context(fields: Fields, model_type: str) -> tuple[int, tuple[str, ...]]:
+    """The context length, and a note where a sliding window caps it."""
+    context = fields.whole("max_position_embeddings", 2048)
+    window = fields.whole("sliding_window", 0, least=0)
+    uses = window and (model_type == "mistral" or fields.flag("use_sliding_window", False))
+    return within_window(context, window) if uses else (context, ())

@@ -12,7 +12,6 @@ file holds, since published configs are known to be wrong about it.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -20,37 +19,33 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import ExportError
+from .checked import is_given, read_json, reading
+from .finite import finite
 from .hashing import sha256_of
 from .heads_checkpoint import HeadMatrix, HeadsCheckpoint
-from .heads_file import read_own_heads
+from .heads_file import MAX_HEADS, read_own_heads, token_map_of
 from .safetensors_file import SafetensorsFile
 from .source import Array, WeightSource
 from .torch_zip import read_torch_zip
 
 _CANDIDATES = ("medusa_lm_head.safetensors", "medusa_lm_head.pt", "model.safetensors")
-_MEDUSA = re.compile(r"^(?:medusa_head\.)?(\d+)\.(\d+)\.(linear\.weight|linear\.bias|weight)$")
-_VLLM = re.compile(r"^blocks\.(\d+)\.layers\.(\d+)\.(weight|bias)$")
+_MEDUSA = re.compile(r"^(?:medusa_head\.)?([0-9]+)\.([0-9]+)\.(linear\.weight|linear\.bias|weight)$")
+_VLLM = re.compile(r"^blocks\.([0-9]+)\.layers\.([0-9]+)\.(weight|bias)$")
 
 
 def read_heads(path: Path, source: WeightSource | None = None) -> HeadsCheckpoint:
     """Heads of any layout; `path` is a file, a folder, or the stem of this project's two files."""
-    if path.is_dir():
-        return _read_published(_weights_in(path), path.name, source)
-    if path.suffix == ".pt" and path.is_file():
-        return _read_published([path], path.stem, source)
-    if path.with_suffix(".json").is_file() and "format" in _sidecar(path.with_suffix(".json")):
-        return read_own_heads(path)
-    if path.is_file() and path.suffix == ".safetensors":
-        return _read_published([path], path.stem, source)
-    return read_own_heads(path)  # its messages say what is missing
-
-
-def _sidecar(path: Path) -> dict[str, object]:
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError:
-        return {"format": None}
-    return value if isinstance(value, dict) else {"format": None}
+    with reading(path):
+        if path.is_dir():
+            return _read_published(_weights_in(path), path.name, source)
+        if path.suffix == ".pt" and path.is_file():
+            return _read_published([path], path.stem, source)
+        sidecar = path.with_suffix(".json")
+        if is_given(sidecar) and "format" in read_json(sidecar):
+            return read_own_heads(path)
+        if path.is_file() and path.suffix == ".safetensors":
+            return _read_published([path], path.stem, source)
+        return read_own_heads(path)  # its messages say what is missing
 
 
 def _weights_in(folder: Path) -> list[Path]:
@@ -93,32 +88,48 @@ class _Layout:
         is_vllm = bool(_VLLM.match(names[0]))
         pattern = _VLLM if is_vllm else _MEDUSA
         found = [(match, name) for name in names if (match := pattern.match(name))]
-        count = 1 + max(int(match[1]) for match, _ in found)
+        indices = sorted({int(match[1]) for match, _ in found})
+        if indices != list(range(len(indices))) or len(indices) > MAX_HEADS:
+            raise ExportError(
+                f"{self._label} has heads {_first(indices)}; expected them from 0 on, at most {MAX_HEADS}"
+            )
         blocks, outputs = [], []
-        for k in range(count):
+        for k in indices:
             mine = {(int(m[2]), m[3].removeprefix("linear.")): name for m, name in found if int(m[1]) == k}
             linear = {j for m, _ in found if int(m[1]) == k and (is_vllm or "linear" in m[3]) for j in [int(m[2])]}
             if linear != set(range(len(linear))):
-                raise ExportError(f"{self._label}: head {k} has blocks {sorted(linear)}; expected them from 0 on")
+                there = _first(sorted(linear))
+                raise ExportError(f"{self._label}: head {k} has blocks {there}; expected them from 0 on")
             blocks.append([self._block(mine, k, j) for j in sorted(linear)])
             output = f"lm_heads.{k}.weight" if is_vllm else mine.get((len(linear), "weight"), "")
             outputs.append(self._output(output, "lm_head.weight" if is_vllm else ""))
         self._check(blocks, outputs)
-        token_map = self._readers["token_map"]().astype(np.int32) if "token_map" in self._readers else None
-        return blocks, outputs, token_map
+        token_map = self._readers["token_map"]() if "token_map" in self._readers else None
+        return blocks, outputs, None if token_map is None else token_map_of(self._label, token_map).astype(np.int32)
+
+    def _read(self, name: str, dimensions: int) -> Array:
+        """float32 of so many dimensions."""
+        label, values = f"{self._label}: tensor {name}", self._readers[name]()
+        if values.dtype.kind != "f" or values.ndim != dimensions:
+            raise ExportError(
+                f"{label} has type {values.dtype} and shape {list(values.shape)}; expected {dimensions} dimensions of"
+                " floating point numbers"
+            )
+        with np.errstate(over="ignore"):  # what overflows is infinite
+            return finite(values.astype(np.float32, copy=False), label)
 
     def _block(self, mine: dict[tuple[int, str], str], k: int, j: int) -> tuple[Array, Array]:
         if (j, "weight") not in mine:
             raise ExportError(f"{self._label}: the weight of head {k}, block {j} is missing")
-        weight = self._readers[mine[j, "weight"]]().astype(np.float32)
+        weight = self._read(mine[j, "weight"], 2)
         bias = mine.get((j, "bias"))
         zeros = np.zeros(weight.shape[0], np.float32)
-        return weight, zeros if bias is None else self._readers[bias]().astype(np.float32)
+        return weight, zeros if bias is None else self._read(bias, 1)
 
     def _output(self, *names: str) -> HeadMatrix:
         for name in names:
             if name in self._readers:
-                return HeadMatrix(self._readers[name]().astype(np.float32), None)
+                return HeadMatrix(self._read(name, 2), None)
         if self._base is None:
             if self._source is None:
                 raise ExportError(f"{self._label} has no output matrix of its own and no backbone was given")
@@ -133,3 +144,7 @@ class _Layout:
                 raise ExportError(f"{self._label}: head {k} has another shape than head 0")
             if any(weight.shape != (size, size) or bias.shape != (size,) for weight, bias in head):
                 raise ExportError(f"{self._label}: the blocks of head {k} do not fit its output of width {size}")
+
+
+def _first(numbers: list[int]) -> str:
+    return ", ".join(map(str, numbers[:8])) + (", ..." if len(numbers) > 8 else "")

@@ -22,6 +22,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from ..errors import ExportError
 from .source import Array, WeightSource, WeightTensor
 
 _SEED = 576
@@ -122,9 +123,13 @@ class RotatedSource:
             gain = self._source.tensor(f"{prefix}attn_norm.weight").float32()
             weight = self._source.tensor(f"{prefix}v.weight").float32() * gain
             heads = weight.reshape(self.config.kv_heads, self.config.head_dim, -1)
-            spread = 8 * np.sqrt((heads**2).sum(-1).mean(-1).max())
+            with np.errstate(over="ignore"):  # refused below
+                spread = 8 * np.sqrt((heads**2).sum(-1).mean(-1).max())
             if self.config.qkv_bias:
                 spread += np.abs(self._source.tensor(f"{prefix}v.bias").float32()).max()
+            if not np.isfinite(spread):
+                name = self._source.tensor(f"{prefix}v.weight").source_name
+                raise ExportError(f"{self.path.name}: tensor {name} holds values whose squares no float32 can hold")
             self._value_steps[prefix] = np.float32(2.0 ** np.ceil(np.log2(max(spread, 1e-20) / VALUE_LIMIT)))
         return self._value_steps[prefix]
 

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 
+from ..errors import ExportError
 from .config import ModelConfig
+from .finite import Array, finite
 
-Array = np.ndarray[Any, Any]
+__all__ = ["Array", "BlockTensor", "HalfSource", "WeightSource", "WeightTensor"]
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,8 @@ class WeightTensor:
     read_blocks: Callable[[], BlockTensor] | None = None  # only for Q4_0, Q4_1 and Q8_0
 
     def float32(self) -> Array:
-        return np.ascontiguousarray(self.read(), dtype=np.float32)
+        """`shape`, every value finite. Readers check what they read and name its file; this finds what was computed."""
+        return finite(np.ascontiguousarray(self.read(), dtype=np.float32), f"tensor {self.source_name}")
 
     def blocks(self) -> BlockTensor | None:
         return self.read_blocks() if self.read_blocks else None
@@ -60,3 +63,25 @@ class WeightSource(Protocol):
     quantization: str  # the most frequent type of its matrices
 
     def tensor(self, name: str) -> WeightTensor: ...
+
+
+class HalfSource:
+    """A `WeightSource` for float16 graphs: refuses what would become infinite there."""
+
+    def __init__(self, source: WeightSource) -> None:
+        self._source, self.config, self.path = source, source.config, source.path
+        self.kind, self.quantization = source.kind, source.quantization
+
+    def tensor(self, name: str) -> WeightTensor:
+        found = self._source.tensor(name)
+        return replace(found, read=lambda: self._checked(found))
+
+    def _checked(self, found: WeightTensor) -> Array:
+        values = found.float32()
+        largest = max(values.max(), -values.min())
+        if largest > np.finfo(np.float16).max:
+            raise ExportError(
+                f"{self.path.name}: tensor {found.source_name} holds {largest}, more than float16 can; prepare it with"
+                " --precision fp32 or int8"
+            )
+        return values
