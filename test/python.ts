@@ -11,7 +11,7 @@ import type { Report } from '../src/report.js';
 import { packageRoot } from '../src/model/packageRoot.js';
 import { ensureRequirements, exportEnvironment, findPython } from '../src/model/python.js';
 
-const folder = join(packageRoot, 'export');
+const folder = join(packageRoot(), 'export');
 
 /** Runs a module of the installed packages in export/, its output passed on. */
 function run(program: string, args: readonly string[], environment: NodeJS.ProcessEnv): Promise<number> {

@@ -188,7 +188,7 @@ function sweepOf(args: Arguments, variants: readonly PlannedVariant[]): Sweep | 
 /** Checks identity, writes the reports and prints one. */
 async function report(args: Arguments, runs: readonly LoadedRun[], sweep: Sweep | null): Promise<void> {
   const comparison = compareRuns(runs);
-  const made = makeReport(comparison, packageVersion, sweep);
+  const made = makeReport(comparison, packageVersion(), sweep);
   const differs = made.identity.some(({ outcome }) => outcome === 'different');
   const notes =
     differs && args.explain !== false

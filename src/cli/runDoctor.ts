@@ -12,10 +12,10 @@ export async function runDoctor(args: Arguments): Promise<void> {
   });
   const isBroken = findings.some((finding) => finding.state === 'broken');
   if (readFlag(args, 'json')) {
-    console.log(JSON.stringify({ version: packageVersion, ok: !isBroken, findings }));
+    console.log(JSON.stringify({ version: packageVersion(), ok: !isBroken, findings }));
   } else {
     console.log(
-      `medusa-plus ${packageVersion}, Node.js ${process.versions.node}, ${process.platform} ${process.arch}`,
+      `medusa-plus ${packageVersion()}, Node.js ${process.versions.node}, ${process.platform} ${process.arch}`,
     );
     const width = Math.max(...findings.map((finding) => finding.what.length));
     for (const finding of findings) console.log(line(finding, width));

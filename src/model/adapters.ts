@@ -3,7 +3,7 @@ import { stat } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import { ModelError, UsageError } from '../errors.js';
 import { defaultModelName, modelMissing, type ModelPlace } from './locate.js';
-import { packageRoot } from './packageRoot.js';
+import { findPackageRoot } from './packageRoot.js';
 
 /** A MEDUSA-2 adapter: changes of a backbone's weights that are merged at preparation (heads/FORMAT.md). */
 export const adapterSuffix = '.adapter.safetensors';
@@ -15,15 +15,18 @@ export const adapterName = (file: string): string => basename(file).slice(0, -ad
 export const adaptedName = (base: string, file: string): string => `${base}-${adapterName(file)}`;
 
 /** The adapter that comes with this package for a model of the default model's family. */
-export function committedAdapter(name: string, root: string = packageRoot): string | undefined {
-  if (!isVariantName(name)) return undefined;
+export function committedAdapter(
+  name: string,
+  root: string | undefined = findPackageRoot(),
+): string | undefined {
+  if (root === undefined || !isVariantName(name)) return undefined;
   const folder = join(root, 'heads', name);
   const file = filesIn(folder).find((each) => each.endsWith(adapterSuffix));
   return file === undefined ? undefined : join(folder, file);
 }
 
 /** Whether a model can be made from its name alone: the default one, and those whose adapter comes along. */
-export function preparesItself(name: string, root: string = packageRoot): boolean {
+export function preparesItself(name: string, root: string | undefined = findPackageRoot()): boolean {
   return name === defaultModelName || committedAdapter(name, root) !== undefined;
 }
 

@@ -3,7 +3,7 @@ import { homedir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { ModelError, UsageError } from '../errors.js';
 import { manifestName } from './manifest.js';
-import { packageRoot } from './packageRoot.js';
+import { findPackageRoot } from './packageRoot.js';
 
 /** The model that is used, and prepared, when none is named. */
 export const defaultModelName = 'smollm2-135m-instruct';
@@ -25,8 +25,11 @@ export function modelsFolder(
 ): string {
   const given = asked ?? environment.MEDUSA_PLUS_MODELS;
   if (given) return resolve(given);
-  const checkout = join(packageRoot, 'onnx');
-  return isWritable(checkout) ? checkout : join(cacheFolder(environment), 'medusa-plus');
+  const root = findPackageRoot();
+  const checkout = root === undefined ? undefined : join(root, 'onnx');
+  return checkout !== undefined && isWritable(checkout)
+    ? checkout
+    : join(cacheFolder(environment), 'medusa-plus');
 }
 
 /** Where `model` (a name or a path) lies, prepared or not. */

@@ -16,7 +16,7 @@ export interface Python {
 }
 
 const oldest = [3, 10] as const;
-const exportFolder = join(packageRoot, 'export');
+const exportFolder = (): string => join(packageRoot(), 'export');
 
 /** Prints the version, and whether pip is there. */
 const probe = `import sys, importlib.util
@@ -77,7 +77,7 @@ export async function ensureRequirements(
   modelsDir: string,
   options: { onInstall?: () => void; signal?: AbortSignal; onErrorLine?: (line: string) => void } = {},
 ): Promise<string> {
-  const file = join(exportFolder, requirements);
+  const file = join(exportFolder(), requirements);
   const parent = join(modelsDir, '.python');
   const folder = join(parent, await requirementsKey(python, file));
   if (existsSync(folder)) return folder;
@@ -131,7 +131,7 @@ export async function pip(
 
 /** Environment in which export/ and the packages of `folder` can be imported. */
 export function exportEnvironment(folder: string): NodeJS.ProcessEnv {
-  const path = [exportFolder, folder, process.env.PYTHONPATH].filter(Boolean).join(delimiter);
+  const path = [exportFolder(), folder, process.env.PYTHONPATH].filter(Boolean).join(delimiter);
   // Packages of the user's own site folder could be of other versions than the pinned ones.
   return {
     ...process.env,

@@ -1,10 +1,10 @@
 import { execFile } from 'node:child_process';
 import { readFileSync } from 'node:fs';
-import { createRequire } from 'node:module';
 import { promisify } from 'node:util';
 import { CudaRuntime } from './cuda/cudaRuntime.js';
 import { OrtApi } from './cuda/ortApi.js';
 import { cudaProviderLibrary, shippedLibrary } from './cuda/ortLibrary.js';
+import { requireFromHere } from '../model/packageRoot.js';
 import { messageOf } from './messages.js';
 
 /** What `medusa-plus doctor` asks about: nothing here throws, a failure is a finding. */
@@ -19,8 +19,9 @@ export interface NodeRuntimeFacts {
 }
 
 export function nodeRuntimeFacts(): NodeRuntimeFacts {
-  const require = createRequire(import.meta.url);
-  const { version } = JSON.parse(readFileSync(require.resolve('onnxruntime-node/package.json'), 'utf8')) as {
+  const { version } = JSON.parse(
+    readFileSync(requireFromHere.resolve('onnxruntime-node/package.json'), 'utf8'),
+  ) as {
     version: string;
   };
   try {
