@@ -2,7 +2,18 @@ import js from '@eslint/js';
 import tseslint from 'typescript-eslint';
 
 export default tseslint.config(
-  { ignores: ['dist/', 'onnx/', 'results/', 'export/', 'node_modules/', 'test/fixtures/', '**/*.as.ts'] },
+  {
+    ignores: [
+      'dist/',
+      'onnx/',
+      'results/',
+      'export/',
+      'node_modules/',
+      'test/fixtures/',
+      '**/*.as.ts',
+      '**/*.cjs',
+    ],
+  },
   js.configs.recommended,
   ...tseslint.configs.recommendedTypeChecked,
   {

@@ -4,6 +4,7 @@ import { basename, join } from 'node:path';
 import { ModelError, UsageError } from '../errors.js';
 import { defaultModelName, modelMissing, type ModelPlace } from './locate.js';
 import { findPackageRoot } from './packageRoot.js';
+import { prepareCommand } from './prepareCommand.js';
 
 /** A MEDUSA-2 adapter: changes of a backbone's weights that are merged at preparation (heads/FORMAT.md). */
 export const adapterSuffix = '.adapter.safetensors';
@@ -36,9 +37,9 @@ export const isVariantName = (name: string): boolean => name.startsWith(`${defau
 /** What to do about a variant of the default model whose adapter does not come with this version. */
 export function variantMissing(name: string): string {
   return (
-    `No trained adapter of ${name} comes with this version (heads/${name} has none). Train one with ` +
-    `export/train_medusa2.py (docs/training.md), then: medusa-plus prepare --adapter ` +
-    `<name>${adapterSuffix} --id ${name}.`
+    `No trained adapter of ${name} comes with this installation (heads/${name} has none; the npm package brings the ` +
+    `default model's heads alone). Take one from heads/ of a clone, or train one with export/train_medusa2.py ` +
+    `(docs/training.md), then: medusa-plus prepare --adapter <name>${adapterSuffix} --id ${name}.`
   );
 }
 
@@ -47,9 +48,7 @@ export function missingModel(place: ModelPlace, modelsDir: string): ModelError {
   const { name } = place;
   if (!isVariantName(name)) return modelMissing(place, modelsDir);
   const mend =
-    committedAdapter(name) === undefined
-      ? variantMissing(name)
-      : `Make it: medusa-plus prepare --id ${name}.`;
+    committedAdapter(name) === undefined ? variantMissing(name) : `Make it: ${prepareCommand(place.folder)}.`;
   return new ModelError(`No model ${name} in ${modelsDir}. ${mend}`);
 }
 

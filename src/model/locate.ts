@@ -4,6 +4,7 @@ import { join, resolve } from 'node:path';
 import { ModelError, UsageError } from '../errors.js';
 import { manifestName } from './manifest.js';
 import { findPackageRoot } from './packageRoot.js';
+import { prepareCommand } from './prepareCommand.js';
 
 /** The model that is used, and prepared, when none is named. */
 export const defaultModelName = 'smollm2-135m-instruct';
@@ -46,14 +47,13 @@ export function modelMissing(place: ModelPlace, modelsDir: string): ModelError {
       ? `has no ${manifestName}, so it is not a prepared model`
       : 'does not exist';
     return new ModelError(
-      `${place.folder} ${why}. Make one: medusa-plus prepare --from <HF folder or .gguf file>, or leave out --model.`,
+      `${place.folder} ${why}. Make one: ${prepareCommand(place.folder)}, or leave out --model.`,
     );
   }
   const names = preparedModels(modelsDir);
   const there = names.length === 0 ? 'no model is there yet' : `there are: ${names.join(', ')}`;
   return new ModelError(
-    `No model ${place.name} in ${modelsDir}; ${there}. ` +
-      `Make it: medusa-plus prepare --from <HF folder or .gguf file> --id ${place.name}.`,
+    `No model ${place.name} in ${modelsDir}; ${there}. ` + `Make it: ${prepareCommand(place.folder)}.`,
   );
 }
 

@@ -2,7 +2,7 @@ import { existsSync } from 'node:fs';
 import { env, InferenceSession, type Tensor } from 'onnxruntime-node';
 import { ModelError, RuntimeFailure } from '../../errors.js';
 import { type GraphInterface, requireInterface } from '../graphInterface.js';
-import { messageOf, summary, unloadable } from '../messages.js';
+import { graphMissing, messageOf, summary, unloadable } from '../messages.js';
 
 // Warnings about devices that this program does not use would end up on the user's screen.
 env.logLevel = 'error';
@@ -25,7 +25,7 @@ export class CpuSession {
    * @throws ModelError when the file is missing, damaged, or another graph than expected
    */
   static async open(path: string, threads: number, expected: GraphInterface): Promise<CpuSession> {
-    if (!existsSync(path)) throw new ModelError(`${path} does not exist. Run \`medusa-plus prepare\` again.`);
+    if (!existsSync(path)) throw new ModelError(graphMissing(path));
     let session: InferenceSession;
     try {
       session = await InferenceSession.create(path, {
