@@ -181,7 +181,7 @@ function resolveTree(options: DecodingOptions, facts: HeadFacts): TreeName {
 
 /** The command that gives the model other heads. */
 const withHeads = ({ modelFolder }: HeadFacts): string =>
-  prepareCommand(modelFolder, '--heads', '<file>', '--force');
+  prepareCommand(modelFolder, '--heads', 'FILE', '--force');
 
 /** `conditional` wherever it can be: it takes more tokens per step and costs a fraction of a millisecond. */
 function resolveJoint(options: DecodingOptions, tree: TreeName, facts: HeadFacts): JointName {

@@ -330,7 +330,7 @@ function checkFit(manifest: Manifest, folder: string, mend: string): void {
       throw new ModelError(
         `${file}: heads ${entry.name} (${entry.file}) take hidden states of ${entry.hiddenSize} values, but model ` +
           `${model.id} gives ${model.hiddenSize}: they were trained for another model. ` +
-          `Prepare the model with its own heads: ${prepareCommand(folder, '--heads', '<file>', '--force')}.`,
+          `Prepare the model with its own heads: ${prepareCommand(folder, '--heads', 'FILE', '--force')}.`,
       );
     }
     if (entry.conditional !== undefined) checkConditional(entry.conditional, entry.count, model, file, mend);

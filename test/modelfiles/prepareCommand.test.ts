@@ -37,8 +37,8 @@ describe('The command in hints', function () {
     expect(prepareCommand(tiny, '--force')).to.equal(
       `medusa-plus prepare --from <vicuna-7b> --heads <tiny> ${rest} --force`,
     );
-    expect(prepareCommand(tiny, '--heads', '<file>')).to.equal(
-      `medusa-plus prepare --from <vicuna-7b> ${rest} --heads <file>`,
+    expect(prepareCommand(tiny, '--heads', 'FILE')).to.equal(
+      `medusa-plus prepare --from <vicuna-7b> ${rest} --heads FILE`,
     );
     await withSource({
       kind: 'gguf',
@@ -61,8 +61,8 @@ describe('The command in hints', function () {
     const name = `--id hinted --models-dir ${place.path}`;
     for (const [args, hint] of [
       [['--precision', 'fp16'], `${name} --precision fp16`],
-      [['--joint', 'conditional'], `${name} --heads <file> --force`],
-      [['--lookup', 'on'], `${name} --heads <file> --force`],
+      [['--joint', 'conditional'], `${name} --heads FILE --force`],
+      [['--lookup', 'on'], `${name} --heads FILE --force`],
     ] as const) {
       const run = await runMain(['generate', 'hi', '--model', model, '--threads', '1', ...args]);
       expect(run.code, run.stderr).to.equal(2);
