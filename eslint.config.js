@@ -47,5 +47,5 @@ export default tseslint.config(
     files: ['test/**/*.ts', 'bench/**/*.ts'],
     rules: { '@typescript-eslint/explicit-module-boundary-types': 'off' },
   },
-  { files: ['*.config.js'], ...tseslint.configs.disableTypeChecked },
+  { files: ['*.config.js', 'packaging/*.js'], ...tseslint.configs.disableTypeChecked },
 );

@@ -18,7 +18,7 @@ export function finished(
 ): Promise<Finished> {
   return new Promise((resolve, reject) => {
     execFile(program, args, { ...options, maxBuffer: 2 ** 26 }, (error, stdout, stderr) => {
-      if (error !== null && typeof error.code !== 'number') reject(error as Error);
+      if (error !== null && typeof error.code !== 'number') reject(new Error(error.message));
       else resolve({ code: Number(error?.code ?? 0), stdout, stderr });
     });
   });
