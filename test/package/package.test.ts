@@ -66,6 +66,19 @@ describe('The package', function () {
     }
   });
 
+  it('downloads no CUDA libraries for the checkout', async () => {
+    // npm up to 11 runs the install scripts of packages that the lock marks as having one, and marks them again when a
+    // dependency is added beside an older node_modules: delete the mark then. From 11 on `allowScripts` decides.
+    const read = async <T>(name: string): Promise<T> =>
+      JSON.parse(await readFile(join(packageRoot(), name), 'utf8')) as T;
+    const { packages } = await read<{ packages: Record<string, { hasInstallScript?: boolean }> }>(
+      'package-lock.json',
+    );
+    expect(packages['node_modules/onnxruntime-node'].hasInstallScript).to.equal(undefined);
+    const { allowScripts } = await read<{ allowScripts: Record<string, boolean> }>('package.json');
+    expect(allowScripts['onnxruntime-node']).to.equal(false);
+  });
+
   it('installs with npm 10', async () => {
     const other = await Consumer.make();
     try {
