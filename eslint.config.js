@@ -2,7 +2,18 @@ import js from '@eslint/js';
 import tseslint from 'typescript-eslint';
 
 export default tseslint.config(
-  { ignores: ['dist/', 'onnx/', 'results/', 'export/', 'node_modules/', 'test/fixtures/', '**/*.as.ts'] },
+  {
+    ignores: [
+      'dist/',
+      'onnx/',
+      'results/',
+      'export/',
+      'node_modules/',
+      'test/fixtures/',
+      '**/*.as.ts',
+      '**/*.cjs',
+    ],
+  },
   js.configs.recommended,
   ...tseslint.configs.recommendedTypeChecked,
   {
@@ -56,5 +67,5 @@ export default tseslint.config(
     files: ['test/**/*.ts', 'bench/**/*.ts'],
     rules: { '@typescript-eslint/explicit-module-boundary-types': 'off' },
   },
-  { files: ['*.config.js'], ...tseslint.configs.disableTypeChecked },
+  { files: ['*.config.js', 'packaging/*.js'], ...tseslint.configs.disableTypeChecked },
 );

@@ -30,7 +30,7 @@ const numbers = (text: string): number[] => text.split(',').map(Number);
 
 async function open(folder: string, threads: number): Promise<DraftingModel> {
   const manifest = await readManifest(folder);
-  const { backbone } = chooseGraphs(manifest, { provider: 'cpu', precision: args.precision });
+  const { backbone } = chooseGraphs(manifest, { provider: 'cpu', precision: args.precision }, folder);
   const file = { ...backbone, path: join(folder, backbone.file) };
   return openModel({ shape: manifest.model, backbone: file, provider: 'cpu', threads });
 }

@@ -81,7 +81,7 @@ for (const { model } of configurations) await model.dispose();
 await report();
 
 function open(precision: string, threads: number): Promise<DraftingModel> {
-  const { backbone, keep } = chooseGraphs(manifest, { provider, precision, heads: 'none' });
+  const { backbone, keep } = chooseGraphs(manifest, { provider, precision, heads: 'none' }, options.model);
   return openModel({
     shape: manifest.model,
     backbone: { ...backbone, path: join(options.model, backbone.file) },

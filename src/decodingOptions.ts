@@ -1,5 +1,6 @@
 import type { AcceptanceName } from './decoding/types.js';
 import { UsageError } from './errors.js';
+import { prepareCommand } from './model/prepareCommand.js';
 
 export type TreeName = 'dynamic' | 'static' | 'none';
 export type MarginalsName = 'full' | 'top-m';
@@ -139,8 +140,9 @@ export interface HeadFacts {
   readonly hasConditional: boolean;
   /** Whether the loaded heads carry weights for lookups. */
   readonly hasLookup: boolean;
-  /** Shown in messages. */
+  /** Shown in messages, as is its folder. */
   readonly model: string;
+  readonly modelFolder: string;
 }
 
 /** Fills in the defaults and checks every value against its range and against the model. */
@@ -178,7 +180,8 @@ function resolveTree(options: DecodingOptions, facts: HeadFacts): TreeName {
   if (tree !== 'none' && facts.headCount === 0) {
     throw new UsageError(
       `Tree ${tree} needs Medusa heads, and model ${facts.model} has none loaded. ` +
-        'Use tree none, or prepare the model with heads (medusa-plus prepare --heads FILE).',
+        'Use tree none, or prepare the model with heads ' +
+        `(${withHeads(facts)}).`,
     );
   }
   return tree;
@@ -195,6 +198,10 @@ function resolveNodes({ nodes = 'auto', treePaths }: DecodingOptions): number | 
   );
 }
 
+/** The command that gives the model other heads. */
+const withHeads = ({ modelFolder }: HeadFacts): string =>
+  prepareCommand(modelFolder, '--heads', 'FILE', '--force');
+
 /** `conditional` wherever it can be: it takes more tokens per step and costs a fraction of a millisecond. */
 function resolveJoint(options: DecodingOptions, tree: TreeName, facts: HeadFacts): JointName {
   if (options.joint === undefined) {
@@ -207,7 +214,7 @@ function resolveJoint(options: DecodingOptions, tree: TreeName, facts: HeadFacts
     throw new UsageError(
       `Joint ${joint} needs heads with a conditional table, and heads ${facts.heads} of model ${facts.model} have none. ` +
         'Use joint product, or prepare the model with heads that carry a table ' +
-        '(medusa-plus prepare --heads FILE --force).',
+        `(${withHeads(facts)}).`,
     );
   }
   return joint;
@@ -225,7 +232,7 @@ function resolveLookup(options: DecodingOptions, tree: TreeName, facts: HeadFact
     throw new UsageError(
       `Lookup ${lookup} needs heads with lookup weights, and heads ${facts.heads} of model ${facts.model} have none. ` +
         'Use lookup off, or prepare the model with heads that carry them (export/fit_lookup.py; ' +
-        'medusa-plus prepare --heads FILE --force).',
+        `${withHeads(facts)}).`,
     );
   }
   return lookup;

@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { MedusaEngine } from './engine.js';
 import { defaultModelName, modelsFolder, preparedModels } from './model/locate.js';
 import { readManifest, type HeadsEntry, type Manifest } from './model/manifest.js';
+import { prepareCommand } from './model/prepareCommand.js';
 import { findPython } from './model/python.js';
 import { newerHeads, verifyFiles } from './model/verify.js';
 import { silentReport } from './report.js';
@@ -169,8 +170,7 @@ async function examineModel(modelsDir: string, name: string, measure: boolean): 
     await verifyFiles(folder, manifest);
     const newer = await newerHeads(folder, manifest, name);
     if (newer.length > 0) {
-      const id = name === defaultModelName ? '' : ` --id ${name}`;
-      const detail = `heads ${newer.join(', ')} are newer than the model: medusa-plus prepare${id} --force`;
+      const detail = `heads ${newer.join(', ')} are newer than the model: ${prepareCommand(folder, '--force')}`;
       return { state: broken, what: name, detail };
     }
     const usual = manifest.defaults.cpu?.backbone;

@@ -110,7 +110,7 @@ async function openGraphs(
   options: EngineOptions & { provider: 'cpu' | 'cuda' },
   report: Report,
 ): Promise<OpenedModel> {
-  const graphs = chooseGraphs(manifest, options);
+  const graphs = chooseGraphs(manifest, options, place.folder);
   for (const graph of [graphs.backbone, graphs.keep, graphs.heads]) {
     if (graph !== undefined) await checkFiles(place.folder, graph);
   }

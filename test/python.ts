@@ -13,7 +13,7 @@ import { packageRoot } from '../src/model/packageRoot.js';
 import { exportEnvironment, findPython } from '../src/model/python.js';
 import { ensureRequirements } from '../src/model/pythonPackages.js';
 
-const folder = join(packageRoot, 'export');
+const folder = join(packageRoot(), 'export');
 
 /** Runs a module of the installed packages in export/, its output passed on. */
 function run(program: string, args: readonly string[], environment: NodeJS.ProcessEnv): Promise<number> {

@@ -19,7 +19,7 @@ export async function modelOptions(
 ): Promise<{ manifest: Manifest; options: OpenOptions }> {
   const manifest = await readManifest(folder);
   const wished = provider === 'cpu' ? 'cpu' : 'cuda';
-  const { backbone, heads, keep } = chooseGraphs(manifest, { provider: wished, precision });
+  const { backbone, heads, keep } = chooseGraphs(manifest, { provider: wished, precision }, folder);
   const options = {
     shape: manifest.model,
     backbone: { ...backbone, path: join(folder, backbone.file) },

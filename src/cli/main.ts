@@ -36,7 +36,7 @@ function buildParser(args: readonly string[]): Argv {
     .usage('$0 <command>\n\nGenerate text with Medusa heads and dynamic candidate trees on ONNX Runtime.')
     // Values stay as they were typed: options.ts reads them and can say what is wrong with them.
     .parserConfiguration({ 'parse-numbers': false, 'parse-positional-numbers': false, 'dot-notation': false })
-    .version(packageVersion)
+    .version(packageVersion())
     .help()
     .alias({ h: 'help', v: 'version' })
     .demandCommand(1, 'Give a command: medusa-plus generate "Hello", say.')

@@ -104,7 +104,7 @@ async function report(
   leftOut: readonly string[],
 ): Promise<void> {
   const comparison = compareRuns(runs);
-  const made = makeReport(comparison, packageVersion, sweep);
+  const made = makeReport(comparison, packageVersion(), sweep);
   const differs = made.identity.some(({ outcome }) => outcome === 'different');
   const notes =
     differs && args.explain !== false

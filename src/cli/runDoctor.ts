@@ -15,10 +15,10 @@ export async function runDoctor(args: Arguments): Promise<void> {
   });
   const isBroken = findings.some((finding) => finding.state === 'broken');
   if (readFlag(args, 'json')) {
-    printJson({ version: packageVersion, ok: !isBroken, findings });
+    printJson({ version: packageVersion(), ok: !isBroken, findings });
   } else {
     print(
-      `medusa-plus ${packageVersion}, Node.js ${process.versions.node}, ${process.platform} ${process.arch}`,
+      `medusa-plus ${packageVersion()}, Node.js ${process.versions.node}, ${process.platform} ${process.arch}`,
     );
     const width = Math.max(...findings.map((finding) => finding.what.length));
     for (const finding of findings) print(line(finding, width));

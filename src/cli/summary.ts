@@ -48,7 +48,7 @@ export function generationJson(result: GenerationResult, facts: EngineFacts): Re
     heads: facts.heads ?? null,
     provider: facts.provider,
     threads: facts.threads,
-    version: packageVersion,
+    version: packageVersion(),
   };
 }
 

@@ -17,17 +17,17 @@ export abstract class BestFirstSearch {
   /** Popped nodes, root included, in the order they were popped; indexes the arrays below. */
   count = 0;
   /** [count] probability of the path, descending; 1 for the root. */
-  probabilities = new Float32Array(0);
+  probabilities: Float32Array = new Float32Array(0);
   /** [count] distance from the root. */
-  depths = new Int32Array(0);
+  depths: Int32Array = new Int32Array(0);
   /** [count] rank within the list of the head at that depth; -1 for the root. */
-  ranks = new Int32Array(0);
+  ranks: Int32Array = new Int32Array(0);
   /** [count] the popped index of the parent; -1 for the root. */
-  parents = new Int32Array(0);
+  parents: Int32Array = new Int32Array(0);
 
   // What each popped node offers now: a rank and the path probability (stored as float32: products are rounded here).
-  protected offeredRank = new Int32Array(0);
-  protected offered = new Float32Array(0);
+  protected offeredRank: Int32Array = new Int32Array(0);
+  protected offered: Float32Array = new Float32Array(0);
 
   // The popped tree as links, so that it can be read out level by level; siblings by rank. -1: none.
   private firstChild = new Int32Array(0);

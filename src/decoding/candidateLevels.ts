@@ -27,9 +27,9 @@ export class CandidateLevels {
   width = 0;
   proposals = nothing;
   /** [levels, width] the heads' own probabilities, descending along each level, at most 1. */
-  probabilities = new Float32Array(0);
+  probabilities: Float32Array = new Float32Array(0);
   /** [levels] what they are to be multiplied by: the correction, over the list's sum where that is to be 1. */
-  factors = new Float64Array(0);
+  factors: Float64Array = new Float64Array(0);
   isRenormalised = false;
 
   /** @throws RangeError when a probability is NaN, negative or larger than its predecessor's */

@@ -27,7 +27,7 @@ let compiled: WebAssembly.Module | undefined;
  */
 export class ScoreKernel {
   /** [width, rounded up] p e^s after `weigh`. */
-  weights = new Float32Array(0);
+  weights: Float32Array = new Float32Array(0);
 
   private readonly memory = new WebAssembly.Memory({ initial: 1 });
   private readonly call: Weigh;

@@ -3,7 +3,8 @@ import { stat } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import { ModelError, UsageError } from '../errors.js';
 import { defaultModelName, modelMissing, type ModelPlace } from './locate.js';
-import { packageRoot } from './packageRoot.js';
+import { findPackageRoot } from './packageRoot.js';
+import { prepareCommand } from './prepareCommand.js';
 
 /** A MEDUSA-2 adapter: changes of a backbone's weights that are merged at preparation (heads/FORMAT.md). */
 export const adapterSuffix = '.adapter.safetensors';
@@ -15,15 +16,18 @@ export const adapterName = (file: string): string => basename(file).slice(0, -ad
 export const adaptedName = (base: string, file: string): string => `${base}-${adapterName(file)}`;
 
 /** The adapter that comes with this package for a model of the default model's family. */
-export function committedAdapter(name: string, root: string = packageRoot): string | undefined {
-  if (!isVariantName(name)) return undefined;
+export function committedAdapter(
+  name: string,
+  root: string | undefined = findPackageRoot(),
+): string | undefined {
+  if (root === undefined || !isVariantName(name)) return undefined;
   const folder = join(root, 'heads', name);
   const file = filesIn(folder).find((each) => each.endsWith(adapterSuffix));
   return file === undefined ? undefined : join(folder, file);
 }
 
 /** Whether a model can be made from its name alone: the default one, and those whose adapter comes along. */
-export function preparesItself(name: string, root: string = packageRoot): boolean {
+export function preparesItself(name: string, root: string | undefined = findPackageRoot()): boolean {
   return name === defaultModelName || committedAdapter(name, root) !== undefined;
 }
 
@@ -33,9 +37,9 @@ export const isVariantName = (name: string): boolean => name.startsWith(`${defau
 /** What to do about a variant of the default model whose adapter does not come with this version. */
 export function variantMissing(name: string): string {
   return (
-    `No trained adapter of ${name} comes with this version (heads/${name} has none). Train one with ` +
-    `export/train_medusa2.py (docs/training.md), then: medusa-plus prepare --adapter ` +
-    `<name>${adapterSuffix} --id ${name}.`
+    `No trained adapter of ${name} comes with this installation (heads/${name} has none; the npm package brings the ` +
+    `default model's heads alone). Take one from heads/ of a clone, or train one with export/train_medusa2.py ` +
+    `(docs/training.md), then: medusa-plus prepare --adapter <name>${adapterSuffix} --id ${name}.`
   );
 }
 
@@ -44,9 +48,7 @@ export function missingModel(place: ModelPlace, modelsDir: string): ModelError {
   const { name } = place;
   if (!isVariantName(name)) return modelMissing(place, modelsDir);
   const mend =
-    committedAdapter(name) === undefined
-      ? variantMissing(name)
-      : `Make it: medusa-plus prepare --id ${name}.`;
+    committedAdapter(name) === undefined ? variantMissing(name) : `Make it: ${prepareCommand(place.folder)}.`;
   return new ModelError(`No model ${name} in ${modelsDir}. ${mend}`);
 }
 

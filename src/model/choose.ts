@@ -1,4 +1,5 @@
 import { ModelError, UsageError } from '../errors.js';
+import { prepareAgain, prepareCommand } from './prepareCommand.js';
 import type { BackboneEntry, GraphEntry, HeadsEntry, Manifest } from './manifest.js';
 
 /** What the user asked for, as far as it concerns the choice of graphs. */
@@ -15,24 +16,32 @@ export interface ChosenGraphs {
   readonly keep: GraphEntry | undefined;
 }
 
-/** Picks the graphs for a provider out of a manifest. */
-export function chooseGraphs(manifest: Manifest, wishes: GraphWishes): ChosenGraphs {
-  const backbone = chooseBackbone(manifest, wishes);
+/**
+ * Picks the graphs for a provider out of a manifest.
+ *
+ * @param folder of the model, for messages
+ */
+export function chooseGraphs(manifest: Manifest, wishes: GraphWishes, folder: string): ChosenGraphs {
+  const backbone = chooseBackbone(manifest, wishes, folder);
   const keep = manifest.keep.find((graph) => graph.precision === backbone.precision);
   if (backbone.layout === 'shared' && keep === undefined) {
     throw new ModelError(
       `Model ${manifest.model.id} has no keep graph of precision ${backbone.precision}, which its backbone ` +
-        `${backbone.file} needs. Prepare it again: medusa-plus prepare --force.`,
+        `${backbone.file} needs. ${prepareAgain(folder)}`,
     );
   }
   return {
     backbone,
-    heads: chooseHeads(manifest, wishes, backbone),
+    heads: chooseHeads(manifest, wishes, backbone, folder),
     keep: backbone.layout === 'shared' ? keep : undefined,
   };
 }
 
-function chooseBackbone(manifest: Manifest, { provider, precision }: GraphWishes): BackboneEntry {
+function chooseBackbone(
+  manifest: Manifest,
+  { provider, precision }: GraphWishes,
+  folder: string,
+): BackboneEntry {
   // On CUDA the cache must live on the device, which only the shared layout does; the CPU is fastest with the other.
   const layout = provider === 'cuda' ? 'shared' : 'split';
   const fitting = manifest.backbones.filter((backbone) => backbone.layout === layout);
@@ -43,16 +52,18 @@ function chooseBackbone(manifest: Manifest, { provider, precision }: GraphWishes
   const there = fitting.map((backbone) => backbone.precision).join(', ');
   const has =
     there === '' ? `has no graph for ${provider}` : `has these precisions for ${provider}: ${there}`;
-  const mend = `Prepare it: medusa-plus prepare --precision ${wanted ?? (provider === 'cuda' ? 'fp16' : 'int8')}`;
+  const missing = wanted ?? (provider === 'cuda' ? 'fp16' : 'int8');
+  const remedy = `Prepare it: ${prepareCommand(folder, '--precision', missing)}`;
   if (precision !== undefined)
-    throw new UsageError(`Precision ${precision} is not there: model ${id} ${has}. ${mend}.`);
-  throw new ModelError(`Model ${id} ${has}. ${mend}.`);
+    throw new UsageError(`Precision ${precision} is not there: model ${id} ${has}. ${remedy}.`);
+  throw new ModelError(`Model ${id} ${has}. ${remedy}.`);
 }
 
 function chooseHeads(
   manifest: Manifest,
   { provider, heads }: GraphWishes,
   { precision }: BackboneEntry,
+  folder: string,
 ): HeadsEntry | undefined {
   if (heads === 'none') return undefined;
   const wanted = heads ?? manifest.defaults[provider]?.heads;
@@ -67,7 +78,7 @@ function chooseHeads(
   if (found === undefined && named.length > 0) {
     throw new ModelError(
       `The heads ${wanted} of model ${manifest.model.id} have no ${precision} graph, which ${provider} needs. ` +
-        `Prepare it: medusa-plus prepare --precision ${precision}.`,
+        `Prepare it: ${prepareCommand(folder, '--precision', precision)}.`,
     );
   }
   return found;

@@ -24,6 +24,8 @@ const weights = {
   bytes: 98_362_432,
 } as const;
 
+export const defaultWeightsSha256: string = weights.sha256;
+
 /** Bytes of what else pip writes. */
 const slack = 1 << 20;
 

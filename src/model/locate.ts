@@ -3,7 +3,8 @@ import { homedir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { ModelError, UsageError } from '../errors.js';
 import { manifestName } from './manifest.js';
-import { packageRoot } from './packageRoot.js';
+import { findPackageRoot } from './packageRoot.js';
+import { prepareCommand } from './prepareCommand.js';
 
 /** The model that is used, and prepared, when none is named. */
 export const defaultModelName = 'smollm2-135m-instruct';
@@ -25,8 +26,11 @@ export function modelsFolder(
 ): string {
   const given = asked ?? environment.MEDUSA_PLUS_MODELS;
   if (given) return resolve(given);
-  const checkout = join(packageRoot, 'onnx');
-  return isWritable(checkout) ? checkout : join(cacheFolder(environment), 'medusa-plus');
+  const root = findPackageRoot();
+  const checkout = root === undefined ? undefined : join(root, 'onnx');
+  return checkout !== undefined && isWritable(checkout)
+    ? checkout
+    : join(cacheFolder(environment), 'medusa-plus');
 }
 
 /** Where `model` (a name or a path) lies, prepared or not. */
@@ -43,14 +47,13 @@ export function modelMissing(place: ModelPlace, modelsDir: string): ModelError {
       ? `has no ${manifestName}, so it is not a prepared model`
       : 'does not exist';
     return new ModelError(
-      `${place.folder} ${why}. Make one: medusa-plus prepare --from <HF folder or .gguf file>, or leave out --model.`,
+      `${place.folder} ${why}. Make one: ${prepareCommand(place.folder)}, or leave out --model.`,
     );
   }
   const names = preparedModels(modelsDir);
   const there = names.length === 0 ? 'no model is there yet' : `there are: ${names.join(', ')}`;
   return new ModelError(
-    `No model ${place.name} in ${modelsDir}; ${there}. ` +
-      `Make it: medusa-plus prepare --from <HF folder or .gguf file> --id ${place.name}.`,
+    `No model ${place.name} in ${modelsDir}; ${there}. ` + `Make it: ${prepareCommand(place.folder)}.`,
   );
 }
 

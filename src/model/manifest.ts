@@ -8,6 +8,9 @@ import { isWeightRow, type LookupWeights } from '../decoding/contextLookup.js';
 import { ModelError } from '../errors.js';
 import type { ModelShape, SharedAttention } from '../runtime/spec.js';
 import { JsonReader } from './jsonReader.js';
+import { prepareAgain, prepareCommand } from './prepareCommand.js';
+
+export { prepareAgain };
 
 /** The version of manifest.json this program reads (docs/architecture.md). */
 export const manifestFormat = 1;
@@ -110,11 +113,6 @@ export interface Manifest {
   readonly defaults: { readonly cpu?: ProviderDefaults; readonly cuda?: ProviderDefaults };
 }
 
-/** "Prepare it again with: medusa-plus prepare ..." */
-export function prepareAgain(folder: string): string {
-  return `Prepare the model again: medusa-plus prepare --force (its folder is ${folder}).`;
-}
-
 /** Reads and checks `folder/manifest.json`. Whether the files it names are whole is `checkFiles`' business. */
 export async function readManifest(folder: string): Promise<Manifest> {
   const file = join(folder, manifestName);
@@ -140,7 +138,7 @@ export async function readManifest(folder: string): Promise<Manifest> {
   const reader = new JsonReader(value, file, '', mend);
   checkFormat(reader, file, mend);
   const manifest = readFields(reader);
-  checkFit(manifest, file, mend);
+  checkFit(manifest, folder, mend);
   return manifest;
 }
 
@@ -150,7 +148,7 @@ function checkFormat(reader: JsonReader, file: string, mend: string): void {
     const exporter = reader.field('exporter').optional((each) => each.string()) ?? 'a newer version';
     throw new ModelError(
       `${file} has format ${format}, written by ${exporter}; this medusa-plus reads format ${manifestFormat}. ` +
-        'Update medusa-plus, or prepare the model again with this version: medusa-plus prepare --force.',
+        `Update medusa-plus, or: ${mend}`,
     );
   }
   if (format < manifestFormat) throw new ModelError(`${file} has the outdated format ${format}. ${mend}`);
@@ -318,7 +316,8 @@ function readDefaults(defaults: JsonReader): ProviderDefaults {
 }
 
 /** What each field cannot say alone. */
-function checkFit(manifest: Manifest, file: string, mend: string): void {
+function checkFit(manifest: Manifest, folder: string, mend: string): void {
+  const file = join(folder, manifestName);
   const { model, heads, backbones } = manifest;
   if (backbones.length === 0) throw new ModelError(`${file} lists no backbone. ${mend}`);
   if (model.queryHeads % model.kvHeads !== 0) {
@@ -331,7 +330,7 @@ function checkFit(manifest: Manifest, file: string, mend: string): void {
       throw new ModelError(
         `${file}: heads ${entry.name} (${entry.file}) take hidden states of ${entry.hiddenSize} values, but model ` +
           `${model.id} gives ${model.hiddenSize}: they were trained for another model. ` +
-          'Prepare the model with its own heads: medusa-plus prepare --heads FILE --force.',
+          `Prepare the model with its own heads: ${prepareCommand(folder, '--heads', 'FILE', '--force')}.`,
       );
     }
     if (entry.conditional !== undefined) checkConditional(entry.conditional, entry.count, model, file, mend);

@@ -17,7 +17,7 @@ import { conditionalSuffix } from './conditional.js';
 import { checkModelName, defaultModelName } from './locate.js';
 import { takeLock } from './lock.js';
 import { checkFiles, manifestName, readManifest, type Manifest } from './manifest.js';
-import { packageRoot } from './packageRoot.js';
+import { findPackageRoot } from './packageRoot.js';
 import { removeFolder } from './partialFolders.js';
 import type { Report } from '../report.js';
 import { exportEnvironment, findPython, runModule, type Python } from './python.js';
@@ -219,7 +219,9 @@ export async function headsFor(
     const beside = join(dirname(adapter), `${adapterName(adapter)}.safetensors`);
     return existsSync(beside) ? [beside] : [];
   }
-  const folder = join(packageRoot, 'heads', name);
+  const root = findPackageRoot();
+  if (root === undefined) return [];
+  const folder = join(root, 'heads', name);
   const names = await readdir(folder).catch(() => []);
   return names
     .filter((each) => each.endsWith('.safetensors') && !besideHeads.some((suffix) => each.endsWith(suffix)))

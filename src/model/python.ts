@@ -15,7 +15,7 @@ export interface Python {
 }
 
 const oldest = [3, 10] as const;
-export const exportFolder = join(packageRoot, 'export');
+export const exportFolder = (): string => join(packageRoot(), 'export');
 
 /** Prints the version, and whether pip is there. */
 const probe = `import sys, importlib.util
@@ -71,7 +71,7 @@ export function runModule(
   options: ChildOptions = {},
 ): Promise<ChildRun> {
   const environment = { ...pythonEnvironment(), ...options.environment };
-  const script = join(exportFolder, 'run_module.py');
+  const script = join(exportFolder(), 'run_module.py');
   return runChild(python.program, [script, module, ...args], { ...options, environment, watchesInput: true });
 }
 
@@ -86,7 +86,7 @@ function pythonEnvironment(own: readonly string[] = []): NodeJS.ProcessEnv {
 /** Environment in which export/ and the packages of `folder` can be imported. */
 export function exportEnvironment(folder: string): NodeJS.ProcessEnv {
   return {
-    ...pythonEnvironment([exportFolder, folder]),
+    ...pythonEnvironment([exportFolder(), folder]),
     // Packages of the user's own site folder could be of other versions than the pinned ones.
     PYTHONNOUSERSITE: '1',
     PYTHONUNBUFFERED: '1',

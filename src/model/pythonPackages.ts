@@ -34,7 +34,7 @@ export async function ensureRequirements(
   modelsDir: string,
   options: RequirementsOptions = {},
 ): Promise<string> {
-  const file = resolve(exportFolder, requirements);
+  const file = resolve(exportFolder(), requirements);
   const parent = join(modelsDir, '.python');
   const folder = join(parent, await requirementsKey(python, file));
   await mkdir(parent, { recursive: true });

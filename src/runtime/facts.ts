@@ -1,9 +1,9 @@
 import { readFileSync } from 'node:fs';
-import { createRequire } from 'node:module';
 import { outputOf } from '../childProcess.js';
 import { CudaRuntime } from './cuda/cudaRuntime.js';
 import { OrtApi } from './cuda/ortApi.js';
 import { cudaProviderLibrary, shippedLibrary } from './cuda/ortLibrary.js';
+import { requireFromHere } from '../model/packageRoot.js';
 import { messageOf } from './messages.js';
 
 /** What `medusa-plus doctor` asks about: nothing here throws, a failure is a finding. */
@@ -16,8 +16,9 @@ export interface NodeRuntimeFacts {
 }
 
 export function nodeRuntimeFacts(): NodeRuntimeFacts {
-  const require = createRequire(import.meta.url);
-  const { version } = JSON.parse(readFileSync(require.resolve('onnxruntime-node/package.json'), 'utf8')) as {
+  const { version } = JSON.parse(
+    readFileSync(requireFromHere.resolve('onnxruntime-node/package.json'), 'utf8'),
+  ) as {
     version: string;
   };
   try {

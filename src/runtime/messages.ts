@@ -1,3 +1,6 @@
+import { dirname } from 'node:path';
+import { prepareAgain } from '../model/prepareCommand.js';
+
 /** Wording shared by both paths to ONNX Runtime. */
 
 /** An error's message on its own, without the full stop. */
@@ -13,5 +16,10 @@ export function summary(items: readonly string[]): string {
 
 /** The user's sentence for a graph that ONNX Runtime refuses to load. */
 export function unloadable(path: string, cause: unknown): string {
-  return `${path} cannot be loaded: ${messageOf(cause)}. The file is damaged or not made for this version; run \`medusa-plus prepare --force\` again.`;
+  return `${path} cannot be loaded: ${messageOf(cause)}. The file is damaged or not made for this version. ${prepareAgain(dirname(path))}`;
+}
+
+/** The user's sentence for a graph that is not there. */
+export function graphMissing(path: string): string {
+  return `${path} does not exist. ${prepareAgain(dirname(path))}`;
 }

@@ -10,7 +10,7 @@ const bounds = { heads: 4, topM: 64 };
 
 describe('NestedTrees', () => {
   it('of the committed heads are the trees searched from their accuracies, for every n in 2..64', async () => {
-    const sidecar = await readJson(`${packageRoot}/heads/${defaultModelName}/medusa1.json`);
+    const sidecar = await readJson(`${packageRoot()}/heads/${defaultModelName}/medusa1.json`);
     const accuracies = sidecar.accuracies as number[][];
     const trees = NestedTrees.fromPaths(sidecar.static_tree, bounds);
     for (let nodes = 2; nodes <= 64; nodes++) {

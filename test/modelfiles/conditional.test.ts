@@ -71,6 +71,6 @@ describe('readConditional', () => {
     await write([1, 2, 4], counting.slice(0, 9));
     expect(await failure())
       .to.contain('has 48 bytes instead of 116')
-      .and.to.contain('prepare --force');
+      .and.to.contain('--force');
   });
 });

@@ -8,15 +8,15 @@ import { tinyFolder } from '../support/tinyModel.js';
 
 describe('Where models lie', () => {
   it('finds the package', () => {
-    expect(existsSync(join(packageRoot, 'export', 'requirements.txt'))).to.equal(true);
-    expect(packageVersion).to.match(/^\d+\.\d+\.\d+/);
+    expect(existsSync(join(packageRoot(), 'export', 'requirements.txt'))).to.equal(true);
+    expect(packageVersion()).to.match(/^\d+\.\d+\.\d+/);
   });
 
   it('takes the option, then the environment, then onnx/ of the checkout', () => {
     const environment = { MEDUSA_PLUS_MODELS: '/from/environment' };
     expect(modelsFolder('/asked', environment)).to.equal('/asked');
     expect(modelsFolder(undefined, environment)).to.equal('/from/environment');
-    expect(modelsFolder(undefined, {})).to.equal(join(packageRoot, 'onnx'));
+    expect(modelsFolder(undefined, {})).to.equal(join(packageRoot(), 'onnx'));
   });
 
   it('takes what has a separator for a path, all else for a name', () => {

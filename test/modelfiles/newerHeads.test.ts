@@ -14,7 +14,7 @@ import { packageRoot } from '../../src/model/packageRoot.js';
 import { newerHeads } from '../../src/model/verify.js';
 import { temporaryFolder, tinyFolder } from '../support/tinyModel.js';
 
-const committed = join(packageRoot, 'heads', defaultModelName, 'medusa1');
+const committed = join(packageRoot(), 'heads', defaultModelName, 'medusa1');
 
 const conditional: ConditionalEntry = {
   file: 'heads.medusa1.conditional.bin',

@@ -94,13 +94,13 @@ describe('the lock file of Python packages', function () {
   });
 
   it('pins what requirements.txt asks for, and hashes of everything', async () => {
-    const lock = await readFile(join(exportFolder, exporterRequirements), 'utf8');
+    const lock = await readFile(join(exportFolder(), exporterRequirements), 'utf8');
     const entries = lock.replaceAll('\\\n', '').split('\n');
     const pins = entries.filter((entry) => entry !== '' && !/^(#|--only-binary :all:$)/.test(entry));
     expect(pins).to.have.length.greaterThan(3);
     for (const pin of pins)
       expect(pin).to.match(/^[a-z0-9-]+==\S+( ; [^;]+)?(\s+--hash=sha256:[0-9a-f]{64})+\s*$/);
-    const asked = (await readFile(join(exportFolder, 'requirements.txt'), 'utf8')).split('\n');
+    const asked = (await readFile(join(exportFolder(), 'requirements.txt'), 'utf8')).split('\n');
     for (const requirement of asked.filter((line) => line !== '' && !line.startsWith('#'))) {
       const [version, marker] = requirement.split(';');
       const versions = pins.filter((pin) => pin.startsWith(`${version.trim()} `));

@@ -8,12 +8,12 @@ import { packageRoot } from '../../src/model/packageRoot.js';
 describe('NOTICE', function () {
   this.timeout(60_000);
 
-  const notice = readFileSync(join(packageRoot, 'NOTICE'), 'utf8');
+  const notice = readFileSync(join(packageRoot(), 'NOTICE'), 'utf8');
 
   it('is in the tarball, beside the licence and everything it speaks of', () => {
     const [packed] = JSON.parse(
       execFileSync('npm', ['pack', '--dry-run', '--ignore-scripts', '--json'], {
-        cwd: packageRoot,
+        cwd: packageRoot(),
         encoding: 'utf8',
         stdio: ['ignore', 'pipe', 'ignore'],
         shell: process.platform === 'win32',
@@ -25,16 +25,16 @@ describe('NOTICE', function () {
   });
 
   it('names every folder of heads, the weights they were made from, and their licence', () => {
-    const folders = readdirSync(join(packageRoot, 'heads'));
+    const folders = readdirSync(join(packageRoot(), 'heads'));
     for (const name of folders) {
       expect(notice).to.contain(`heads/${name}/`);
-      const files = readdirSync(join(packageRoot, 'heads', name)).filter((file) =>
+      const files = readdirSync(join(packageRoot(), 'heads', name)).filter((file) =>
         file.endsWith('.safetensors'),
       );
       for (const file of files) expect(notice).to.contain(`heads/${name}/${file.split('.')[0]}.*`);
     }
     const { backbone } = JSON.parse(
-      readFileSync(join(packageRoot, 'heads', 'smollm2-135m-instruct', 'medusa1.json'), 'utf8'),
+      readFileSync(join(packageRoot(), 'heads', 'smollm2-135m-instruct', 'medusa1.json'), 'utf8'),
     ) as { backbone: { gguf_sha256: string } };
     expect(notice).to.contain(backbone.gguf_sha256);
     for (const word of [

@@ -109,7 +109,7 @@ describe('runtime: device memory', () => {
     expect(() => requireMemory(llama, llamaWeights, rows, total)).not.to.throw();
     expect(() => requireMemory(llama, llamaWeights, rows, total - 1)).to.throw(
       RuntimeFailure,
-      /needs 15\.\d GiB on the CUDA device for 4096 positions .*prepare --capacity 3840/,
+      /needs 15\.\d GiB on the CUDA device for 4096 positions .*3840 positions would fit/,
     );
     expect(() => requireMemory(llama, llamaWeights, rows, 8 * GiB)).to.throw(
       RuntimeFailure,

@@ -6,7 +6,7 @@ import { cpus, loadavg, platform, release, totalmem } from 'node:os';
 import { basename, dirname, join } from 'node:path';
 import { outputOf } from '../../childProcess.js';
 import type { EngineFacts } from '../../engine.js';
-import { packageRoot } from '../../model/packageRoot.js';
+import { findPackageRoot } from '../../model/packageRoot.js';
 import type { RunIdentity, RunInfo } from './formats.js';
 
 /** The parts of manifest.json that identify a model. Read leniently: a missing hash becomes null. */
@@ -70,14 +70,15 @@ export function costCurve(facts: EngineFacts): Promise<unknown> {
 
 /** What else a reader may want to know of the machine. Nothing here keeps a run from being continued. */
 export async function environment(facts: EngineFacts): Promise<RunInfo['environment']> {
+  const root = findPackageRoot();
   return {
     os: `${platform()} ${release()}`,
     cores: cpus().length,
     memory_gib: Math.round(totalmem() / 2 ** 27) / 8,
     node: process.version,
     gpu: facts.provider === 'cuda' ? await gpuName() : null,
-    git_commit: await gitCommit(packageRoot),
-    package_integrity: packageIntegrity(packageRoot),
+    git_commit: root === undefined ? null : await gitCommit(root),
+    package_integrity: root === undefined ? null : packageIntegrity(root),
     command: process.argv.slice(2).join(' '),
   };
 }

@@ -87,7 +87,7 @@ async function freshInfo(variant: Variant, request: SessionRequest, engine: Benc
   );
   return {
     format: 1,
-    version: packageVersion,
+    version: packageVersion(),
     model: await modelIdentity(facts),
     decoding: runDecoding(resolved, variant.decoding),
     protocol: {

@@ -2,7 +2,7 @@ import { existsSync } from 'node:fs';
 import { setImmediate as turnOfTheLoop } from 'node:timers/promises';
 import { ModelError, RuntimeFailure } from '../../errors.js';
 import { type GraphInterface, requireInterface } from '../graphInterface.js';
-import { messageOf, summary, unloadable } from '../messages.js';
+import { graphMissing, messageOf, summary, unloadable } from '../messages.js';
 import { int8Products, unsignedWeights } from './kernels.js';
 import { InferenceSession, type Tensor } from './ort.js';
 
@@ -24,7 +24,7 @@ export class CpuSession {
    * @throws ModelError when the file is missing, damaged, or another graph than expected
    */
   static async open(path: string, threads: number, expected: GraphInterface): Promise<CpuSession> {
-    if (!existsSync(path)) throw new ModelError(`${path} does not exist. Run \`medusa-plus prepare\` again.`);
+    if (!existsSync(path)) throw new ModelError(graphMissing(path));
     const products = (await int8Products()) === 'unsigned' ? unsignedWeights : {};
     let session: InferenceSession;
     try {

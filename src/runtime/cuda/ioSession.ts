@@ -1,7 +1,7 @@
 import { existsSync } from 'node:fs';
 import { ModelError, RuntimeFailure } from '../../errors.js';
 import { type GraphInterface, requireInterface } from '../graphInterface.js';
-import { messageOf, summary, unloadable } from '../messages.js';
+import { graphMissing, messageOf, summary, unloadable } from '../messages.js';
 import { type ElementType, type OrtApi, type Pointer } from './ortApi.js';
 
 /** A place in memory that a tensor lies over. */
@@ -37,8 +37,7 @@ export class IoSession {
     // An own buffer: a worker thread writes to it, so it must not lie on the heap that the collector moves.
     const out = new BigUint64Array(new ArrayBuffer(8));
     try {
-      if (!existsSync(path))
-        throw new ModelError(`${path} does not exist. Run \`medusa-plus prepare\` again.`);
+      if (!existsSync(path)) throw new ModelError(graphMissing(path));
       await api.callAsync('CreateSession', environment, path, sessionOptions, out);
     } catch (cause) {
       if (cause instanceof ModelError) throw cause;

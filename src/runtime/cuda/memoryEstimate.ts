@@ -56,7 +56,7 @@ export function requireMemory(
   const fits = largestCapacity(plan, weightBytes, rows, free);
   const mend =
     fits > 0
-      ? `A capacity of ${fits} positions fits: medusa-plus prepare --capacity ${fits}.`
+      ? `${fits} positions would fit: free memory on the device, or take a model of a shorter context.`
       : 'Not even a short context fits: free memory on the device, or take a smaller model.';
   throw new RuntimeFailure(
     `The model needs ${gibibytes(needed.total)} on the CUDA device for ${plan.capacity} positions (${parts}), but only ${gibibytes(free)} are free. ${mend}`,

@@ -1,5 +1,7 @@
+import { dirname } from 'node:path';
 import type { DraftingModel } from '../../decoding/types.js';
 import { RuntimeFailure } from '../../errors.js';
+import { prepareCommand } from '../../model/prepareCommand.js';
 import type { DeviceSteps, OpenOptions } from '../spec.js';
 import { CudaRuntime } from './cudaRuntime.js';
 import { CudaDevice } from './device.js';
@@ -34,7 +36,7 @@ export async function openOnCuda(options: OpenOptions): Promise<DraftingModel> {
   const { path, precision } = options.backbone;
   if (precision !== 'fp16') {
     throw new RuntimeFailure(
-      `${path} is ${precision}; CUDA's GroupQueryAttention takes float16 only. Use --precision fp16 (medusa-plus prepare --precision fp16).`,
+      `${path} is ${precision}; CUDA's GroupQueryAttention takes float16 only. Use --precision fp16 (${prepareCommand(dirname(path), '--precision', 'fp16')}).`,
     );
   }
   const api = await loadCudaLibrary(library);

@@ -1,7 +1,7 @@
 import { existsSync, readdirSync, realpathSync, statSync } from 'node:fs';
-import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
 import { RuntimeFailure } from '../../errors.js';
+import { requireFromHere } from '../../model/packageRoot.js';
 import { isAtLeast, OrtApi } from './ortApi.js';
 
 /** GroupQueryAttention on CUDA takes an attention bias from here on. */
@@ -22,7 +22,7 @@ const FILE_NAMES: Record<string, string | undefined> = {
  * @throws RuntimeFailure when there is none for this platform
  */
 export function shippedLibrary(): string {
-  const root = dirname(createRequire(import.meta.url).resolve('onnxruntime-node/package.json'));
+  const root = dirname(requireFromHere.resolve('onnxruntime-node/package.json'));
   const folder = join(root, 'bin', 'napi-v6', process.platform, process.arch);
   const path = join(folder, FILE_NAMES[process.platform] ?? 'libonnxruntime.so.1');
   if (!existsSync(path)) {
