@@ -90,7 +90,8 @@ export class Tokenizer {
     const ids: number[] = [];
     let text = '';
     const flush = (): void => {
-      ids.push(...this.encodePlain(text, ids.length === 0));
+      // One by one: a call takes some 120,000 arguments at most.
+      for (const id of this.encodePlain(text, ids.length === 0)) ids.push(id);
       text = '';
     };
     for (const part of segments.flatMap((segment) => this.splitControl(segment))) {

@@ -33,6 +33,11 @@ describe('Tokenizer', () => {
     expect(parts).to.deep.equal(whole);
   });
 
+  it('takes texts of more tokens than a call takes arguments', () => {
+    const ids = loaded.tokenizer.encode([{ kind: 'plain', text: 'a1'.repeat(150_000) }]);
+    expect(ids).to.have.length.above(250_000);
+  });
+
   it('does not let a control token arise where a plain and a control stretch meet', () => {
     const { tokenizer } = loaded;
     const ids = tokenizer.encode([
