@@ -8,7 +8,8 @@ import {
   type ResolvedDecodingOptions,
 } from './decodingOptions.js';
 import { NotFiniteError } from './decoding/notFinite.js';
-import { ContextError, ModelError, UsageError } from './errors.js';
+import { ContextError, UsageError } from './errors.js';
+import { explainNotFinite } from './notFiniteMessage.js';
 import { openEngineParts, type EngineParts } from './openEngine.js';
 import { PolicyMaker } from './policies.js';
 import type { Report } from './report.js';
@@ -280,17 +281,7 @@ export class MedusaEngine implements AsyncDisposable {
 
   /** An error of a generation, in words that name what the caller knows of. */
   private explained(error: unknown): unknown {
-    if (error instanceof NotFiniteError) {
-      const { model, precision, heads } = this.facts;
-      const what = error.part === 'heads' ? `heads ${heads}` : 'backbone';
-      return new ModelError(
-        `The ${what} of model ${model} (${precision}) gave no finite numbers: ${error.message} Its weights are damaged, ` +
-          'or too large for this precision. `medusa-plus doctor` checks the files; if they are whole, try another --precision' +
-          (error.part === 'heads' ? ' or --heads none.' : '.'),
-        undefined,
-        { cause: error },
-      );
-    }
+    if (error instanceof NotFiniteError) return explainNotFinite(error, this.facts);
     if (this.opened !== undefined) return error;
     return new UsageError(
       `This engine (model ${this.facts.model}) was disposed during a generation: end that first (abort it, or return()).`,

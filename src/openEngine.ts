@@ -3,6 +3,7 @@ import type { ConditionalTable } from './decoding/conditionalTable.js';
 import type { LookupWeights } from './decoding/contextLookup.js';
 import type { CostPoint } from './decoding/costCurve.js';
 import type { NestedTrees } from './decoding/nestedTrees.js';
+import { NotFiniteError } from './decoding/notFinite.js';
 import type { DraftingModel } from './decoding/types.js';
 import type { EngineFacts, EngineOptions } from './engine.js';
 import { MedusaError } from './errors.js';
@@ -12,6 +13,7 @@ import { locateModel, modelsFolder, type ModelPlace } from './model/locate.js';
 import { checkChanged } from './model/fileHashes.js';
 import { readManifest, type ConditionalEntry, type Manifest } from './model/manifest.js';
 import { ensureTuning } from './model/tuning.js';
+import { explainNotFinite } from './notFiniteMessage.js';
 import { mostAutoNodes } from './policies.js';
 import { silentReport, type Report } from './report.js';
 import type { OpenOptions } from './runtime/spec.js';
@@ -118,7 +120,15 @@ async function openGraphs(
   const { threads, costs } = await ensureTuning(
     { folder: place.folder, manifest, graphs, spec, report },
     options,
-  );
+  ).catch((error: unknown) => {
+    if (!(error instanceof NotFiniteError)) throw error;
+    const { backbone, heads } = graphs;
+    throw explainNotFinite(error, {
+      model: manifest.model.id,
+      precision: backbone.precision,
+      heads: heads?.name,
+    });
+  });
   const model = await openModel({ ...spec, threads });
   const { backbone, heads } = graphs;
   const facts: EngineFacts = {
