@@ -265,7 +265,8 @@ function resolveAcceptance(options: DecodingOptions, temperature: number): Accep
 }
 
 function resolveStop(stop: readonly string[]): readonly string[] {
-  if (!Array.isArray(stop as unknown)) {
+  const isList: boolean = Array.isArray(stop);
+  if (!isList) {
     throw new UsageError(`stop must be a list of texts (['x'], not 'x'); found ${JSON.stringify(stop)}.`);
   }
   if (stop.some((text) => typeof text !== 'string' || text.length === 0)) {

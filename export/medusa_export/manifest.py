@@ -103,7 +103,9 @@ def read_manifest(folder: Path) -> Manifest | None:
     # One without a seal was written before there were any.
     seal = manifest.pop(_SEAL, None)
     if seal is not None and _seal_of(_with_seal(text, str(seal), _UNSEALED)) != seal:
-        raise ExportError(f"{path} was changed: its content does not give its {_SEAL}; delete {folder} and prepare again")
+        raise ExportError(
+            f"{path} was changed: its content does not give its {_SEAL}; delete {folder} and prepare again"
+        )
     return manifest
 
 

@@ -82,7 +82,7 @@ describe('Weights that are not finite', function () {
     const folder = await copyTiny(temporary.path, 'measured');
     await spoil(folder, 'backbone.fp32.onnx.data', 0, 1);
     const error: unknown = await MedusaEngine.open({ model: folder, precision: 'fp32', threads: 1 }).catch(
-      (e) => e,
+      (each: unknown) => each,
     );
     expect(error).to.be.instanceOf(ModelError);
     expect((error as Error).message).to.contain('The backbone of model tiny (fp32)');
