@@ -59,6 +59,16 @@ export class JsonReader {
     throw this.error('a text');
   }
 
+  /** A text that may be empty. */
+  text(): string {
+    if (typeof this.value === 'string') return this.value;
+    throw this.error('a text');
+  }
+
+  get isList(): boolean {
+    return Array.isArray(this.value);
+  }
+
   /** A name of a file in the same folder: nothing that leads out of it. */
   fileName(): string {
     const name = this.string();

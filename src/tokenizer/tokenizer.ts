@@ -93,7 +93,9 @@ export class Tokenizer {
   /** The ids of a whole prompt. Neighbouring plain stretches are tokenised together, as the reference does. */
   encode(segments: readonly Segment[]): number[] {
     const characters = segments.reduce((sum, { text }) => sum + text.length, 0);
-    return interruptible(timeLimit(characters), 'Tokenising the prompt', () => this.encodeAll(segments));
+    return interruptible(timeLimit(characters), 'Tokenising the prompt', () =>
+      named('tokenise the prompt', () => this.encodeAll(segments)),
+    );
   }
 
   private encodeAll(segments: readonly Segment[]): number[] {
@@ -121,7 +123,8 @@ export class Tokenizer {
     const plain = ids.filter((id) => !this.specialContents.has(id));
     // The library refuses an empty list.
     if (plain.length === 0) return '';
-    const decode = (): string => this.library.decode(plain, { clean_up_tokenization_spaces: false });
+    const decode = (): string =>
+      named('decode tokens', () => this.library.decode(plain, { clean_up_tokenization_spaces: false }));
     return this.decodesByPattern
       ? interruptible(timeLimit(plain.length), 'Decoding tokens', decode)
       : decode();
@@ -147,6 +150,16 @@ export class Tokenizer {
       add_special_tokens: false,
     });
     return isFirst ? encoded.ids : encoded.ids.slice(1);
+  }
+}
+
+/** What the library throws in its work comes from the model's tokenizer.json. */
+function named<T>(what: string, work: () => T): T {
+  try {
+    return work();
+  } catch (cause) {
+    const why = (cause as Error).message;
+    throw new ModelError(`The model's tokenizer cannot ${what}: ${why}`, undefined, { cause });
   }
 }
 
