@@ -1,5 +1,5 @@
 import { expect } from 'chai';
-import { readdir, readFile, stat, utimes, writeFile } from 'node:fs/promises';
+import { readdir, readFile, rm, stat, utimes, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { createRandom } from '../../src/decoding/random.js';
 import { MedusaError } from '../../src/errors.js';
@@ -100,8 +100,9 @@ describe('Changed bytes of a model', function () {
   });
 
   it('is looked for only where a file was written since', async () => {
-    await answer();
     const record = join(folder, 'verified.json');
+    await rm(record);
+    await answer();
     const kept = await readFile(record, 'utf8');
     await answer();
     expect(await readFile(record, 'utf8')).to.equal(kept);
