@@ -153,8 +153,8 @@ function checkFormat(reader: JsonReader, file: string, mend: string): void {
 }
 
 /**
- * The manifest's own sha256, taken with zeros in its place. A manifest without it (written before 0.2, or by hand) is taken as
- * it is.
+ * The manifest's own sha256, taken with zeros in its place. A manifest without it (written before there were any, or
+ * changed by hand) is taken as it is.
  */
 function checkSeal(text: string, root: JsonReader, file: string, mend: string): void {
   const seal = root.field('manifest_sha256').optional((each) => each.string());
