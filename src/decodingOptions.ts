@@ -291,6 +291,10 @@ function resolveAcceptance(options: DecodingOptions, temperature: number): Accep
 }
 
 function resolveStop(stop: readonly string[]): readonly string[] {
+  const isList: boolean = Array.isArray(stop);
+  if (!isList) {
+    throw new UsageError(`stop must be a list of texts (['x'], not 'x'); found ${JSON.stringify(stop)}.`);
+  }
   if (stop.some((text) => typeof text !== 'string' || text.length === 0)) {
     throw new UsageError('A stop string must have at least one character.');
   }

@@ -1,3 +1,4 @@
+import { checkEngineOptions, checkGenerateOptions, checkPromptKind } from './argumentChecks.js';
 import { createAcceptance } from './decoding/acceptance.js';
 import { decode } from './decoding/decode.js';
 import type { DecodeStatistics, DecodeStep, DraftingModel } from './decoding/types.js';
@@ -6,7 +7,9 @@ import {
   type DecodingOptions,
   type ResolvedDecodingOptions,
 } from './decodingOptions.js';
+import { NotFiniteError } from './decoding/notFinite.js';
 import { ContextError, UsageError } from './errors.js';
+import { explainNotFinite } from './notFiniteMessage.js';
 import { openEngineParts, type EngineParts } from './openEngine.js';
 import { PolicyMaker } from './policies.js';
 import type { Report } from './report.js';
@@ -56,6 +59,8 @@ export interface GenerateOptions extends DecodingOptions {
   raw?: boolean;
   /** Ends the generation cleanly with what there is. */
   signal?: AbortSignal;
+  /** Told how many of the prompt's tokens that were not cached have been read, after each part of a long prompt. */
+  onPrompt?: (done: number, of: number) => void;
   /** Told of each step: its tree, its proposals, what was accepted. */
   onStep?: (step: DecodeStep) => void;
 }
@@ -112,22 +117,21 @@ export interface EngineFacts {
 /**
  * Text in, streamed text out: tokenizer, model and decode loop put together.
  *
- * One generation at a time. The KV cache of the last one is reused as far as the next prompt begins alike.
+ * One generation at a time: a call while another generation goes on is an error, not a queue. A generation goes on until its
+ * last chunk was read or its generator's `return()` was called (as leaving a `for await` does). The KV cache of the last
+ * one is reused as far as the next prompt begins alike.
  */
-export class MedusaEngine {
+export class MedusaEngine implements AsyncDisposable {
   readonly facts: EngineFacts;
-  readonly tokenizer: Tokenizer;
-  private readonly model: DraftingModel;
-  private readonly policies: PolicyMaker;
+  /** Undefined once the engine was disposed: nothing then holds the model's memory. */
+  private opened: OpenEngine | undefined;
   /** The tokens behind the cached positions. */
   private cachedTokens: readonly number[] = [];
   private isBusy = false;
 
-  private constructor(private readonly parts: EngineParts) {
+  private constructor(parts: EngineParts) {
     this.facts = parts.facts;
-    this.tokenizer = parts.tokenizer;
-    this.model = parts.model;
-    this.policies = new PolicyMaker(parts);
+    this.opened = { parts, model: parts.model, policies: new PolicyMaker(parts) };
   }
 
   /**
@@ -138,20 +142,28 @@ export class MedusaEngine {
    * @throws RuntimeFailure when ONNX Runtime cannot run it
    */
   static async open(options: EngineOptions = {}): Promise<MedusaEngine> {
+    checkEngineOptions(options);
     return new MedusaEngine(await openEngineParts(options));
+  }
+
+  /** @throws UsageError once the engine was disposed */
+  get tokenizer(): Tokenizer {
+    return this.open.parts.tokenizer;
   }
 
   /**
    * Yields text as it becomes final, then one `end` chunk. An abort is an end (finish reason `aborted`), not an
    * exception.
    *
-   * @throws UsageError for an empty prompt or wrong options
+   * @throws UsageError for an empty prompt, wrong options, or while another generation goes on
    * @throws ContextError for a prompt that does not fit
+   * @throws ModelError when the backbone or the heads give no finite numbers
    */
   async *generate(
     prompt: string | readonly Message[],
     options: GenerateOptions = {},
   ): AsyncGenerator<GenerationChunk, void, void> {
+    checkGenerateOptions(options);
     const resolved = resolveDecodingOptions(options, this.facts);
     const promptTokenIds = this.encodePrompt(prompt, options);
     this.checkFits(promptTokenIds.length, resolved.maxNewTokens);
@@ -175,6 +187,7 @@ export class MedusaEngine {
     prompt: string | readonly Message[],
     options: Pick<GenerateOptions, 'system' | 'raw'> = {},
   ): number[] {
+    checkPromptKind(prompt);
     const ids = options.raw
       ? this.encodeRaw(prompt, options.system)
       : this.encodeChat(prompt, options.system);
@@ -184,10 +197,13 @@ export class MedusaEngine {
 
   /** Next-token logits after `ids`, computed from nothing: for looking into a generation, not for making one. */
   async nextLogits(ids: readonly number[]): Promise<Float32Array> {
+    const { model } = this.open;
     this.begin();
     try {
-      this.model.truncate(0);
-      return (await this.model.prefill(ids, { logits: true })).logits!;
+      model.truncate(0);
+      return (await model.prefill(ids, { logits: true })).logits!;
+    } catch (error) {
+      throw this.explained(error);
     } finally {
       this.isBusy = false;
     }
@@ -198,25 +214,41 @@ export class MedusaEngine {
     this.cachedTokens = [];
   }
 
-  /** Frees the model. The engine cannot be used afterwards. */
+  /** Frees the model, after the step that is running. The engine cannot be used afterwards; disposing again does nothing. */
   async dispose(): Promise<void> {
-    await this.model.dispose();
+    const { opened } = this;
+    this.opened = undefined;
+    this.cachedTokens = [];
+    await opened?.model.dispose();
+  }
+
+  /** `await using engine = await MedusaEngine.open();` */
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.dispose();
+  }
+
+  private get open(): OpenEngine {
+    if (this.opened !== undefined) return this.opened;
+    throw new UsageError(
+      `This engine (model ${this.facts.model}) was disposed. Open another one: MedusaEngine.open().`,
+    );
   }
 
   /** Runs the decode loop and turns its steps into text. */
   private async *decode(
     promptTokenIds: readonly number[],
     resolved: ResolvedDecodingOptions,
-    { signal, onStep }: GenerateOptions,
+    { signal, onStep, onPrompt }: GenerateOptions,
   ): AsyncGenerator<TextChunk, Omit<GenerationResult, 'promptTokenIds' | 'options'>, void> {
-    const policy = await this.policies.make(resolved);
+    const { model, policies, parts } = this.open;
+    const policy = await policies.make(resolved);
     const start = performance.now();
-    const assembler = new TextAssembler(this.tokenizer, resolved.stop);
+    const assembler = new TextAssembler(parts.tokenizer, resolved.stop);
     const cachedTokens = this.begin();
     const texts: string[] = [];
     let timeToFirstToken = 0;
     try {
-      const steps = decode(this.model, promptTokenIds, {
+      const steps = decode(model, promptTokenIds, {
         policy,
         acceptance: createAcceptance({
           name: resolved.acceptance,
@@ -225,11 +257,12 @@ export class MedusaEngine {
           seed: resolved.seed,
         }),
         maxNewTokens: resolved.maxNewTokens,
-        eosTokenIds: this.parts.eosTokenIds,
+        eosTokenIds: parts.eosTokenIds,
         stopping: assembler,
         cachedTokens,
         clock: () => performance.now(),
         signal,
+        onPrompt,
       });
       // Not for await: the loop's return value is wanted.
       let next = await steps.next();
@@ -246,9 +279,21 @@ export class MedusaEngine {
       texts.push(rest);
       if (rest !== '') yield { kind: 'text', text: rest };
       return { text: texts.join(''), tokenIds: tokens, statistics, timeToFirstToken };
+    } catch (error) {
+      throw this.explained(error);
     } finally {
       this.isBusy = false;
     }
+  }
+
+  /** An error of a generation, in words that name what the caller knows of. */
+  private explained(error: unknown): unknown {
+    if (error instanceof NotFiniteError) return explainNotFinite(error, this.facts);
+    if (this.opened !== undefined) return error;
+    return new UsageError(
+      `This engine (model ${this.facts.model}) was disposed during a generation: end that first (abort it, or return()).`,
+      { cause: error },
+    );
   }
 
   /**
@@ -257,7 +302,10 @@ export class MedusaEngine {
    */
   private begin(): readonly number[] {
     if (this.isBusy) {
-      throw new UsageError('The engine is generating already. Wait for its end, or open a second engine.');
+      throw new UsageError(
+        `The engine (model ${this.facts.model}) is generating already. Read that generation to its end, leave it with ` +
+          'return(), or open a second engine.',
+      );
     }
     this.isBusy = true;
     const { cachedTokens } = this;
@@ -270,7 +318,7 @@ export class MedusaEngine {
       throw new UsageError('A raw prompt is one string; messages need the chat template.');
     }
     const ids = this.tokenizer.encode([{ kind: 'control', text: prompt }]);
-    const { bosTokenId, addBos } = this.parts;
+    const { bosTokenId, addBos } = this.open.parts;
     return addBos && ids.length > 0 && ids[0] !== bosTokenId && bosTokenId !== undefined
       ? [bosTokenId, ...ids]
       : ids;
@@ -283,7 +331,7 @@ export class MedusaEngine {
     }
     const all = system === undefined ? messages : [{ role: 'system' as const, content: system }, ...messages];
     const controlTexts = this.tokenizer.specialTokens.map((token) => token.content);
-    return this.tokenizer.encode(this.parts.chatTemplate.render(all, controlTexts));
+    return this.tokenizer.encode(this.open.parts.chatTemplate.render(all, controlTexts));
   }
 
   private checkFits(promptTokens: number, maxNewTokens: number): void {
@@ -295,4 +343,10 @@ export class MedusaEngine {
         `(${Math.max(1, contextLength - maxNewTokens)} with room for ${maxNewTokens} new ones): shorten it.`,
     );
   }
+}
+
+interface OpenEngine {
+  readonly parts: EngineParts;
+  readonly model: DraftingModel;
+  readonly policies: PolicyMaker;
 }

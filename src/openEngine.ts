@@ -3,14 +3,17 @@ import type { ConditionalTable } from './decoding/conditionalTable.js';
 import type { LookupWeights } from './decoding/contextLookup.js';
 import type { CostPoint } from './decoding/costCurve.js';
 import type { NestedTrees } from './decoding/nestedTrees.js';
+import { NotFiniteError } from './decoding/notFinite.js';
 import type { DraftingModel } from './decoding/types.js';
 import type { EngineFacts, EngineOptions } from './engine.js';
 import { MedusaError } from './errors.js';
 import { chooseGraphs, type ChosenGraphs } from './model/choose.js';
 import { missingModel, preparesItself } from './model/adapters.js';
 import { locateModel, modelsFolder, type ModelPlace } from './model/locate.js';
-import { checkFiles, readManifest, type ConditionalEntry, type Manifest } from './model/manifest.js';
+import { checkChanged } from './model/fileHashes.js';
+import { readManifest, type ConditionalEntry, type Manifest } from './model/manifest.js';
 import { ensureTuning } from './model/tuning.js';
+import { explainNotFinite } from './notFiniteMessage.js';
 import { mostAutoNodes } from './policies.js';
 import { silentReport, type Report } from './report.js';
 import type { OpenOptions } from './runtime/spec.js';
@@ -111,15 +114,22 @@ async function openGraphs(
   report: Report,
 ): Promise<OpenedModel> {
   const graphs = chooseGraphs(manifest, options, place.folder);
-  for (const graph of [graphs.backbone, graphs.keep, graphs.heads]) {
-    if (graph !== undefined) await checkFiles(place.folder, graph);
-  }
+  const files = [graphs.backbone, graphs.keep, graphs.heads].flatMap((graph) => graph?.files ?? []);
+  await checkChanged(place.folder, files, report.note.bind(report));
   const { openModel } = await import('./runtime/index.js');
   const spec = openOptions(place.folder, manifest, graphs, options);
   const { threads, costs, exactRows } = await ensureTuning(
     { folder: place.folder, manifest, graphs, spec, report, signal: options.signal },
     options,
-  );
+  ).catch((error: unknown) => {
+    if (!(error instanceof NotFiniteError)) throw error;
+    const { backbone, heads } = graphs;
+    throw explainNotFinite(error, {
+      model: manifest.model.id,
+      precision: backbone.precision,
+      heads: heads?.name,
+    });
+  });
   options.signal?.throwIfAborted();
   const model = await openModel({ ...spec, threads });
   const { backbone, heads } = graphs;

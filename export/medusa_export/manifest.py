@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,9 @@ from .weights.hashing import sha256_of
 
 FORMAT = 1
 NAME = "manifest.json"
+# The manifest's own sha256, taken with zeros in its place.
+_SEAL = "manifest_sha256"
+_UNSEALED = "0" * 64
 Manifest = dict[str, Any]
 # The first of these that is there becomes the default of its provider.
 _CPU_PREFERENCE = ("int8", "int4", "int8-block", "fp32")
@@ -51,6 +55,7 @@ def new_manifest(model: dict[str, Any], facts: TokenizerFacts, folder: Path, sou
             "file": "tokenizer.json",
             "config": "tokenizer_config.json",
             "sha256": sha256_of(folder / "tokenizer.json"),
+            "config_sha256": sha256_of(folder / "tokenizer_config.json"),
             "bos_token_id": facts.bos_token_id,
             "eos_token_ids": facts.eos_token_ids,
             "add_bos": facts.add_bos,
@@ -95,6 +100,11 @@ def read_manifest(folder: Path) -> Manifest | None:
         if manifest.get("format") != FORMAT:
             found = shown(manifest.get("format"))
             raise ExportError(f"{path} has format {found}, expected {FORMAT}; prepare into a new folder")
+        # One without a seal was written before there were any.
+        seal = manifest.pop(_SEAL, None)
+        text = path.read_text(encoding="utf-8")
+        if seal is not None and _seal_of(_with_seal(text, str(seal), _UNSEALED)) != seal:
+            raise ExportError(f"{path} was changed: its content does not give its {_SEAL}")
         _check(manifest, Fields(NAME, manifest.get))
     except ExportError as error:
         if "prepare into" in str(error):
@@ -117,4 +127,14 @@ def _check(manifest: Manifest, fields: Fields) -> None:
 
 
 def dump(manifest: Manifest) -> str:
-    return json.dumps(manifest, indent=2, ensure_ascii=False) + "\n"
+    """The text of a manifest, sealed: a changed byte is noticed when it is read."""
+    unsealed = json.dumps({**manifest, _SEAL: _UNSEALED}, indent=2, ensure_ascii=False) + "\n"
+    return _with_seal(unsealed, _UNSEALED, _seal_of(unsealed))
+
+
+def _with_seal(text: str, old: str, new: str) -> str:
+    return text.replace(f'"{_SEAL}": "{old}"', f'"{_SEAL}": "{new}"')
+
+
+def _seal_of(unsealed: str) -> str:
+    return hashlib.sha256(unsealed.encode()).hexdigest()

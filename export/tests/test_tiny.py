@@ -8,7 +8,10 @@ from typing import Any
 
 import numpy as np
 import onnx
+import pytest
 
+from medusa_export.errors import ExportError
+from medusa_export.manifest import dump, read_manifest
 from medusa_export.session import open_session
 from medusa_export.split_runner import SplitRunner
 from medusa_export.tiny import write_tiny
@@ -20,13 +23,14 @@ TOKEN_FIXTURE = FIXTURE.with_name("tinytoken")  # the files that differ from tin
 def without_hashes(value: Any) -> Any:
     """Other builds of NumPy round the last bit of a product otherwise, which changes hashes but no shape."""
     if isinstance(value, dict):
-        return {k: without_hashes(v) for k, v in value.items() if k not in ("sha256", "bytes")}
+        return {k: without_hashes(v) for k, v in value.items() if k not in ("sha256", "manifest_sha256", "bytes")}
     return [without_hashes(v) for v in value] if isinstance(value, list) else value
 
 
 def test_fixture_is_up_to_date(tmp_path: Path) -> None:
     write_tiny(tmp_path)
-    assert {p.name for p in tmp_path.iterdir()} == {p.name for p in FIXTURE.iterdir()} - {"tuning.json"}
+    committed_names = {p.name for p in FIXTURE.iterdir()} - {"tuning.json", "verified.json"}
+    assert {p.name for p in tmp_path.iterdir()} == committed_names
     written, committed = (json.loads((folder / "manifest.json").read_text()) for folder in (tmp_path, FIXTURE))
     assert without_hashes(written) == without_hashes(committed), (
         "run: python -m medusa_export.tiny --output test/fixtures/tiny"
@@ -67,3 +71,18 @@ def test_heads_of_the_fixture_are_right_about_half_of_the_time() -> None:
     for k in range(4):
         right = np.mean([guesses[i][k] == tokens[i + k + 1] for i in range(len(tokens) - k - 1)])
         assert 0.2 < right < 0.9
+
+
+def test_a_changed_manifest_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "manifest.json"
+    text = (FIXTURE / "manifest.json").read_text()
+    path.write_text(text)
+    manifest = read_manifest(tmp_path)
+    assert manifest is not None
+    assert dump(manifest) == text
+    path.write_text(text.replace('"layers": 2', '"layers": 3'))
+    with pytest.raises(ExportError, match="was changed"):
+        read_manifest(tmp_path)
+    # One without a seal was written before there were any.
+    path.write_text(json.dumps(manifest))
+    assert read_manifest(tmp_path) == manifest

@@ -8,7 +8,7 @@ import { readDecodingOptions, readFlag, readModelOptions, readText, type Argumen
 import { AnswerOutput, printError, printJson, writeError } from './output.js';
 import { readPrompt } from './prompt.js';
 import { generationJson, summaryLine } from './summary.js';
-import { createReport, stderrColors } from './terminal.js';
+import { createReport, stderrColors, type TerminalReport } from './terminal.js';
 import { TreePrinter } from './showTree.js';
 
 /** `medusa-plus generate`: text on stdout as it is accepted, everything else on stderr. */
@@ -26,13 +26,14 @@ export async function runGenerate(args: Arguments): Promise<void> {
   const interrupt = catchInterrupt();
   const { signal } = interrupt;
   const report = quiet ? undefined : createReport();
-  const engine = await MedusaEngine.open({
-    ...modelOptions,
-    maxNodes: mostNodes(decoding),
-    report,
-    signal,
-  }).finally(() => report?.end());
+  let engine: MedusaEngine | undefined;
   try {
+    engine = await MedusaEngine.open({
+      ...modelOptions,
+      maxNodes: mostNodes(decoding),
+      report,
+      signal,
+    }).finally(() => report?.end());
     if (engine.facts.headCount === 0 && decoding.tree === undefined && modelOptions.heads !== 'none') {
       report?.note(`Model ${engine.facts.model} has no Medusa heads: decoding plainly (--tree none).`);
     }
@@ -40,9 +41,17 @@ export async function runGenerate(args: Arguments): Promise<void> {
     // Trees and text would get into each other's way on a terminal: the text waits.
     const streams = !asJson && !showTree;
     const onStep = printer && ((step: DecodeStep) => writeError(printer.draw(step)));
+    const onPrompt = process.stderr.isTTY && report ? promptProgress(report) : undefined;
     const output = new AnswerOutput(readFlag(args, 'raw-output'));
     let result: GenerationResult | undefined;
-    for await (const chunk of engine.generate(prompt, { ...decoding, system, raw, signal, onStep })) {
+    for await (const chunk of engine.generate(prompt, {
+      ...decoding,
+      system,
+      raw,
+      signal,
+      onStep,
+      onPrompt,
+    })) {
       if (chunk.kind === 'end') result = chunk.result;
       else if (streams) await output.write(chunk.text);
     }
@@ -57,8 +66,19 @@ export async function runGenerate(args: Arguments): Promise<void> {
     if (signal.aborted) process.exitCode = ExitCode.interrupted;
   } finally {
     interrupt.release();
-    await engine.dispose();
+    await engine?.dispose();
   }
+}
+
+/** Shows how far a prompt that takes more than one part has been read, until it has been. */
+function promptProgress(report: TerminalReport): (done: number, of: number) => void {
+  let hasBegun = false;
+  return (done, of) => {
+    if (done === of) return report.end();
+    if (!hasBegun) report.begin(`Reading the prompt (${of} tokens)`);
+    hasBegun = true;
+    report.progress(done / of);
+  };
 }
 
 /** The prompt argument. The parser gives true for a lone dash, and puts what stands behind `--` into `_`. */

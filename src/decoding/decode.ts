@@ -1,3 +1,4 @@
+import { areFinite, checkLogits, NotFiniteError } from './notFinite.js';
 import { summarize, type GenerationFacts } from './statistics.js';
 import { TokenStopping } from './stopping.js';
 import { Stopwatch } from './stopwatch.js';
@@ -11,7 +12,6 @@ import type {
   Stopping,
   TreePolicy,
   VerifiedRows,
-  VerifyOptions,
 } from './types.js';
 
 export interface DecodeOptions {
@@ -29,6 +29,8 @@ export interface DecodeOptions {
   readonly cachedTokens?: readonly number[];
   /** Milliseconds from any origin. */
   readonly clock: () => number;
+  /** Told how many of the prompt tokens that were not cached have been run, after each part of a long prompt. */
+  readonly onPrompt?: (done: number, of: number) => void;
   /** Ends the generation after the step, or the part of a long prompt, that is running; finish reason `aborted`. */
   readonly signal?: AbortSignal;
 }
@@ -48,7 +50,11 @@ export interface DecodeResult extends DecodeStatistics {
  * accepts rows: the nodes after the root, and the next bonus. Leaving the iteration early forgets what is cached;
  * abort instead where the cache is to be used again.
  *
+ * Logits that are not finite are noticed after the prompt, whatever the acceptance, and wherever it reads them later; models
+ * notice what they see themselves.
+ *
  * @throws RangeError when the prompt is empty or longer than the model's context
+ * @throws NotFiniteError when the backbone or the heads do not give finite numbers
  */
 export async function* decode(
   model: DraftingModel,
@@ -63,8 +69,10 @@ export async function* decode(
   const text = [...promptIds];
   const cachedPromptTokens = reuseCache(model, promptIds, options.cachedTokens ?? []);
 
-  const result = await prefill(model, promptIds.slice(cachedPromptTokens), wanted, signal);
+  const rest = promptIds.slice(cachedPromptTokens);
+  const result = await prefill(model, rest, options);
   if (result) {
+    checkLogits(result, 0);
     const ended = cutAtStop([acceptance.firstToken(result)], stopping);
     text.push(...ended.tokens);
     steps.push({ index: 0, times: stopwatch.prefilled(), ...ended, ...ifContextEnds(model, ended) });
@@ -77,6 +85,7 @@ export async function* decode(
 
     const topM = policy.wantedTopM(limits);
     const proposals = topM > 0 ? await model.propose(topM, root) : undefined;
+    if (proposals && !areFinite(proposals.probabilities)) await blame(model, text);
     stopwatch.lap('heads');
     const tree = policy.build(root, proposals, limits, text);
     stopwatch.lap('tree');
@@ -123,21 +132,36 @@ function reuseCache(model: DraftingModel, prompt: readonly number[], cached: rea
   return common;
 }
 
-/** Runs the prompt part by part: it may take long, and an abort should not. Undefined when aborted; what has been run stays cached. */
+/**
+ * Runs the prompt part by part: it may take long, and an abort should not. Undefined when aborted; what has been run stays
+ * cached. The last row's logits are asked for in any case: once a generation, to be checked.
+ */
 async function prefill(
   model: DraftingModel,
   prompt: readonly number[],
-  wanted: VerifyOptions,
-  signal: AbortSignal | undefined,
+  { signal, onPrompt }: Pick<DecodeOptions, 'signal' | 'onPrompt'>,
 ): Promise<VerifiedRows | undefined> {
   const part = model.promptRows ?? prompt.length;
   for (let start = 0; !signal?.aborted; start += part) {
     const isLast = start + part >= prompt.length;
-    const options = { logits: isLast && wanted.logits };
+    const options = { logits: isLast && ('by row' as const) };
     const result = await model.prefill(prompt.slice(start, start + part), options);
+    onPrompt?.(Math.min(start + part, prompt.length), prompt.length);
     if (isLast) return result;
   }
   return undefined;
+}
+
+/**
+ * Heads that give no numbers may have been given none: the last cached token is run again, and its logits tell.
+ *
+ * @param text the tokens so far, as far as they are cached at least
+ */
+async function blame(model: DraftingModel, text: readonly number[]): Promise<never> {
+  const last = model.cachedLength - 1;
+  model.truncate(last);
+  checkLogits(await model.prefill([text[last]], { logits: 'by row' }), 0);
+  throw new NotFiniteError('heads', 'The probabilities of the heads are not finite numbers.');
 }
 
 /** The tokens of the accepted nodes after the root, and the bonus. */

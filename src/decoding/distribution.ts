@@ -1,3 +1,4 @@
+import { NotFiniteError } from './notFinite.js';
 import type { Random } from './random.js';
 import type { VerifiedRows } from './types.js';
 
@@ -14,7 +15,7 @@ export class NextTokenDistribution {
    * Loads softmax(logits[row] / temperature).
    *
    * @param temperature > 0
-   * @throws RangeError when there are no logits, or a logit is NaN or +Infinity (-Infinity is a masked token)
+   * @throws RangeError when there are no logits, NotFiniteError when a logit is NaN or +Infinity (-Infinity is a masked token)
    */
   load(result: VerifiedRows, row: number, temperature: number): this {
     const { vocabSize } = result;
@@ -30,7 +31,7 @@ export class NextTokenDistribution {
     }
     // The largest weight is 1, so anything else than a finite total >= 1 comes from a NaN or an infinity.
     if (!(total >= 1 && total < Infinity))
-      throw new RangeError(`The logits of row ${row} are not finite numbers.`);
+      throw new NotFiniteError('backbone', `The logits of row ${row} are not finite numbers.`);
     this.total = total;
     return this;
   }

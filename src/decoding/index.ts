@@ -7,6 +7,7 @@ export { CostCurve, type CostPoint } from './costCurve.js';
 export { decode, type DecodeOptions, type DecodeResult } from './decode.js';
 export { drawTree, type DrawTreeOptions } from './drawTree.js';
 export { argmax } from './distribution.js';
+export { NotFiniteError } from './notFinite.js';
 export { NestedTrees } from './nestedTrees.js';
 export { bestTemplateInHindsight, oracleTokensPerStep, rankPath } from './oracle.js';
 export { createRandom, type Random } from './random.js';

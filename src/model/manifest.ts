@@ -9,6 +9,7 @@ import { ModelError } from '../errors.js';
 import type { ModelShape, SharedAttention } from '../runtime/spec.js';
 import { JsonReader } from './jsonReader.js';
 import { prepareAgain, prepareCommand } from './prepareCommand.js';
+import { sha256OfText } from './sha256.js';
 
 export { prepareAgain };
 
@@ -25,6 +26,8 @@ export interface TokenizerFacts {
   readonly file: string;
   readonly config: string;
   readonly sha256: string;
+  /** Absent in manifests written before it was added: the file is not checked then. */
+  readonly configSha256: string | undefined;
   readonly bosTokenId: number | undefined;
   readonly eosTokenIds: readonly number[];
   readonly addBos: boolean;
@@ -127,16 +130,9 @@ export async function readManifest(folder: string): Promise<Manifest> {
       cause: error,
     });
   }
-  let value: unknown;
-  try {
-    value = JSON.parse(text);
-  } catch (error) {
-    throw new ModelError(`${file} is not JSON (${(error as Error).message}). ${mend}`, undefined, {
-      cause: error,
-    });
-  }
-  const reader = new JsonReader(value, file, '', mend);
+  const reader = JsonReader.parse(text, file, mend);
   checkFormat(reader, file, mend);
+  checkSeal(text, reader, file, mend);
   const manifest = readFields(reader);
   checkFit(manifest, folder, mend);
   return manifest;
@@ -152,6 +148,19 @@ function checkFormat(reader: JsonReader, file: string, mend: string): void {
     );
   }
   if (format < manifestFormat) throw new ModelError(`${file} has the outdated format ${format}. ${mend}`);
+}
+
+/**
+ * The manifest's own sha256, taken with zeros in its place. A manifest without it (written before there were any, or
+ * changed by hand) is taken as it is.
+ */
+function checkSeal(text: string, root: JsonReader, file: string, mend: string): void {
+  const seal = root.field('manifest_sha256').optional((each) => each.string());
+  if (seal === undefined) return;
+  const field = `"manifest_sha256": "`;
+  const unsealed = text.replace(field + seal, field + '0'.repeat(64)).replaceAll('\r\n', '\n');
+  if (sha256OfText(unsealed) === seal) return;
+  throw new ModelError(`${file} was changed: its content does not give its manifest_sha256. ${mend}`);
 }
 
 function readFields(root: JsonReader): Manifest {
@@ -200,6 +209,7 @@ function readTokenizer(tokenizer: JsonReader): TokenizerFacts {
     file: tokenizer.field('file').fileName(),
     config: tokenizer.field('config').fileName(),
     sha256: tokenizer.field('sha256').string(),
+    configSha256: tokenizer.field('config_sha256').optional((each) => each.string()),
     bosTokenId: tokenizer.field('bos_token_id').optional((each) => each.count(0)),
     eosTokenIds: tokenizer.field('eos_token_ids').list((each) => each.count(0)),
     addBos: tokenizer.field('add_bos').optional((each) => each.boolean()) ?? false,
@@ -364,8 +374,8 @@ function checkConditional(
   }
 }
 
-/** Checks that the files of a graph are there and whole. Sizes only: hashing at every start would cost too much. */
-export async function checkFiles(folder: string, graph: GraphEntry): Promise<void> {
+/** Checks that the files of a graph are there and as long as they should be. Their bytes: `checkChanged`. */
+export async function checkFiles(folder: string, graph: Pick<GraphEntry, 'files'>): Promise<void> {
   for (const { file, bytes } of graph.files) {
     const path = join(folder, file);
     const found = await sizeOf(path);

@@ -11,7 +11,8 @@ import {
   isVariantName,
   variantMissing,
 } from './adapters.js';
-import { fetchDefaultWeights, sha256Of } from './defaultWeights.js';
+import { fetchDefaultWeights } from './defaultWeights.js';
+import { sha256Of } from './sha256.js';
 import { diskFullHint, explainDiskError } from './diskErrors.js';
 import { conditionalSuffix } from './conditional.js';
 import { checkModelName, defaultModelName } from './locate.js';

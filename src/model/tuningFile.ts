@@ -31,10 +31,10 @@ export async function readTunings(folder: string, report: Report): Promise<Tunin
   const text = await readFile(path, 'utf8').catch(() => undefined);
   if (text === undefined) return {};
   try {
-    const root = new JsonReader(JSON.parse(text), path, '', 'It is measured again.');
+    const root = JsonReader.parse(text, path, '');
     // Another version's measurements are no fault.
     if (root.field('format').count() !== format) return {};
-    return root.field('measured').record(readTuning);
+    return root.field('measured').entries(readTuning);
   } catch (error) {
     const aside = `${path}.damaged`;
     const kept = await rename(path, aside).then(
@@ -49,7 +49,7 @@ export async function readTunings(folder: string, report: Report): Promise<Tunin
 function readTuning(tuning: JsonReader): Tuning {
   return {
     threads: tuning.field('threads').optional((each) => each.count()),
-    curves: tuning.field('curves').record(readCurve),
+    curves: tuning.field('curves').entries(readCurve),
     exactRows: tuning.field('exactRows').optional((each) => each.boolean()),
     busyMeasurements: tuning.field('busyMeasurements').optional((each) => each.count()),
   };

@@ -1,37 +1,13 @@
 import { readFile, stat } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import { isDeepStrictEqual } from 'node:util';
-import { ModelError } from '../errors.js';
 import { conditionalSuffix } from './conditional.js';
-import { sha256Of } from './defaultWeights.js';
-import {
-  checkFiles,
-  manifestName,
-  prepareAgain,
-  type GraphEntry,
-  type HeadsEntry,
-  type Manifest,
-} from './manifest.js';
+import { JsonReader } from './jsonReader.js';
+import { manifestName, type HeadsEntry, type Manifest } from './manifest.js';
 import { headsFor } from './prepare.js';
+import { sha256Of } from './sha256.js';
 
-/** Checks every file of a model against the manifest, bytes and all. Takes as long as reading them does. */
-export async function verifyFiles(folder: string, manifest: Manifest): Promise<void> {
-  const graphs: GraphEntry[] = [...manifest.backbones, ...manifest.keep, ...manifest.heads];
-  for (const graph of graphs) {
-    await checkFiles(folder, graph);
-    for (const { file, sha256 } of graph.files) await checkHash(join(folder, file), sha256, folder);
-  }
-  await checkHash(join(folder, manifest.tokenizer.file), manifest.tokenizer.sha256, folder);
-}
-
-async function checkHash(path: string, expected: string, folder: string): Promise<void> {
-  const found = await sha256Of(path);
-  if (found === expected) return;
-  throw new ModelError(
-    `${path} was changed: its manifest says sha256 ${expected.slice(0, 12)}..., the file has ` +
-      `${found.slice(0, 12)}.... ${prepareAgain(folder)}`,
-  );
-}
+export { verifyFiles } from './fileHashes.js';
 
 /**
  * Heads files committed for this model that the prepared model does not hold: trained, calibrated, or pulled, after it
@@ -71,13 +47,16 @@ async function isHeld(file: string, heads: readonly HeadsEntry[]): Promise<boole
   if (held.some((entry) => entry.conditional?.sourceSha256 !== conditional)) return false;
   const sidecar = await readFile(sidecarOf(file), 'utf8').catch(() => undefined);
   if (held.length === 0 || sidecar === undefined) return held.length > 0;
-  const calibration = JSON.parse(sidecar) as Record<string, unknown>;
-  const lookup = calibration.lookup as { weights?: unknown } | undefined;
+  const calibration = JsonReader.parse(sidecar, sidecarOf(file), 'Restore it, or remove it with its heads.');
+  const fields = Object.fromEntries(
+    ['temperatures', 'accuracies', 'static_tree'].map((name) => [name, calibration.field(name).any()]),
+  );
+  const lookup = calibration.field('lookup').optional((each) => each.field('weights').any());
   return held.every(
     ({ temperatures, accuracies, staticTrees, lookupWeights }) =>
-      isDeepStrictEqual(lookup?.weights, lookupWeights) &&
-      isDeepStrictEqual(calibration.temperatures, temperatures) &&
-      isDeepStrictEqual(calibration.accuracies, accuracies) &&
-      isDeepStrictEqual(calibration.static_tree, staticTrees?.paths),
+      isDeepStrictEqual(lookup, lookupWeights) &&
+      isDeepStrictEqual(fields.temperatures, temperatures) &&
+      isDeepStrictEqual(fields.accuracies, accuracies) &&
+      isDeepStrictEqual(fields.static_tree, staticTrees?.paths),
   );
 }

@@ -1,5 +1,5 @@
-import { Template } from '@huggingface/jinja';
-import { ModelError, UsageError } from '../errors.js';
+import { MedusaError, ModelError, UsageError } from '../errors.js';
+import { BoundedTemplate } from './boundedTemplate.js';
 import type { Segment } from './tokenizer.js';
 
 export interface ChatMessage {
@@ -36,13 +36,12 @@ const treatments: ((content: string) => string)[] = [
 
 /** The chat template of a model (Jinja, from tokenizer_config.json). */
 export class ChatTemplate {
-  private readonly template: Template | undefined;
+  private readonly template: BoundedTemplate | undefined;
   private readonly variables: Record<string, unknown>;
 
   constructor(config: unknown) {
     const { chat_template: source, ...rest } = config as TokenizerConfig;
     this.template = compile(source);
-    // The library brings strftime_now and raise_exception itself.
     this.variables = namedTokens(rest);
   }
 
@@ -79,8 +78,9 @@ export class ChatTemplate {
       throw new UsageError('This model has no chat template. Use --raw to give it the prompt as it stands.');
     }
     try {
-      return this.template.render({ ...this.variables, messages, add_generation_prompt: true });
+      return this.template.render({ ...this.variables, add_generation_prompt: true }, messages);
     } catch (error) {
+      if (error instanceof MedusaError) throw error;
       throw new UsageError(`The model's chat template refused the messages: ${(error as Error).message}`, {
         cause: error,
       });
@@ -91,7 +91,8 @@ export class ChatTemplate {
   private tryRenderText(messages: readonly ChatMessage[]): string | undefined {
     try {
       return this.renderText(messages);
-    } catch {
+    } catch (error) {
+      if (!(error instanceof UsageError)) throw error;
       return undefined;
     }
   }
@@ -118,11 +119,11 @@ function refuseControlTexts(contents: readonly string[], controlTexts: readonly 
   }
 }
 
-function compile(source: string | NamedTemplate[] | undefined): Template | undefined {
+function compile(source: string | NamedTemplate[] | undefined): BoundedTemplate | undefined {
   const text = Array.isArray(source) ? source.find(({ name }) => name === 'default')?.template : source;
   if (!text) return undefined;
   try {
-    return new Template(text);
+    return new BoundedTemplate(text);
   } catch (error) {
     throw new ModelError(
       `The model's chat template cannot be parsed: ${(error as Error).message}`,

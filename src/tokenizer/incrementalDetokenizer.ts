@@ -5,13 +5,16 @@ export interface Decoder {
 }
 
 const replacementCharacter = '\uFFFD';
+/** Bytes of an unfinished character at most, and so its tokens. */
+const mostUnfinished = 3;
 
 /**
  * Turns a growing list of tokens into text, handing out only complete characters.
  *
  * A character may be spread over several tokens, and some tokenizers put spaces between tokens or drop the first one,
  * so tokens cannot be decoded one by one. The window of tokens [prefix, end) is decoded whole, and what its head
- * [prefix, read) has already given is left out. Text that ends in U+FFFD may be an unfinished character: it waits.
+ * [prefix, read) has already given is left out. A last U+FFFD may stand for an unfinished character: it alone waits, and
+ * those before it are final. So the window stays short, whatever the tokens are.
  */
 export class IncrementalDetokenizer {
   private window: number[] = [];
@@ -27,10 +30,11 @@ export class IncrementalDetokenizer {
     if (this.decoder.isSpecial(id)) return '';
     this.window.push(id);
     const text = this.decoder.decode(this.window);
-    const complete = trimReplacements(text);
+    const held = text.endsWith(replacementCharacter) ? 1 : 0;
+    const complete = text.slice(0, text.length - held);
     const fresh = complete.slice(this.handedOut);
     this.handedOut = Math.max(this.handedOut, complete.length);
-    if (complete.length === text.length) this.advance();
+    if (held === 0 || this.window.length - this.read > mostUnfinished) this.advance(held);
     return fresh;
   }
 
@@ -43,16 +47,13 @@ export class IncrementalDetokenizer {
     return rest;
   }
 
-  /** The tokens that came since the last advance become the head of the window. */
-  private advance(): void {
+  /**
+   * The tokens that came since the last advance become the head of the window. An unfinished character (the last `held`
+   * of its text) lies in them whole.
+   */
+  private advance(held: number): void {
     this.window = this.window.slice(this.read);
     this.read = this.window.length;
-    this.handedOut = this.decoder.decode(this.window).length;
+    this.handedOut = this.decoder.decode(this.window).length - held;
   }
-}
-
-function trimReplacements(text: string): string {
-  let end = text.length;
-  while (end > 0 && text[end - 1] === replacementCharacter) end--;
-  return text.slice(0, end);
 }

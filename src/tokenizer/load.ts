@@ -1,8 +1,10 @@
-import { createHash } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { ModelError } from '../errors.js';
+import { MedusaError, ModelError } from '../errors.js';
+import { changedFile } from '../model/fileHashes.js';
+import { JsonReader } from '../model/jsonReader.js';
 import { prepareAgain, type Manifest } from '../model/manifest.js';
+import { sha256OfText } from '../model/sha256.js';
 import { ChatTemplate } from './chatTemplate.js';
 import { Tokenizer } from './tokenizer.js';
 
@@ -13,47 +15,74 @@ export interface LoadedTokenizer {
 
 /** Loads a model's tokenizer, after checking that it is the one the model was exported with. */
 export async function loadTokenizer(folder: string, manifest: Manifest): Promise<LoadedTokenizer> {
-  const { file, config, sha256 } = manifest.tokenizer;
-  const [tokenizerText, configText] = await Promise.all([readText(folder, file), readText(folder, config)]);
-  const found = createHash('sha256').update(tokenizerText).digest('hex');
-  if (found !== sha256) {
-    throw new ModelError(
-      `${join(folder, file)} is not the tokenizer this model was exported with: its manifest says sha256 ${sha256}, ` +
-        `the file has ${found}. ${prepareAgain(folder)}`,
-    );
-  }
-  const parsedConfig = parse(configText, join(folder, config), folder);
-  const tokenizer = new Tokenizer({
-    tokenizer: parse(tokenizerText, join(folder, file), folder),
-    config: parsedConfig,
-  });
+  const { file, config, sha256, configSha256 } = manifest.tokenizer;
+  const [tokenizerJson, configJson] = await Promise.all([
+    readChecked(folder, file, sha256),
+    readChecked(folder, config, configSha256),
+  ]);
+  checkTokenizer(tokenizerJson);
+  checkConfig(configJson);
+  const files = { tokenizer: tokenizerJson.object(), config: configJson.object() };
+  const tokenizer = read(join(folder, file), folder, () => new Tokenizer(files));
   if (tokenizer.vocabSize > manifest.model.vocabSize) {
     throw new ModelError(
       `${join(folder, file)} has ${tokenizer.vocabSize} tokens, model ${manifest.model.id} only ` +
         `${manifest.model.vocabSize}: it is another model's tokenizer. ${prepareAgain(folder)}`,
     );
   }
-  return { tokenizer, chatTemplate: new ChatTemplate(parsedConfig) };
+  return { tokenizer, chatTemplate: new ChatTemplate(files.config) };
 }
 
-async function readText(folder: string, file: string): Promise<string> {
+/** What is read here of tokenizer.json; the rest is the library's affair. */
+function checkTokenizer(json: JsonReader): void {
+  json.field('added_tokens').optional((tokens) =>
+    tokens.list((token) => {
+      token.field('id').count(0);
+      token.field('content').text();
+      token.field('special').optional((each) => each.boolean());
+    }),
+  );
+  json.field('model').object();
+}
+
+/** What is read here of tokenizer_config.json. */
+function checkConfig(config: JsonReader): void {
+  config.object();
+  config.field('chat_template').optional((template) => {
+    if (!template.isList) return template.text();
+    return template.list((named) => [named.field('name').text(), named.field('template').text()]);
+  });
+}
+
+/** What the library throws at a file of an unknown form says little: the file is named. */
+function read<T>(path: string, folder: string, make: () => T): T {
   try {
-    return await readFile(join(folder, file), 'utf8');
-  } catch (error) {
-    const why =
-      (error as NodeJS.ErrnoException).code === 'ENOENT' ? 'is missing' : `cannot be read (${String(error)})`;
-    throw new ModelError(`${join(folder, file)} ${why}. ${prepareAgain(folder)}`, undefined, {
-      cause: error,
-    });
+    return make();
+  } catch (cause) {
+    if (cause instanceof MedusaError) throw cause;
+    const why = (cause as Error).message;
+    throw new ModelError(
+      `${path} is no tokenizer that can be used (${why}). ${prepareAgain(folder)}`,
+      undefined,
+      {
+        cause,
+      },
+    );
   }
 }
 
-function parse(text: string, file: string, folder: string): unknown {
+/** The JSON value in a file, once its bytes were found to be those of the manifest. */
+async function readChecked(folder: string, file: string, sha256: string | undefined): Promise<JsonReader> {
+  const path = join(folder, file);
+  let bytes: Buffer;
   try {
-    const value: unknown = JSON.parse(text);
-    if (typeof value === 'object' && value !== null) return value;
-  } catch {
-    // Reported below, like a value that is no object.
+    bytes = await readFile(path);
+  } catch (cause) {
+    const { code } = cause as NodeJS.ErrnoException;
+    const why = code === 'ENOENT' ? 'is missing' : `cannot be read (${String(cause)})`;
+    throw new ModelError(`${path} ${why}. ${prepareAgain(folder)}`, undefined, { cause });
   }
-  throw new ModelError(`${file} is not a JSON object. ${prepareAgain(folder)}`);
+  const found = sha256OfText(bytes);
+  if (sha256 !== undefined && found !== sha256) throw changedFile(folder, file, sha256, found);
+  return JsonReader.parse(bytes.toString('utf8'), path, prepareAgain(folder));
 }

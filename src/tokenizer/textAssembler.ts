@@ -1,34 +1,47 @@
 import type { Stopping } from '../decoding/types.js';
 import { IncrementalDetokenizer, type Decoder } from './incrementalDetokenizer.js';
+import type { SpecialToken } from './tokenizer.js';
+
+/** What the assembler needs of a tokenizer. */
+export interface AssemblingDecoder extends Decoder {
+  readonly specialTokens: readonly SpecialToken[];
+}
 
 /**
  * Turns accepted tokens into text that may be shown, and ends the generation at a stop string.
  *
  * Stop strings are looked for in the text, not in the tokens: one may begin inside a token and end inside another.
  * Text that could be the beginning of one is held back. The text ends before the stop string; the token that
- * completed it is the last one.
+ * completed it is the last one. Control tokens leave no text, but a stop string may name them (`<|im_start|>`): it is
+ * met by the token as well as by its characters.
  */
 export class TextAssembler implements Stopping {
   private readonly detokenizer: IncrementalDetokenizer;
-  /** Complete characters not handed out yet. */
+  private readonly stopStrings: readonly string[];
+  /** What stands in `pending` for the control tokens that stop strings name. */
+  private readonly marks: ReadonlyMap<number, string>;
+  /** Complete characters not handed out yet, and marks. */
   private pending = '';
   private stopped = false;
 
-  constructor(
-    decoder: Decoder,
-    private readonly stopStrings: readonly string[],
-  ) {
+  constructor(decoder: AssemblingDecoder, stopStrings: readonly string[]) {
     this.detokenizer = new IncrementalDetokenizer(decoder);
+    const named = decoder.specialTokens
+      .filter(({ content }) => content !== '' && stopStrings.some((stop) => stop.includes(content)))
+      .sort((a, b) => b.content.length - a.content.length)
+      .slice(0, mostMarks);
+    this.marks = new Map(named.map(({ id }, i) => [id, String.fromCharCode(0xfdd0, 0xdc00 + i)]));
+    const withMarks = (stop: string): string =>
+      named.reduce((text, { id, content }) => text.replaceAll(content, this.marks.get(id)!), stop);
+    this.stopStrings = [...new Set([...stopStrings, ...stopStrings.map(withMarks)])];
   }
 
   push(token: number): 'stop' | undefined {
     if (this.stopped) return 'stop';
-    this.pending += this.detokenizer.push(token);
-    const at = this.findStop();
-    if (at === undefined) return undefined;
-    this.pending = this.pending.slice(0, at);
-    this.stopped = true;
-    return 'stop';
+    const mark = this.marks.get(token);
+    // What comes before the mark must stand before it.
+    this.pending += mark === undefined ? this.detokenizer.push(token) : this.detokenizer.flush() + mark;
+    return this.cutAtStop() ? 'stop' : undefined;
   }
 
   /** The text that is certain by now. */
@@ -36,20 +49,30 @@ export class TextAssembler implements Stopping {
     const held = this.stopped ? 0 : this.heldBack();
     const text = this.pending.slice(0, this.pending.length - held);
     this.pending = this.pending.slice(text.length);
-    return text;
+    return this.withoutMarks(text);
   }
 
   /** The rest, when no more tokens will come. */
   end(): string {
-    const text = this.stopped ? this.pending : this.pending + this.detokenizer.flush();
+    if (!this.stopped) {
+      this.pending += this.detokenizer.flush();
+      this.cutAtStop();
+    }
+    const text = this.withoutMarks(this.pending);
     this.pending = '';
     return text;
   }
 
-  /** Where the first stop string begins. */
-  private findStop(): number | undefined {
+  /** Ends the text before the first stop string, if there is one. */
+  private cutAtStop(): boolean {
     const places = this.stopStrings.map((stop) => this.pending.indexOf(stop)).filter((at) => at >= 0);
-    return places.length === 0 ? undefined : Math.min(...places);
+    if (places.length === 0) return false;
+    this.pending = this.pending.slice(
+      0,
+      places.reduce((first, at) => Math.min(first, at)),
+    );
+    this.stopped = true;
+    return true;
   }
 
   /** Length of the longest end of the text that a stop string begins with. */
@@ -62,4 +85,11 @@ export class TextAssembler implements Stopping {
     }
     return held;
   }
+
+  private withoutMarks(text: string): string {
+    return this.marks.size === 0 ? text : text.replace(/\uFDD0[\uDC00-\uDFFF]/g, '');
+  }
 }
+
+/** A mark is U+FDD0 and a low surrogate, which stands behind nothing but a high one in what a decoder gives. */
+const mostMarks = 1024;

@@ -1,5 +1,6 @@
 import { Tokenizer as HuggingFaceTokenizer } from '@huggingface/tokenizers';
 import { ModelError } from '../errors.js';
+import { interruptible } from './interruptible.js';
 import { portablePreTokenizer } from './preTokenizer.js';
 
 /** A control token of the vocabulary, such as <|im_start|>. */
@@ -32,6 +33,7 @@ interface AddedTokenEntry {
 interface TokenizerJson {
   added_tokens?: AddedTokenEntry[];
   pre_tokenizer?: unknown;
+  decoder?: unknown;
   model?: { vocab?: Record<string, number> };
 }
 
@@ -51,6 +53,8 @@ export class Tokenizer {
   private readonly specialIds: ReadonlyMap<string, number>;
   private readonly specialContents: ReadonlyMap<number, string>;
   private readonly specialPattern: RegExp | undefined;
+  /** Whether decoding runs a regular expression of the file. */
+  private readonly decodesByPattern: boolean;
   readonly vocabSize: number;
 
   constructor(files: TokenizerFiles) {
@@ -60,6 +64,7 @@ export class Tokenizer {
     this.specialIds = new Map(special.map((token) => [token.content, token.id]));
     this.specialContents = new Map(special.map((token) => [token.id, token.content]));
     this.specialPattern = anyOf([...this.specialIds.keys()]);
+    this.decodesByPattern = JSON.stringify(json.decoder ?? null).includes('"Regex"');
     const ids = [...Object.values(json.model?.vocab ?? {}), ...added.map((token) => token.id)];
     this.vocabSize = ids.reduce((most, id) => Math.max(most, id + 1), 0);
     const mark = { id: this.vocabSize, content: sectionMark, special: false, normalized: false };
@@ -87,10 +92,18 @@ export class Tokenizer {
 
   /** The ids of a whole prompt. Neighbouring plain stretches are tokenised together, as the reference does. */
   encode(segments: readonly Segment[]): number[] {
+    const characters = segments.reduce((sum, { text }) => sum + text.length, 0);
+    return interruptible(timeLimit(characters), 'Tokenising the prompt', () =>
+      named('tokenise the prompt', () => this.encodeAll(segments)),
+    );
+  }
+
+  private encodeAll(segments: readonly Segment[]): number[] {
     const ids: number[] = [];
     let text = '';
     const flush = (): void => {
-      ids.push(...this.encodePlain(text, ids.length === 0));
+      // One by one: a call takes some 120,000 arguments at most.
+      for (const id of this.encodePlain(text, ids.length === 0)) ids.push(id);
       text = '';
     };
     for (const part of segments.flatMap((segment) => this.splitControl(segment))) {
@@ -109,7 +122,12 @@ export class Tokenizer {
   decode(ids: readonly number[]): string {
     const plain = ids.filter((id) => !this.specialContents.has(id));
     // The library refuses an empty list.
-    return plain.length === 0 ? '' : this.library.decode(plain, { clean_up_tokenization_spaces: false });
+    if (plain.length === 0) return '';
+    const decode = (): string =>
+      named('decode tokens', () => this.library.decode(plain, { clean_up_tokenization_spaces: false }));
+    return this.decodesByPattern
+      ? interruptible(timeLimit(plain.length), 'Decoding tokens', decode)
+      : decode();
   }
 
   /** One token for people to read (a tree drawn in the terminal): special tokens by name. */
@@ -134,6 +152,19 @@ export class Tokenizer {
     return isFirst ? encoded.ids : encoded.ids.slice(1);
   }
 }
+
+/** What the library throws in its work comes from the model's tokenizer.json. */
+function named<T>(what: string, work: () => T): T {
+  try {
+    return work();
+  } catch (cause) {
+    const why = (cause as Error).message;
+    throw new ModelError(`The model's tokenizer cannot ${what}: ${why}`, undefined, { cause });
+  }
+}
+
+/** Milliseconds: a busy machine tokenises some hundred thousand characters a second. */
+const timeLimit = (length: number): number => 20_000 + length / 10;
 
 /** A pattern that captures any of `texts`, longest first. */
 function anyOf(texts: readonly string[]): RegExp | undefined {

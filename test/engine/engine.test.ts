@@ -166,6 +166,78 @@ describe('MedusaEngine', function () {
     expect((await engine.complete('Hi', { maxNewTokens: 2 })).tokenIds).to.have.length(2);
   });
 
+  it('is free again after return() on a generation that was begun', async () => {
+    for (let round = 0; round < 2; round++) {
+      const left = engine.generate('Hi', { maxNewTokens: 20 });
+      const next = left.next();
+      await left.return();
+      await next;
+    }
+    const unread = engine.generate('Hi');
+    await unread.return();
+    expect((await engine.complete('Hi', { maxNewTokens: 2 })).tokenIds).to.have.length(2);
+  });
+
+  it('says what is wrong with arguments of other types', async () => {
+    for (const [prompt, options, words] of [
+      [undefined, {}, ['prompt', 'undefined']],
+      [5, {}, ['prompt', '5']],
+      [{ role: 'user', content: 'x' }, {}, ['list of messages']],
+      [[null], {}, ['Message 0', 'null']],
+      [[{ role: 'user' }], {}, ['Message 0', 'content']],
+      [[{ role: 'user', content: [{ type: 'text', text: 'x' }] }], {}, ['Message 0', 'Content parts']],
+      ['Hi', { stop: 'x' }, ['stop', 'list', '"x"']],
+      ['Hi', { stop: [5] }, ['stop']],
+      ['Hi', { system: 5 }, ['system', '5']],
+      ['Hi', { raw: 'no' }, ['raw', 'no']],
+      ['Hi', { signal: {} }, ['signal', 'AbortSignal']],
+      ['Hi', { onStep: 1 }, ['onStep', 'function']],
+      ['Hi', null, ['options', 'null']],
+    ] as const) {
+      const error = await rejection(engine.complete(prompt as never, options as never));
+      expect(error, JSON.stringify([prompt, options])).to.be.instanceOf(UsageError);
+      for (const word of words) expect(error.message).to.contain(word);
+    }
+    for (const options of [{ model: 5 }, { report: {} }, { prepare: 'no' }, 'tiny']) {
+      expect(await rejection(MedusaEngine.open(options as never))).to.be.instanceOf(UsageError);
+    }
+  });
+
+  it('tells how far a long prompt has been read', async () => {
+    const seen: [number, number][] = [];
+    engine.forget();
+    const result = await engine.complete('word '.repeat(60), {
+      maxNewTokens: 1,
+      onPrompt: (done, of) => seen.push([done, of]),
+    });
+    const { promptTokens } = result.statistics;
+    expect(seen.at(-1)).to.deep.equal([promptTokens, promptTokens]);
+  });
+
+  it('names itself once it was disposed, also in the midst of a generation', async () => {
+    let running: AsyncGenerator<GenerationChunk>;
+    {
+      const other = await MedusaEngine.open({ model: tinyFolder, threads: 1 });
+      running = other.generate('Hi', { maxNewTokens: 50 });
+      await running.next();
+      await other[Symbol.asyncDispose]();
+      await other.dispose();
+      for (const use of [
+        () => other.complete('Hi'),
+        () => other.nextLogits([1]),
+        () => other.encodePrompt('Hi'),
+        () => other.tokenizer,
+      ]) {
+        const error = await rejection(Promise.resolve().then<unknown>(use));
+        expect(error).to.be.instanceOf(UsageError);
+        expect(error.message).to.contain('This engine (model tiny) was disposed');
+      }
+    }
+    const error = await rejection(collect(running));
+    expect(error).to.be.instanceOf(UsageError);
+    expect(error.message).to.contain('disposed during a generation');
+  });
+
   it('decodes plainly without heads', async () => {
     const plain = await MedusaEngine.open({ model: tinyFolder, heads: 'none', threads: 1 });
     try {

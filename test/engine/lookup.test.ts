@@ -1,11 +1,11 @@
 import { expect } from 'chai';
-import { readFile, writeFile } from 'node:fs/promises';
+import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { longestMatch } from '../../src/decoding/contextIndex.js';
 import { MedusaEngine, type DecodeStep, type GenerateOptions } from '../../src/index.js';
 import { readManifest } from '../../src/model/manifest.js';
 import { runMain } from '../support/cli.js';
-import { copyTiny, temporaryFolder } from '../support/tinyModel.js';
+import { copyTiny, temporaryFolder, writeManifest } from '../support/tinyModel.js';
 
 /** A prompt that repeats itself: trees have something to copy from the first step on. */
 const prompt = 'one two three four one two three four one two three';
@@ -15,7 +15,7 @@ async function addLookup(folder: string, weights: unknown): Promise<void> {
   const file = join(folder, 'manifest.json');
   const manifest = JSON.parse(await readFile(file, 'utf8')) as { heads: object[] };
   manifest.heads = manifest.heads.map((heads) => ({ ...heads, lookup: { weights } }));
-  await writeFile(file, JSON.stringify(manifest));
+  await writeManifest(folder, manifest);
 }
 
 const weights = (heads: number, share: number): number[][] =>

@@ -1,8 +1,7 @@
 import { expect } from 'chai';
-import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { readManifest } from '../../src/model/manifest.js';
-import { copyTiny, readJson, temporaryFolder } from '../support/tinyModel.js';
+import { copyTiny, readJson, temporaryFolder, writeManifest } from '../support/tinyModel.js';
 
 interface HeadsJson {
   inputs?: { name: string; dtype: string; shape: unknown[] }[];
@@ -21,7 +20,7 @@ describe('readManifest', () => {
     const file = join(folder, 'manifest.json');
     const manifest = (await readJson(file)) as { heads: HeadsJson[] };
     manifest.heads.forEach(change);
-    await writeFile(file, JSON.stringify(manifest));
+    await writeManifest(folder, manifest);
     return (await readManifest(folder)).heads.map(({ hiddenSize, readsToken }) => ({
       hiddenSize,
       readsToken,

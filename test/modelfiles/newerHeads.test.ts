@@ -2,7 +2,7 @@ import { expect } from 'chai';
 import { copyFile, readFile, utimes } from 'node:fs/promises';
 import { join } from 'node:path';
 import { NestedTrees } from '../../src/decoding/nestedTrees.js';
-import { sha256Of } from '../../src/model/defaultWeights.js';
+import { sha256Of } from '../../src/model/sha256.js';
 import { defaultModelName } from '../../src/model/locate.js';
 import {
   readManifest,

@@ -1,3 +1,4 @@
+import { Template } from '@huggingface/jinja';
 import { expect } from 'chai';
 import { ModelError, UsageError } from '../../src/errors.js';
 import { ChatTemplate } from '../../src/tokenizer/chatTemplate.js';
@@ -59,6 +60,29 @@ describe('ChatTemplate', () => {
   it('says when there is none, or when it cannot be parsed', () => {
     expect(() => new ChatTemplate({}).render(user('hi'), [])).to.throw(UsageError, '--raw');
     expect(() => new ChatTemplate({ chat_template: '{% if %}' })).to.throw(ModelError, 'cannot be parsed');
+  });
+
+  for (const [source, limit] of [
+    ['{% for a in range(1000) %}{% for b in range(1000) %}{{ a }}{% endfor %}{% endfor %}', 'steps'],
+    ['{% for a in range(30000000) %}{% endfor %}', 'range'],
+    [
+      "{% set n = namespace(x='x') %}{% for a in range(40) %}{% set n.x = n.x + n.x %}{% endfor %}",
+      'characters',
+    ],
+    ['{% set n = namespace(x=[1]) %}{% for a in range(40) %}{% set n.x = n.x + n.x %}{% endfor %}', 'items'],
+  ]) {
+    it(`ends ${source}`, () => {
+      const template = new ChatTemplate({ chat_template: source });
+      expect(() => template.render(user('hi'), [])).to.throw(UsageError, limit);
+    });
+  }
+
+  it('gives templates what the library does', () => {
+    const chat_template =
+      "{{ range(3) | join }}{{ range(1, 3) | join }}{{ range(4, 0, -2) | join }}{{ True }}{{ none }}{{ strftime_now('%Y') }}";
+    const [{ text }] = new ChatTemplate({ chat_template }).render(user('hi'), []);
+    expect(text).to.match(/^0121242.*\d{4}$/);
+    expect(text).to.equal(new Template(chat_template).render());
   });
 
   it('does not mistake its own placeholders in a message', () => {

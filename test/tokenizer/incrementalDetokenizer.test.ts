@@ -43,6 +43,20 @@ describe('IncrementalDetokenizer', () => {
     expect(given).to.deep.equal(['a', '🫠', 'b']);
   });
 
+  it('decodes a few tokens each time, however many replacement characters come', () => {
+    let decoded = 0;
+    const counting = {
+      decode: (ids: readonly number[]) => ((decoded += ids.length), tokenizer.decode(ids)),
+      isSpecial: () => false,
+    };
+    const ids = tokenizer.encode([{ kind: 'plain', text: '\ufffd'.repeat(1000) }]);
+    const detokenizer = new IncrementalDetokenizer(counting);
+    const given = ids.map((id) => detokenizer.push(id));
+    expect(given.join('') + detokenizer.flush()).to.equal('\ufffd'.repeat(1000));
+    expect(given.slice(0, ids.length / 2).join('')).to.have.length.above(490);
+    expect(decoded).to.be.below(16 * ids.length);
+  });
+
   it('ends with replacement characters when the text ends inside a character', () => {
     const ids = tokenizer.encode([{ kind: 'plain', text: '🫠' }]);
     expect(pieces(ids.slice(0, -1)).join('')).to.match(/^\ufffd+$/);

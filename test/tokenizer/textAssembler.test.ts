@@ -6,6 +6,14 @@ import { TextAssembler } from '../../src/tokenizer/textAssembler.js';
 const characters = {
   decode: (ids: readonly number[]): string => String.fromCodePoint(...ids),
   isSpecial: (): boolean => false,
+  specialTokens: [],
+};
+
+const control = { id: 1, content: '<|end|>' };
+const withControl = {
+  decode: (ids: readonly number[]): string => characters.decode(ids.filter((id) => id !== control.id)),
+  isSpecial: (id: number): boolean => id === control.id,
+  specialTokens: [control],
 };
 
 interface Run {
@@ -51,6 +59,36 @@ describe('TextAssembler', () => {
   it('takes the stop string that begins first', () => {
     expect(assemble('xxabcd', ['cd', 'bcd']).text).to.equal('xxa');
     expect(assemble('aab', ['ab', 'aab']).text).to.equal('');
+  });
+
+  for (const [stop, tokens, text] of [
+    ['<|end|>', [97, 98, 1], 'ab'],
+    ['<|end|>\n', [97, 1, 98, 1, 10], 'ab'],
+    ['b<|end|>', [97, 1, 98, 1], 'a'],
+    ['<|end|>', [97, ...Buffer.from('<|end|>')], 'a'],
+  ] as const) {
+    it(`stops at ${JSON.stringify(stop)}, a control token, in ${tokens.join(' ')}`, () => {
+      const assembler = new TextAssembler(withControl, [stop]);
+      const states = tokens.map((token) => assembler.push(token));
+      expect(states.indexOf('stop')).to.equal(tokens.length - 1);
+      expect(assembler.end()).to.equal(text);
+    });
+  }
+
+  it('leaves control tokens out that a stop string begins with, and emoji beside them whole', () => {
+    const assembler = new TextAssembler(withControl, ['<|end|>x']);
+    const taken = [0x1f600, 1, 0x1f400, 1, 97].map((token) => (assembler.push(token), assembler.take()));
+    expect(taken.join('') + assembler.end()).to.equal('\u{1f600}\u{1f400}a');
+  });
+
+  it('streams a run of replacement characters, and stops in it', () => {
+    const run = assemble('\ufffd'.repeat(60) + 'a', []);
+    expect(run.taken.slice(1, 60).every((piece) => piece === '\ufffd')).to.equal(true);
+    expect(assemble('a' + '\ufffd'.repeat(60), ['\ufffd'.repeat(5)])).to.include({ text: 'a', stoppedAt: 6 });
+  });
+
+  it('finds a stop string that only the end completes', () => {
+    expect(assemble('a\ufffd', ['\ufffd']).text).to.equal('a');
   });
 
   it('equals cutting the whole text', () => {

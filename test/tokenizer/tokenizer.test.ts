@@ -1,9 +1,11 @@
 import { expect } from 'chai';
-import { ModelError } from '../../src/errors.js';
+import { spawn } from 'node:child_process';
+import { join } from 'node:path';
+import { MedusaError, ModelError } from '../../src/errors.js';
 import type { ChatTemplate } from '../../src/tokenizer/chatTemplate.js';
 import { Tokenizer } from '../../src/tokenizer/tokenizer.js';
 import { testAgainstReference } from '../support/tokenizerReference.js';
-import { tinyFolder, tokenizerOf } from '../support/tinyModel.js';
+import { readJson, tinyFolder, tokenizerOf } from '../support/tinyModel.js';
 
 describe('Tokenizer', () => {
   let loaded: { tokenizer: Tokenizer; chatTemplate: ChatTemplate };
@@ -31,6 +33,37 @@ describe('Tokenizer', () => {
       { kind: 'plain', text: 'wo' },
     ]);
     expect(parts).to.deep.equal(whole);
+  });
+
+  it('takes texts of more tokens than a call takes arguments', () => {
+    const ids = loaded.tokenizer.encode([{ kind: 'plain', text: 'a1'.repeat(70_000) }]);
+    expect(ids).to.have.length.above(130_000);
+  });
+
+  it('can be interrupted where a regular expression of the file backtracks without end', async () => {
+    const json = await readJson(join(tinyFolder, 'tokenizer.json'));
+    const pre_tokenizer = {
+      type: 'Split',
+      pattern: { Regex: '(a+)+$' },
+      behavior: 'Isolated',
+      invert: false,
+    };
+    const tokenizer = new Tokenizer({ tokenizer: { ...json, pre_tokenizer }, config: {} });
+    let heard = 0;
+    const listen = (): void => void heard++;
+    process.on('SIGINT', listen);
+    const child = spawn('sh', ['-c', `sleep 1; kill -INT ${process.pid}`]);
+    try {
+      const text = `${'a'.repeat(60)}b`;
+      expect(() => tokenizer.encode([{ kind: 'plain', text }])).to.throw(
+        MedusaError,
+        'Tokenising the prompt',
+      );
+      expect(heard).to.equal(1);
+    } finally {
+      child.kill();
+      process.removeListener('SIGINT', listen);
+    }
   });
 
   it('does not let a control token arise where a plain and a control stretch meet', () => {

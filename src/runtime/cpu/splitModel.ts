@@ -1,4 +1,5 @@
 import { RuntimeFailure } from '../../errors.js';
+import { areFinite, NotFiniteError } from '../../decoding/notFinite.js';
 import type {
   CandidateTree,
   DraftingModel,
@@ -125,6 +126,7 @@ export class SplitModel implements DraftingModel {
         if (!last) continue;
         this.verified = undefined;
         this.last = { hidden: outputs.hidden, row: 0 };
+        this.checkHidden(outputs.hidden, 0);
         return this.results(outputs, 1, options);
       }
     });
@@ -147,6 +149,7 @@ export class SplitModel implements DraftingModel {
     if (!this.verified) throw new RuntimeFailure('keep must follow verify.');
     const { rows: verified, runRows, newKv, hidden } = this.verified;
     checkRows(rows, verified);
+    for (const row of rows) this.checkHidden(hidden, row);
     this.cache.append(newKv, runRows, rows);
     this.last = { hidden, row: rows[rows.length - 1] };
     this.verified = undefined;
@@ -184,6 +187,17 @@ export class SplitModel implements DraftingModel {
     await this.turn.rest();
     await this.heads?.release();
     await this.backbone.release();
+  }
+
+  /** The hidden state of a row that is kept: the logits are computed from it, and are seldom looked at. */
+  private checkHidden(hidden: Tensor, row: number): void {
+    const values = floats(hidden);
+    const size = values.length / hidden.dims[0];
+    if (areFinite(values, row * size, (row + 1) * size)) return;
+    throw new NotFiniteError(
+      'backbone',
+      `${this.backbone.path} gave hidden states that are not finite numbers.`,
+    );
   }
 
   /** @param outputRows the rows whose results are wanted */
