@@ -2,7 +2,7 @@ import { expect } from 'chai';
 import { mkdir, symlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { runMain } from '../support/cli.js';
-import { copyTiny, readJson, temporaryFolder, tinyFolder } from '../support/tinyModel.js';
+import { copyTiny, readJson, temporaryFolder, tinyFolder, writeManifest } from '../support/tinyModel.js';
 
 /** What a case gives the program: DIR stands for the temporary folder with the files below, TINY for the model. */
 type Case = [args: string, code: 1 | 2, words: string];
@@ -141,7 +141,7 @@ describe('Malformed inputs', function () {
       const folder = await copyTiny(at('models'), name);
       const manifest = (await readJson(join(folder, 'manifest.json'))) as unknown as Manifest;
       change(manifest);
-      await writeFile(join(folder, 'manifest.json'), JSON.stringify(manifest));
+      await writeManifest(folder, manifest);
     };
     await changed('future', (manifest) => (manifest.format = 99));
     await changed('escape', (manifest) => (manifest.tokenizer.file = '../../secret'));
