@@ -1,6 +1,7 @@
 import type { DraftingModel } from '../decoding/types.js';
 import type { Int8Products } from './cpu/kernels.js';
 import type { OpenOptions } from './spec.js';
+import { switchOffTelemetryInWorker } from './telemetry.js';
 
 export {
   measureHeads,
@@ -19,11 +20,13 @@ export type * from './spec.js';
  * @throws RuntimeFailure when ONNX Runtime or a library it needs is missing, too old, or fails
  */
 export async function openModel(options: OpenOptions): Promise<DraftingModel> {
+  await switchOffTelemetryInWorker();
   if (options.provider === 'cuda') return (await import('./cuda/open.js')).openOnCuda(options);
   return (await import('./cpu/splitModel.js')).SplitModel.open(options);
 }
 
 /** What the products of int8 graphs are like on this machine (cpu/kernels.ts). */
 export async function int8Products(): Promise<Int8Products> {
+  await switchOffTelemetryInWorker();
   return (await import('./cpu/kernels.js')).int8Products();
 }

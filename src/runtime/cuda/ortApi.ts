@@ -1,6 +1,6 @@
-import '../telemetry.js';
 import { RuntimeFailure } from '../../errors.js';
 import { messageOf } from '../messages.js';
+import { switchOffTelemetryInWorker } from '../telemetry.js';
 import { type Koffi, loadKoffi } from './koffi.js';
 
 /** An address in native memory. */
@@ -117,6 +117,7 @@ export class OrtApi {
    */
   static async load(path: string): Promise<OrtApi> {
     const koffi = await loadKoffi();
+    await switchOffTelemetryInWorker();
     await claimLibraryName();
     let library: ReturnType<Koffi['load']>;
     let base: Pointer;
