@@ -14,11 +14,12 @@ function onPath(name: string): boolean {
   return (process.env.PATH ?? '').split(delimiter).some((folder) => existsSync(join(folder, name)));
 }
 
-/** A program that generates in a Worker. */
+/** A program that generates in a Worker, where tsx has to be registered once more. */
 const inWorker = (model: string): string => `
   import { isMainThread, Worker } from 'node:worker_threads';
   if (isMainThread) new Worker(new URL(import.meta.url));
   else {
+    (await import(${JSON.stringify(import.meta.resolve('tsx/esm/api'))})).register();
     const { MedusaEngine } = await import(${JSON.stringify(new URL('../../src/index.ts', import.meta.url).href)});
     const engine = await MedusaEngine.open({ model: ${JSON.stringify(model)}, threads: 1 });
     console.log((await engine.complete('Hi', { maxNewTokens: 2 })).text);
