@@ -159,6 +159,15 @@ describe('comparisons', () => {
     );
   });
 
+  it('call outputs identical only where rows are exact on the machine', () => {
+    const runs = threeRuns();
+    const inexact = { ...runs[1].info, environment: { ...runs[1].info.environment, exact_rows: 'no' } };
+    const report = makeReport(compareRuns([runs[0], { ...runs[1], info: inexact }, runs[2]]), '1');
+    expect(report.claim).to.include('no output differs here, but others may').and.not.include('identical');
+    expect(terminalReport(report).text).to.include('no difference found').and.include('identical');
+    expect(htmlReport(report, runs)).to.include('no difference<');
+  });
+
   it('claim no speed-up where there is none', () => {
     const slow = threeRuns().map((run, index) =>
       index === 0 ? run : madeRun(run.name as 'static', ids, () => madeTurn([2, 2, 2, 2, 2, 2], 60 + index)),

@@ -65,7 +65,9 @@ function identitySentence(identity: readonly IdentityResult[]): string {
   const checked = identity.filter((result) => result.outcome !== 'not-checked');
   if (checked.length === 0) return '';
   const different = checked.filter((result) => result.outcome === 'different');
-  return different.length === 0
+  if (different.length > 0)
+    return `OUTPUTS DIFFER at temperature 0: ${different.map((result) => result.run).join(', ')}.`;
+  return checked.every(({ isSure }) => isSure)
     ? 'At temperature 0 all outputs are identical, token for token.'
-    : `OUTPUTS DIFFER at temperature 0: ${different.map((result) => result.run).join(', ')}.`;
+    : 'At temperature 0 no output differs here, but others may: on this machine rows depend on the rows beside them.';
 }

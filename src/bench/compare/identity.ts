@@ -33,6 +33,8 @@ export interface IdentityResult {
   /** `same`, `different`, or why there was nothing to check. */
   readonly outcome: 'same' | 'different' | 'not-checked';
   readonly reason?: string;
+  /** Whether equal outputs were sure beforehand: not where rows depend on the rows beside them (`exact_rows` of run.json). */
+  readonly isSure: boolean;
   /** Turns held against each other, and how many questions (with their repeats) part. */
   readonly turns: number;
   readonly tokens: number;
@@ -50,7 +52,8 @@ export function checkIdentity(comparison: Comparison): IdentityResult[] {
 
 function checkRun(base: LoadedRun, run: LoadedRun, ids: readonly string[]): IdentityResult {
   const reason = notComparable(base, run);
-  const counts = { turns: 0, tokens: 0, questions: 0 };
+  const isSure = [base, run].every(({ info }) => info.environment.exact_rows !== 'no');
+  const counts = { isSure, turns: 0, tokens: 0, questions: 0 };
   const partings: Parting[] = [];
   if (reason !== undefined) return { run: run.name, outcome: 'not-checked', reason, ...counts, partings };
   for (const id of ids) {

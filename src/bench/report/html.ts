@@ -142,7 +142,12 @@ function identityCard({ identity }: Report): Html {
   const tokens = checked.reduce((sum, result) => sum + result.tokens, 0);
   const partings = checked.reduce((sum, result) => sum + result.partings.length, 0);
   return checked.every(({ outcome }) => outcome === 'same')
-    ? boxed('card good', name, 'identical', `${tokens} tokens compared`)
+    ? boxed(
+        'card good',
+        name,
+        checked.every(({ isSure }) => isSure) ? 'identical' : 'no difference',
+        `${tokens} tokens compared`,
+      )
     : boxed('card bad', name, 'differ', `${partings} conversations part`);
 }
 

@@ -103,9 +103,11 @@ export function identityTable(report: Report): Table {
     head: [`run against ${report.base}`, 'outputs', 'conversations', 'turns', 'tokens compared', 'differ'],
     rows: report.identity.map((result) => [
       result.run,
-      result.reason === undefined
-        ? outcomes[result.outcome]
-        : `${outcomes[result.outcome]}: ${result.reason}`,
+      result.reason !== undefined
+        ? `${outcomes[result.outcome]}: ${result.reason}`
+        : result.outcome === 'same' && !result.isSure
+          ? 'no difference found'
+          : outcomes[result.outcome],
       String(result.questions),
       String(result.turns),
       String(result.tokens),

@@ -7,6 +7,8 @@ import { basename, dirname, join } from 'node:path';
 import { outputOf } from '../../childProcess.js';
 import type { EngineFacts } from '../../engine.js';
 import { findPackageRoot } from '../../model/packageRoot.js';
+import { cpuFeatures } from '../../runtime/facts.js';
+import { int8Products } from '../../runtime/index.js';
 import type { RunIdentity, RunInfo } from './formats.js';
 
 /** The parts of manifest.json that identify a model. Read leniently: a missing hash becomes null. */
@@ -76,6 +78,9 @@ export async function environment(facts: EngineFacts): Promise<RunInfo['environm
     cores: cpus().length,
     memory_gib: Math.round(totalmem() / 2 ** 27) / 8,
     node: process.version,
+    cpu_flags: cpuFeatures().join(' '),
+    int8_products: facts.provider === 'cpu' ? await int8Products() : null,
+    exact_rows: facts.exactRows === undefined ? null : facts.exactRows ? 'yes' : 'no',
     gpu: facts.provider === 'cuda' ? await gpuName() : null,
     git_commit: root === undefined ? null : await gitCommit(root),
     package_integrity: root === undefined ? null : packageIntegrity(root),
