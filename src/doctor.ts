@@ -77,7 +77,7 @@ async function examineInt8(): Promise<Finding> {
   const details = {
     exact: 'exact, at full speed',
     unsigned:
-      'exact, with weights kept as uint8: the processor has no VNNI instructions, and a step takes about 1.1 to 1.5 times as long',
+      'exact, with weights kept as uint8: the processor has no VNNI instructions, and a step takes 1.1 to 1.2 times as long as with inexact ones',
     saturating: 'not exact: large values saturate, and answers suffer. Use --precision fp32',
   };
   try {
