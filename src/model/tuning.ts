@@ -55,8 +55,9 @@ export async function ensureTuning(subject: TuningSubject, wishes: TuningWishes)
   try {
     // Another process may have measured meanwhile.
     const latest = wishes.measureAgain ? first : await known();
-    const fromOther = resultOf(latest, wishes.threads);
-    if (fromOther && latest.busyMeasurements !== first.busyMeasurements) return fromOther;
+    const isNew = !result || latest.busyMeasurements !== first.busyMeasurements;
+    const fromOther = isNew && resultOf(latest, wishes.threads);
+    if (fromOther) return fromOther;
     const tuned = await measure(subject, latest, wishes.threads);
     await keep(subject, key, tuned);
     return resultOf(tuned, wishes.threads)!;
@@ -101,12 +102,13 @@ async function keep({ folder, report }: TuningSubject, key: string, tuned: Tunin
 async function measure(subject: TuningSubject, known: Tuning, asked: number | undefined): Promise<Tuning> {
   const candidates = asked === undefined ? threadCandidates(subject.spec) : [asked];
   const curves: Record<string, readonly CostPoint[]> = { ...known.curves };
+  const why = isDoubtful(known) ? 'again, since it was busy' : '(once)';
   let exactRows = known.exactRows;
   let isBusy = false;
   for (const [i, threads] of candidates.entries()) {
     if (curves[threads] === undefined || isDoubtful(known)) {
       const measured = await measureWith(subject, threads, () => {
-        if (i === 0) subject.report.begin('Measuring what a step costs on this machine (once)');
+        if (i === 0) subject.report.begin(`Measuring what a step costs on this machine ${why}`);
       });
       curves[threads] = leastOf(curves[threads], measured.curve);
       if (measured.exactRows !== undefined) exactRows = measured.exactRows && exactRows !== false;
