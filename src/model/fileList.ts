@@ -2,6 +2,7 @@ import { createHash } from 'node:crypto';
 import { existsSync } from 'node:fs';
 import { readdir, readFile, stat, writeFile } from 'node:fs/promises';
 import { join, sep } from 'node:path';
+import { JsonReader } from './jsonReader.js';
 
 /** A list of a folder's files, kept in the folder, by which later damage is noticed. */
 const listName = '.files.json';
@@ -45,12 +46,14 @@ export async function findDamage(folder: string, signal?: AbortSignal): Promise<
 }
 
 async function readList(folder: string): Promise<FileList | undefined> {
-  try {
-    const list = JSON.parse(await readFile(join(folder, listName), 'utf8')) as FileList;
-    return Object.values(list).every((each) => Array.isArray(each)) ? list : undefined;
-  } catch {
-    return undefined;
-  }
+  const text = await readFile(join(folder, listName), 'utf8').catch(() => undefined);
+  return text === undefined ? undefined : JsonReader.tryParse(text, (list) => list.entries(readEntry));
+}
+
+function readEntry(entry: JsonReader): FileList[string] {
+  const [bytes, hash] = entry.list((each) => each);
+  if (bytes === undefined || hash === undefined) throw entry.error('a size and a SHA-256');
+  return [bytes.count(0), hash.string()];
 }
 
 function sha256(content: Uint8Array): string {

@@ -10,6 +10,7 @@
 import { closeSync, openSync, readFileSync, statSync, unlinkSync, writeSync } from 'node:fs';
 import { randomUUID } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { JsonReader } from './jsonReader.js';
 import { isRunning, ownIdentity, type ProcessIdentity } from './processIdentity.js';
 
 export interface LockOptions {
@@ -121,12 +122,14 @@ function create(file: string, text: string): boolean {
 }
 
 function holderIn(text: string): ProcessIdentity | undefined {
-  try {
-    const { pid, host, scope, born } = JSON.parse(text) as ProcessIdentity;
-    return typeof host === 'string' ? { pid, host, scope, born } : undefined;
-  } catch {
-    return undefined;
-  }
+  return JsonReader.tryParse(text, (holder) =>
+    holder.fields<ProcessIdentity>({
+      pid: (pid) => pid.count(),
+      host: (host) => host.text(),
+      scope: (scope) => scope.text(),
+      born: (born) => born.nullable((each) => each.text()),
+    }),
+  );
 }
 
 /**

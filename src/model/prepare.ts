@@ -15,6 +15,7 @@ import { fetchDefaultWeights } from './defaultWeights.js';
 import { sha256Of } from './sha256.js';
 import { diskFullHint, explainDiskError } from './diskErrors.js';
 import { conditionalSuffix } from './conditional.js';
+import { JsonReader } from './jsonReader.js';
 import { checkModelName, defaultModelName } from './locate.js';
 import { takeLock } from './lock.js';
 import { checkFiles, manifestName, readManifest, type Manifest } from './manifest.js';
@@ -296,13 +297,19 @@ const killedCode = 128 + 9;
 /** argparse's exit code for wrong arguments. */
 const exporterUsageCode = 2;
 
+/** Python's libraries may write lines of their own. */
 function parseLine(text: string): ExporterLine {
-  try {
-    const value = JSON.parse(text) as ExporterLine | null;
-    return typeof value === 'object' && value !== null ? value : {};
-  } catch {
-    return {};
-  }
+  const number = (each: JsonReader): number | undefined => each.optional((value) => value.number());
+  return (
+    JsonReader.tryParse(text, (line) =>
+      line.fields<ExporterLine>({
+        stage: (stage) => stage.optional((each) => each.text()),
+        done: number,
+        total: number,
+        memory: number,
+      }),
+    ) ?? {}
+  );
 }
 
 async function checkExported(folder: string): Promise<Manifest> {

@@ -2,6 +2,7 @@ import { readFileSync } from 'node:fs';
 import { basename, dirname, join, resolve } from 'node:path';
 import { adapterSuffix, preparesItself } from './adapters.js';
 import { defaultWeightsSha256 } from './defaultWeights.js';
+import { JsonReader } from './jsonReader.js';
 import { defaultModelName, modelsFolder } from './locate.js';
 
 /**
@@ -44,20 +45,26 @@ interface Origin {
 
 /** What a manifest says of where a model came from, as far as it can be read: this is for messages about damaged ones. */
 function readOrigin(folder: string): Origin | undefined {
+  let text: string;
   try {
-    const { source, heads } = JSON.parse(readFileSync(join(folder, 'manifest.json'), 'utf8')) as {
-      source?: { name?: string; sha256?: string; adapter?: { name?: string } };
-      heads?: { name?: string }[];
-    };
-    return {
-      source: source?.name,
-      adapter: source?.adapter?.name,
-      heads: [...new Set((heads ?? []).flatMap((each) => each.name ?? []))],
-      isDefault: source?.sha256 === defaultWeightsSha256,
-    };
+    text = readFileSync(join(folder, 'manifest.json'), 'utf8');
   } catch {
     return undefined;
   }
+  return JsonReader.tryParse(text, (manifest) => {
+    const source = manifest.field('source').optional((each) => each);
+    const heads = manifest.field('heads').optional((all) => all.list(nameIn)) ?? [];
+    return {
+      source: source && nameIn(source),
+      adapter: source?.field('adapter').optional(nameIn),
+      heads: [...new Set(heads.filter((each) => each !== undefined))],
+      isDefault: source?.field('sha256').any() === defaultWeightsSha256,
+    };
+  });
+}
+
+function nameIn(part: JsonReader): string | undefined {
+  return part.field('name').optional((name) => name.text());
 }
 
 /** As a shell takes it. */

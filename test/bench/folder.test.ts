@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import { firstDifference, RunFolder } from '../../src/bench/run/folder.js';
 import type { AnswerLine, RecordLine, RunInfo } from '../../src/bench/run/formats.js';
 import { JsonlFile, readJsonl } from '../../src/bench/run/jsonl.js';
+import { readAnswer } from '../../src/bench/run/readers.js';
 import { lockFolder } from '../../src/bench/run/lock.js';
 import { ownIdentity } from '../../src/model/processIdentity.js';
 
@@ -16,8 +17,9 @@ function info(change: Partial<RunInfo> = {}): RunInfo {
     version: '1',
     model: { id: 'm', precision: 'int8', provider: 'cpu', heads: 'x', ...hashes },
     decoding: {
-      ...{ tree: 'dynamic', nodes: 8, joint: 'product', lookup: 'off', maxNewTokens: 9 },
-    } as RunInfo['decoding'],
+      ...{ tree: 'dynamic', nodes: 8, headsUsed: 2, topM: 8, treePaths: undefined, marginals: 'full' },
+      ...{ joint: 'product', lookup: 'off', acceptance: 'auto', topP: 0.8, maxNewTokens: 9, stop: [] },
+    },
     protocol: { temperature: 0, seed: 0, repeats: 1, shard: null, trace: false, model_id: 'm-d' },
     questions: { name: 'q', sha256: 'abc', ids: [1, 2, 3] },
     machine: { cpu: 'c', threads: 1, onnxruntime: '1' },
@@ -80,7 +82,7 @@ describe('run folders', () => {
     const { status, sessions } = JSON.parse(await readFile(join(path, 'run.json'), 'utf8')) as RunInfo;
     expect(status).to.equal('complete');
     expect(sessions.map((session) => session.finished_questions)).to.deep.equal([2, 1]);
-    expect((await readJsonl(join(path, 'answers.jsonl'))).values).to.have.length(3);
+    expect((await readJsonl(join(path, 'answers.jsonl'), readAnswer)).values).to.have.length(3);
     expect(await readdir(path)).to.have.members(['run.json', 'answers.jsonl', 'records.jsonl']);
   });
 
@@ -110,7 +112,7 @@ describe('run folders', () => {
     const folder = await RunFolder.open(path, info());
     expect([...folder.done]).to.deep.equal(['1']);
     await folder.close('interrupted');
-    expect((await readJsonl(join(path, 'answers.jsonl'))).values).to.have.length(1);
+    expect((await readJsonl(join(path, 'answers.jsonl'), readAnswer)).values).to.have.length(1);
   });
 
   it('refuses a folder that was changed by hand', async () => {

@@ -104,9 +104,27 @@ const cases: Case[] = [
   ['bench merge DIR/runs/half --output DIR/merged', 2, 'two folders'],
   ['bench merge DIR/nowhere DIR/runs/half --output DIR/merged', 2, 'nowhere'],
   ['bench merge DIR/runs/half DIR/runs/half --output DIR/merged', 1, 'run.json'],
+  ['bench merge DIR/empty DIR/runs/half --output DIR/merged', 2, 'DIR/empty is a file'],
+  [
+    'bench merge DIR/runs/null DIR/runs/half --output DIR/merged',
+    1,
+    'its content must be an object, found null',
+  ],
+  ['bench judge DIR/empty --judge x --base-url http://127.0.0.1:9/v1', 2, 'DIR/empty is a file'],
+  [
+    'bench judge DIR/runs/null --judge x --base-url http://127.0.0.1:9/v1',
+    1,
+    'must be an object, found null',
+  ],
   ['bench judge DIR/nowhere --judge x --base-url http://127.0.0.1:9/v1', 2, 'nowhere'],
   ['bench judge DIR/runs/half --judge x --base-url http://127.0.0.1:9/v1', 1, 'run.json'],
   ['compare DIR/nowhere DIR/empty', 2, 'nowhere'],
+  ['compare DIR/empty DIR/runs/half', 2, 'DIR/empty is a file'],
+  [
+    'compare DIR/runs/null DIR/runs/list',
+    1,
+    'DIR/runs/null/run.json: its content must be an object, found null',
+  ],
   ['compare DIR/runs/half DIR/runs/list', 1, 'run.json'],
   ['compare --model TINY --sweep nodes', 2, 'nodes'],
   ['compare --model TINY --sweep size=1,2', 2, 'size'],
@@ -151,6 +169,7 @@ describe('Malformed inputs', function () {
     for (const [name, text] of [
       ['list', '[]'],
       ['half', '{"format": 1'],
+      ['null', 'null'],
     ]) {
       await mkdir(at('runs', name), { recursive: true });
       await writeFile(at('runs', name, 'run.json'), text);

@@ -119,7 +119,10 @@ describe('control sequences of others', function () {
             category: `${record.category}${red}`,
           }));
           if (tree === 'dynamic') records[0].repeats[0].turns[0].token_ids[1] = 7;
-          const answers = records.map(({ question_id }) => ({ question_id }));
+          const answers = records.map(({ question_id }) => ({
+            ...run.answers.get('1')!,
+            question_id,
+          }));
           await writeFile(join(path, 'run.json'), JSON.stringify(run.info));
           await writeFile(
             join(path, 'records.jsonl'),

@@ -38,7 +38,7 @@ describe('the list of a folder', () => {
     expect(await findDamage(path)).to.equal(undefined);
     await writeFile(join(path, 'numpy/core.py'), '');
     expect(await findDamage(path)).to.equal('numpy/core.py was changed');
-    for (const text of ['', '{"a": 1}', 'null', '[1]']) {
+    for (const text of ['', '{"a": 1}', '{"a": ["1", "x"]}', '{"a": [1]}', 'null', '[1]']) {
       await writeFile(join(path, '.files.json'), text);
       expect(await findDamage(path), text).to.equal('.files.json is not a list');
     }

@@ -2,9 +2,11 @@
 import { access } from 'node:fs/promises';
 import { basename, join, resolve } from 'node:path';
 import { MedusaError, UsageError } from '../../errors.js';
+import type { JsonReader } from '../../model/jsonReader.js';
 import { ANSWERS_FILE, readRunInfo, readSkipped, RECORDS_FILE, RUN_FILE, TRACE_FILE } from '../run/folder.js';
 import type { AnswerLine, RecordLine, RunInfo, SkippedLine, TraceLine } from '../run/formats.js';
 import { readJsonl } from '../run/jsonl.js';
+import { readAnswer, readRecord, readTrace } from '../run/readers.js';
 
 export interface LoadedRun {
   /** How the reports call it. */
@@ -37,9 +39,9 @@ export async function loadRun(folder: string, name?: string): Promise<LoadedRun>
     throw new UsageError(`${folder} ${exists ? `is not a bench folder (no ${RUN_FILE})` : 'does not exist'}`);
   }
   const [records, answers, traces, skipped] = await Promise.all([
-    readLines<RecordLine>(folder, RECORDS_FILE),
-    readLines<AnswerLine>(folder, ANSWERS_FILE),
-    readLines<TraceLine>(folder, TRACE_FILE),
+    readLines(folder, RECORDS_FILE, readRecord),
+    readLines(folder, ANSWERS_FILE, readAnswer),
+    readLines(folder, TRACE_FILE, readTrace),
     readSkipped(folder),
   ]);
   return { name: name ?? basename(resolve(folder)), folder, info, records, answers, traces, skipped };
@@ -48,8 +50,9 @@ export async function loadRun(folder: string, name?: string): Promise<LoadedRun>
 async function readLines<T extends { question_id: number | string }>(
   folder: string,
   name: string,
+  read: (line: JsonReader) => T,
 ): Promise<Map<string, T>> {
-  const { values } = await readJsonl<T>(join(folder, name));
+  const { values } = await readJsonl(join(folder, name), read);
   return new Map(values.map((value) => [String(value.question_id), value]));
 }
 

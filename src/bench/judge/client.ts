@@ -3,6 +3,7 @@ import { setMaxListeners } from 'node:events';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Response } from 'undici';
 import { MedusaError, UsageError } from '../../errors.js';
+import { JsonReader } from '../../model/jsonReader.js';
 import { failureOf, fetchThroughProxy, readBody, TooLarge } from '../http.js';
 import { keptWithoutKey, withoutKey } from './secrets.js';
 
@@ -46,6 +47,23 @@ const MOST_REDIRECTS = 3;
 const LONGEST_REFUSAL = 2000;
 /** Fields that the program sets itself. */
 const RESERVED = ['model', 'messages', 'stream', 'n'];
+
+/** What is read of an answer. */
+interface Choice {
+  /** Empty when there is none. */
+  readonly content: string;
+  readonly refusal?: string;
+  readonly finishReason: unknown;
+}
+
+function readChoice(choice: JsonReader): Choice {
+  const message = choice.field('message');
+  return {
+    content: message.field('content').nullable((content) => content.text()) ?? '',
+    refusal: message.field('refusal').optional((refusal) => refusal.text()),
+    finishReason: choice.field('finish_reason').any() ?? null,
+  };
+}
 
 /** A failure after which another try can succeed. */
 class Passing extends Error {
@@ -243,23 +261,19 @@ export class JudgeClient {
   }
 
   private answerOf(body: string): ChatAnswer {
-    let choice: { message?: { content?: unknown; refusal?: unknown }; finish_reason?: unknown } | undefined;
-    try {
-      const parsed = JSON.parse(body) as { choices?: (typeof choice)[] } | null;
-      choice = parsed?.choices?.[0];
-    } catch {
-      throw new Passing(`the answer is not JSON: ${this.excerpt(body)}`);
-    }
-    const content = choice?.message?.content;
-    if (typeof content === 'string' && content.trim() !== '') {
-      return { text: keptWithoutKey(content, this.endpoint.key) };
-    }
-    if (content !== null && content !== '')
-      throw new Passing(`the answer has no text: ${this.excerpt(body)}`);
-    const { refusal } = choice!.message!;
-    const why =
-      typeof refusal === 'string' ? refusal : `finish_reason ${JSON.stringify(choice!.finish_reason)}`;
+    const { content, refusal, finishReason } = this.choiceOf(body);
+    if (content.trim() !== '') return { text: keptWithoutKey(content, this.endpoint.key) };
+    if (content !== '') throw new Passing(`the answer has no text: ${this.excerpt(body)}`);
+    const why = refusal ?? `finish_reason ${JSON.stringify(finishReason)}`;
     return { text: '', refusal: keptWithoutKey(why, this.endpoint.key).slice(0, LONGEST_REFUSAL) };
+  }
+
+  /** What is wrong with an answer is shown by its beginning: the reader's own errors could show the key. */
+  private choiceOf(body: string): Choice {
+    const choices = JsonReader.tryParse(body, (root) => root.field('choices').list(readChoice));
+    if (choices && choices.length > 0) return choices[0];
+    const isJson = JsonReader.tryParse(body, (root) => root) !== undefined;
+    throw new Passing(`the answer ${isJson ? 'has no text' : 'is not JSON'}: ${this.excerpt(body)}`);
   }
 
   /** The beginning of what the server sent. The key is taken out first, or a cut one would stay. */

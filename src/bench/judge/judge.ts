@@ -1,10 +1,12 @@
 /** Single-answer grading as MT-Bench does it: each turn of each answer gets a rating from 1 to 10. */
 import { join } from 'node:path';
 import { UsageError } from '../../errors.js';
+import type { FieldReaders, JsonReader } from '../../model/jsonReader.js';
 import type { Question } from '../questions/parse.js';
 import type { AnswerLine } from '../run/formats.js';
 import { JsonlFile, readJsonl } from '../run/jsonl.js';
 import { lockFolder } from '../run/lock.js';
+import { readQuestionId } from '../run/readers.js';
 import { JudgeClient, type Endpoint } from './client.js';
 import { fillTemplate, NO_RATING, ratingOf, type JudgePrompt, type JudgePrompts } from './prompts.js';
 
@@ -26,6 +28,23 @@ export interface Judgment {
   readonly turn: number;
   readonly tstamp: number;
 }
+
+const text = (reader: JsonReader): string => reader.text();
+
+const judgmentFields: FieldReaders<Judgment> = {
+  question_id: readQuestionId,
+  model: text,
+  judge: (judge) => {
+    const [model, prompt, ...more] = judge.list(text);
+    if (prompt !== undefined && more.length === 0) return [model, prompt];
+    throw judge.error('the names of the judge and of its prompt');
+  },
+  user_prompt: text,
+  judgment: text,
+  score: (score) => score.number(),
+  turn: (turn) => turn.count(),
+  tstamp: (tstamp) => tstamp.number(),
+};
 
 export interface JudgeRequest {
   readonly folder: string;
@@ -52,7 +71,7 @@ export async function judgeAnswers(request: JudgeRequest): Promise<Judgment[]> {
   const release = await lockFolder(request.folder);
   try {
     const path = join(request.folder, JUDGMENT_FILE);
-    const { values, ends } = await readJsonl<Judgment>(path);
+    const { values, ends } = await readJsonl(path, (line) => line.fields(judgmentFields));
     const file = await JsonlFile.open(path, ends.at(-1) ?? 0);
     try {
       return await judgeRest(request, matches, values, file);
@@ -160,7 +179,12 @@ function match(
   question: Question,
   references: readonly string[] = [],
 ): Match {
-  const { turns } = answer.choices[0];
+  const turns = answer.choices.at(0)?.turns ?? [];
+  if (turns.length < turn) {
+    throw new UsageError(
+      `answers.jsonl has no answer to turn ${turn} of question ${answer.question_id}; ask the questions again in a new folder`,
+    );
+  }
   const values = {
     question: question.turns[0],
     question_1: question.turns[0],

@@ -77,12 +77,14 @@ function spread(questions: readonly Question[], limit: number): readonly Questio
   return questions.filter((question) => chosen.has(question));
 }
 
+const MOST_SHARDS = 10_000;
+
 /** Parses `i/n`. */
 export function parseShard(text: string): Shard {
   const match = /^(\d+)\/(\d+)$/.exec(text);
   const [index, count] = match ? [Number(match[1]), Number(match[2])] : [0, 0];
-  if (!match || count < 1 || index < 1 || index > count) {
-    throw new UsageError(`--shard ${text}: expected i/n with 1 <= i <= n, for example 1/4`);
+  if (!match || count < 1 || index < 1 || index > count || count > MOST_SHARDS) {
+    throw new UsageError(`--shard ${text}: expected i/n with 1 <= i <= n <= ${MOST_SHARDS}, for example 1/4`);
   }
   return { index, count };
 }

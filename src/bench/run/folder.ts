@@ -1,10 +1,12 @@
 /** A run folder: created, or taken up again where the last run left it. */
-import { mkdir, open, readdir, readFile, rename, rm, rmdir } from 'node:fs/promises';
+import { mkdir, open, readdir, rename, rm, rmdir } from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
 import { MedusaError, UsageError } from '../../errors.js';
 import type { AnswerLine, RecordLine, RunInfo, SkippedLine, TraceLine } from './formats.js';
-import { JsonlFile, readJsonl, writeError } from './jsonl.js';
+import { JsonReader } from '../../model/jsonReader.js';
+import { JsonlFile, readIfThere, readJsonl, RESTORE, writeError } from './jsonl.js';
 import { lockFolder } from './lock.js';
+import { readIdOnly, readInfo, readSkippedLine } from './readers.js';
 
 export const RUN_FILE = 'run.json';
 export const ANSWERS_FILE = 'answers.jsonl';
@@ -70,7 +72,7 @@ export class RunFolder {
   /** Puts on disk that a question cannot be asked, and why. It is not asked again when the run goes on. */
   async skip(line: SkippedLine): Promise<void> {
     const path = join(this.path, SKIPPED_FILE);
-    const { ends } = await readJsonl<SkippedLine>(path);
+    const { ends } = await readJsonl(path, readSkippedLine);
     const file = await JsonlFile.open(path, ends.at(-1) ?? 0);
     try {
       await file.append(line);
@@ -140,44 +142,20 @@ export async function writeWhole(path: string, text: string | Uint8Array): Promi
 }
 
 /** The question file of a run; undefined in the folder of a version that did not keep it. */
-export async function keptQuestions(path: string): Promise<Uint8Array | undefined> {
-  try {
-    return await readFile(join(path, QUESTIONS_FILE));
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
-    throw error;
-  }
+export function keptQuestions(path: string): Promise<Uint8Array | undefined> {
+  return readIfThere(join(path, QUESTIONS_FILE));
 }
 
 /** The questions of a run that could not be asked, by id. */
 export async function readSkipped(path: string): Promise<Map<string, SkippedLine>> {
-  const { values } = await readJsonl<SkippedLine>(join(path, SKIPPED_FILE));
+  const { values } = await readJsonl(join(path, SKIPPED_FILE), readSkippedLine);
   return new Map(values.map((line) => [String(line.question_id), line]));
 }
 
 export async function readRunInfo(path: string): Promise<RunInfo | undefined> {
   const file = join(path, RUN_FILE);
-  let text: string;
-  try {
-    text = await readFile(file, 'utf8');
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
-    throw error;
-  }
-  let info: RunInfo;
-  try {
-    info = JSON.parse(text) as RunInfo;
-  } catch (error) {
-    throw new MedusaError(`${file} is not valid JSON: ${(error as Error).message}`, 1, { cause: error });
-  }
-  if (info.format !== 1) {
-    throw new MedusaError(`${file} has format ${String(info.format)}; this version reads format 1`);
-  }
-  // Runs from before there was a choice have no joint, or no lookup; those of a tree file once had other nodes than its own.
-  const decoding = info.decoding as Partial<RunInfo['decoding']>;
-  const { joint = 'product', lookup = 'off', treePaths } = decoding;
-  const nodes = treePaths ? treePaths.length + 1 : info.decoding.nodes;
-  return { ...info, decoding: { ...info.decoding, nodes, joint, lookup } };
+  const bytes = await readIfThere(file);
+  return bytes && readInfo(JsonReader.parse(bytes.toString('utf8'), file, RESTORE));
 }
 
 /** Returns the outermost folder that had to be made. */
@@ -262,9 +240,7 @@ async function repair(
   trace: boolean,
 ): Promise<{ done: Set<string>; files: { trace?: JsonlFile; records: JsonlFile; answers: JsonlFile } }> {
   const names = [ANSWERS_FILE, RECORDS_FILE, ...(trace ? [TRACE_FILE] : [])];
-  const contents = await Promise.all(
-    names.map((name) => readJsonl<{ question_id: number | string }>(join(path, name))),
-  );
+  const contents = await Promise.all(names.map((name) => readJsonl(join(path, name), readIdOnly)));
   const complete = Math.min(...contents.map(({ values }) => values.length));
   const done = new Set<string>();
   for (let index = 0; index < complete; index++) {

@@ -1,6 +1,11 @@
 /** Append-only JSON lines that survive a kill: each line is on disk before `append` returns. */
 import { open, readFile, type FileHandle } from 'node:fs/promises';
-import { MedusaError } from '../../errors.js';
+import { dirname } from 'node:path';
+import { MedusaError, UsageError } from '../../errors.js';
+import { JsonReader } from '../../model/jsonReader.js';
+
+/** What to do about a file of a run folder that was damaged or changed. */
+export const RESTORE = 'Restore the file, or make the run again in a new folder.';
 
 export class JsonlFile {
   private constructor(
@@ -50,37 +55,49 @@ export interface JsonlContents<T> {
   readonly ends: number[];
 }
 
+/** The content of a file of a run folder; undefined when there is none. */
+export async function readIfThere(path: string): Promise<Buffer | undefined> {
+  try {
+    return await readFile(path);
+  } catch (error) {
+    const { code, message } = error as NodeJS.ErrnoException;
+    if (code === 'ENOENT') return undefined;
+    if (code === 'ENOTDIR')
+      throw new UsageError(
+        `${dirname(path)} is a file, not a bench folder; give the folder that holds run.json`,
+      );
+    throw new MedusaError(`Could not read ${path}: ${message}`, 1, { cause: error });
+  }
+}
+
 /**
  * Reads the complete lines of a file; a last line that was cut off by a kill is left out. A damaged line before the
  * last is an error: it was not a kill that did that.
+ *
+ * @param read what a line must hold
  */
-export async function readJsonl<T>(path: string): Promise<JsonlContents<T>> {
-  const bytes = await readFile(path).catch((error: NodeJS.ErrnoException) => {
-    if (error.code === 'ENOENT') return Buffer.alloc(0);
-    throw error;
-  });
+export async function readJsonl<T>(path: string, read: (line: JsonReader) => T): Promise<JsonlContents<T>> {
+  const bytes = (await readIfThere(path)) ?? Buffer.alloc(0);
   const values: T[] = [];
   const ends: number[] = [];
   for (let start = 0, line = 1; start < bytes.length; line++) {
     const newline = bytes.indexOf(0x0a, start);
     if (newline < 0) break;
-    const value = tryParse<T>(bytes.subarray(start, newline).toString('utf8'));
-    if (value === undefined) {
+    const reader = tryParse(bytes.subarray(start, newline).toString('utf8'), `${path}, line ${line}`);
+    if (reader === undefined) {
       if (newline === bytes.length - 1) break;
-      throw new MedusaError(
-        `${path}, line ${line}: not valid JSON; the file was damaged. Restore it, or start a new folder`,
-      );
+      throw new MedusaError(`${path}, line ${line}: not valid JSON; the file was damaged. ${RESTORE}`);
     }
-    values.push(value);
+    values.push(read(reader));
     ends.push(newline + 1);
     start = newline + 1;
   }
   return { values, ends };
 }
 
-function tryParse<T>(text: string): T | undefined {
+function tryParse(text: string, where: string): JsonReader | undefined {
   try {
-    return JSON.parse(text) as T;
+    return new JsonReader(JSON.parse(text), where, '', RESTORE);
   } catch {
     return undefined;
   }

@@ -1,9 +1,11 @@
 /** `bench merge`: shards of one run become one folder. */
-import { mkdir, readdir, readFile } from 'node:fs/promises';
+import { mkdir, readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { UsageError } from '../../errors.js';
+import type { JsonReader } from '../../model/jsonReader.js';
 import { parseShard } from '../questions/load.js';
-import type { AnswerLine, RecordLine, RunInfo, SkippedLine, TraceLine } from './formats.js';
+import type { QuestionId } from '../questions/parse.js';
+import type { RunInfo, SkippedLine } from './formats.js';
 import {
   ANSWERS_FILE,
   firstDifference,
@@ -18,6 +20,7 @@ import {
   writeWhole,
 } from './folder.js';
 import { readJsonl } from './jsonl.js';
+import { readAnswer, readRecord, readTrace } from './readers.js';
 
 export interface MergeOptions {
   /** Take what there is: finished questions of runs that did not end, and shards though others are missing. */
@@ -47,10 +50,9 @@ export async function mergeRuns(
   const skipped = new Map<string, SkippedLine>();
   for (const folder of folders) for (const [id, line] of await readSkipped(folder)) skipped.set(id, line);
   const answered = order.filter((id) => !skipped.has(String(id)));
-  for (const name of [TRACE_FILE, RECORDS_FILE, ANSWERS_FILE]) {
-    if (name === TRACE_FILE && !infos[0].protocol.trace) continue;
-    await mergeLines(folders, output, name, answered);
-  }
+  if (infos[0].protocol.trace) await mergeLines(folders, output, TRACE_FILE, readTrace, answered);
+  await mergeLines(folders, output, RECORDS_FILE, readRecord, answered);
+  await mergeLines(folders, output, ANSWERS_FILE, readAnswer, answered);
   if (skipped.size > 0) await writeWhole(join(output, SKIPPED_FILE), linesOf(order, skipped));
   await keepQuestions(folders, output);
   const info = mergedInfo(infos, folders, order, missing);
@@ -69,7 +71,7 @@ async function readPart(folder: string, unfinished: boolean): Promise<RunInfo> {
         'or take its finished questions with --unfinished',
     );
   }
-  const { values } = await readJsonl<AnswerLine>(join(folder, ANSWERS_FILE));
+  const { values } = await readJsonl(join(folder, ANSWERS_FILE), readAnswer);
   const skipped = await readSkipped(folder);
   const answered = new Set([...skipped.keys(), ...values.map(({ question_id }) => String(question_id))]);
   const ids = info.questions.ids.filter((id) => answered.has(String(id)));
@@ -145,16 +147,16 @@ function mergedOrder(folders: readonly string[], infos: readonly RunInfo[]): Run
   );
 }
 
-async function mergeLines(
+async function mergeLines<T extends { question_id: QuestionId }>(
   folders: readonly string[],
   output: string,
   name: string,
+  read: (line: JsonReader) => T,
   order: RunInfo['questions']['ids'],
 ): Promise<void> {
-  const lines = new Map<string, AnswerLine | RecordLine | TraceLine>();
+  const lines = new Map<string, T>();
   for (const folder of folders) {
-    await readFile(join(folder, name));
-    const { values } = await readJsonl<AnswerLine | RecordLine | TraceLine>(join(folder, name));
+    const { values } = await readJsonl(join(folder, name), read);
     for (const value of values) lines.set(String(value.question_id), value);
   }
   const missing = order.filter((id) => !lines.has(String(id)));
