@@ -154,7 +154,8 @@ async function examineModels(modelsDir: string, measure: boolean): Promise<Findi
   const names = preparedModels(modelsDir);
   const findings: Finding[] = [{ state: 'ok', what: 'Models folder', detail: modelsDir }];
   if (!names.includes(defaultModelName)) {
-    const detail = 'not prepared yet; the first command that needs it does so (or: medusa-plus prepare)';
+    const measured = measure && names.length === 0 ? '; there is nothing to measure yet' : '';
+    const detail = `not prepared yet; the first command that needs it does so (or: medusa-plus prepare)${measured}`;
     findings.push({ state: 'absent', what: defaultModelName, detail });
   }
   for (const name of names) findings.push(await examineModel(modelsDir, name, measure));
@@ -202,8 +203,11 @@ function describeHeads({ name, count, conditional, lookupWeights }: HeadsEntry):
   return `${name} (${count} heads${conditional ? ', conditional table' : ''}${lookupWeights ? ', lookup weights' : ''})`;
 }
 
-function describeModel({ backbones, heads }: Manifest): string {
+function describeModel({ backbones, heads, tokenizer }: Manifest): string {
   const precisions = backbones.map(({ precision, layout }) => `${precision} (${layout})`).join(', ');
   const names = [...new Set(heads.map(describeHeads))].join(', ') || 'none';
-  return `backbones ${precisions}; heads ${names}; files whole`;
+  const isOld = tokenizer.configSha256 === undefined;
+  const old =
+    ' (made before all files were hashed: prepare it again with --force to have every change noticed)';
+  return `backbones ${precisions}; heads ${names}; files whole${isOld ? old : ''}`;
 }

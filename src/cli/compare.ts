@@ -16,11 +16,14 @@ export const compareCommand: CommandModule<object, Arguments> = {
       .positional('folders', { describe: 'Finished bench folders', type: 'string', array: true })
       .options({
         ...Object.fromEntries(LETTERS.map((letter) => [letter, { ...variantSpec, hidden: letter > 'b' }])),
-        variant: { ...variantSpec, describe: 'One more variant; may be repeated. NAME:OPTIONS names it' },
+        variant: {
+          ...variantSpec,
+          describe: 'One more variant (also --c to --g); may be repeated. NAME:OPTIONS names it',
+        },
         sweep: {
           group: 'Variants:',
           describe:
-            'Run each variant that takes it with each value: nodes=1,2,4 (or top-m, heads-used, precision, acceptance, marginals, joint, lookup)',
+            'Run each variant that takes it with each value: nodes=1,2,4 (or top-m, heads-used, precision, heads, acceptance, marginals, joint, lookup)',
           requiresArg: true,
         },
         trace: {

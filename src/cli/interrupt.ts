@@ -43,5 +43,7 @@ export function catchInterrupt(): Interrupt {
 function onSignal(): void {
   if (running && !running.signal.aborted) return running.abort();
   printError('Interrupted.');
+  // Leaving waits for what the system is doing for us, the opening of a pipe say; one more Ctrl-C does not.
+  for (const name of signals) process.removeListener(name, onSignal);
   process.exit(ExitCode.interrupted);
 }

@@ -56,7 +56,7 @@ export const modelOptionSpecs: Record<string, Options> = {
   ),
   precision: valued(
     modelGroup,
-    'Precision of the backbone graph (fp32, fp16, int8, int4)',
+    'Precision of the backbone graph (fp32, fp16, int8, int8-block, int4)',
     "the model's own",
   ),
   heads: valued(modelGroup, 'Name of the Medusa heads, or none', "the model's own"),

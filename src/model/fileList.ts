@@ -17,15 +17,16 @@ export async function writeFileList(folder: string, signal?: AbortSignal): Promi
     signal?.throwIfAborted();
     const path = join(entry.parentPath, entry.name);
     const name = path.slice(folder.length + 1).replaceAll(sep, '/');
-    if (!entry.isFile() || name === listName || isBytecode(name)) continue;
+    if (!entry.isFile() || name === listName || mayChange(name)) continue;
     const content = await readFile(path);
     list[name] = [content.length, sha256(content)];
   }
   await writeFile(join(folder, listName), JSON.stringify(list));
 }
 
-/** Python's own cache: it may be written at any time. */
-const isBytecode = (name: string): boolean => name.includes('__pycache__/');
+/** Python's own cache may be written at any time, and some machines add their authority to the certificates. */
+const mayChange = (name: string): boolean =>
+  name.includes('__pycache__/') || name === 'certifi/cacert.pem';
 
 /**
  * What is wrong with the folder: a file that is missing or not as listed. Undefined when nothing is. A folder from
@@ -37,6 +38,7 @@ export async function findDamage(folder: string, signal?: AbortSignal): Promise<
   if (list === undefined) return `${listName} is not a list`;
   for (const [name, [bytes, hash]] of Object.entries(list)) {
     signal?.throwIfAborted();
+    if (mayChange(name)) continue;
     const path = join(folder, name);
     const found = await stat(path).catch(() => undefined);
     if (found?.isFile() !== true) return `${name} is missing`;

@@ -52,6 +52,17 @@ describe('run folders', () => {
   });
   afterEach(() => rm(parent, { recursive: true, force: true }));
 
+  it('of others may lead nowhere else and never wait: links and pipes are refused', async () => {
+    for (const place of ['link', 'pipe', 'folder'] as const) {
+      const file = join(parent, `${place}.jsonl`);
+      if (place === 'link') await symlink('/etc/passwd', file);
+      else if (place === 'folder') await mkdir(file);
+      else if (spawnSync('mkfifo', [file]).status !== 0) continue;
+      const message = await failure(readJsonl(file, readAnswer));
+      expect(message, place).to.contain(file).and.to.contain('is no regular file');
+    }
+  });
+
   async function withQuestions(...ids: number[]): Promise<void> {
     const folder = await RunFolder.open(path, info());
     for (const id of ids) await folder.append(finished(id));

@@ -14,6 +14,8 @@ describe('the list of a folder', () => {
     await writeFile(join(path, 'numpy/core.py'), 'x = 1');
     await writeFile(join(path, 'empty.py'), '');
     await writeFile(join(path, 'numpy/__pycache__/core.pyc'), 'cache');
+    await mkdir(join(path, 'certifi'));
+    await writeFile(join(path, 'certifi/cacert.pem'), 'authorities');
   });
   afterEach(() => folder.remove());
 
@@ -21,6 +23,7 @@ describe('the list of a folder', () => {
     await writeFileList(path);
     expect(await findDamage(path)).to.equal(undefined);
     await writeFile(join(path, 'numpy/__pycache__/core.pyc'), 'another');
+    await writeFile(join(path, 'certifi/cacert.pem'), 'authorities, and that of a company');
     await writeFile(join(path, 'new.py'), '');
     expect(await findDamage(path)).to.equal(undefined);
     await writeFile(join(path, 'numpy/core.py'), 'x = 2');

@@ -1,5 +1,5 @@
 /** Append-only JSON lines that survive a kill: each line is on disk before `append` returns. */
-import { open, readFile, type FileHandle } from 'node:fs/promises';
+import { lstat, open, readFile, type FileHandle } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { MedusaError, UsageError } from '../../errors.js';
 import { JsonReader } from '../../model/jsonReader.js';
@@ -55,11 +55,17 @@ export interface JsonlContents<T> {
   readonly ends: number[];
 }
 
-/** The content of a file of a run folder; undefined when there is none. */
+/**
+ * The content of a file of a run folder; undefined when there is none. Run folders may come from anybody: a link would
+ * lead to files elsewhere, and a pipe would never end.
+ */
 export async function readIfThere(path: string): Promise<Buffer | undefined> {
   try {
+    if (!(await lstat(path)).isFile())
+      throw new UsageError(`${path} is no regular file (a link, a pipe or a folder): replace it by a copy`);
     return await readFile(path);
   } catch (error) {
+    if (error instanceof MedusaError) throw error;
     const { code, message } = error as NodeJS.ErrnoException;
     if (code === 'ENOENT') return undefined;
     if (code === 'ENOTDIR')
