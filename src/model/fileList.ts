@@ -25,8 +25,7 @@ export async function writeFileList(folder: string, signal?: AbortSignal): Promi
 }
 
 /** Python's own cache may be written at any time, and some machines add their authority to the certificates. */
-const mayChange = (name: string): boolean =>
-  name.includes('__pycache__/') || name === 'certifi/cacert.pem';
+const mayChange = (name: string): boolean => name.includes('__pycache__/') || name === 'certifi/cacert.pem';
 
 /**
  * What is wrong with the folder: a file that is missing or not as listed. Undefined when nothing is. A folder from
