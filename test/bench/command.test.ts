@@ -222,11 +222,14 @@ describe('bench and compare from the command line', function () {
     const output = join(folder, 'interrupted');
     const long = [...small.slice(0, 2), '--max-new-tokens', '200', '--output', output];
     const ended = await medusa(['bench', ...long], (kill) => {
+      let isKilled = false;
       const timer = setInterval(() => {
         void readFile(join(output, 'answers.jsonl'), 'utf8')
           .catch(() => '')
           .then((text) => {
-            if (!text.includes('\n')) return;
+            // Two readings may be under way, and a second Ctrl-C ends the program at once.
+            if (isKilled || !text.includes('\n')) return;
+            isKilled = true;
             clearInterval(timer);
             kill('SIGINT');
           });

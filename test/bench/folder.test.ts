@@ -52,6 +52,16 @@ describe('run folders', () => {
   });
   afterEach(() => rm(parent, { recursive: true, force: true }));
 
+  it('go on from what a kill leaves before run.json is there, and from nothing else', async () => {
+    await mkdir(path);
+    for (const name of ['answers.jsonl', 'records.jsonl', 'run.json.7.part'])
+      await writeFile(join(path, name), '');
+    await (await RunFolder.open(path, info())).close('interrupted');
+    await rm(join(path, 'run.json'));
+    await writeFile(join(path, 'records.jsonl'), '{}\n');
+    expect(await failure(RunFolder.open(path, info()))).to.contain('not a bench folder');
+  });
+
   it('of others may lead nowhere else and never wait: links and pipes are refused', async () => {
     for (const place of ['link', 'pipe', 'folder'] as const) {
       const file = join(parent, `${place}.jsonl`);

@@ -1,6 +1,6 @@
 /** A run folder: created, or taken up again where the last run left it. */
-import { mkdir, open, readdir, rename, rm, rmdir } from 'node:fs/promises';
-import { dirname, join, resolve } from 'node:path';
+import { mkdir, open, readdir, rename, rm, rmdir, stat } from 'node:fs/promises';
+import { basename, dirname, join, resolve } from 'node:path';
 import { MedusaError, UsageError } from '../../errors.js';
 import type { AnswerLine, RecordLine, RunInfo, SkippedLine, TraceLine } from './formats.js';
 import { JsonReader } from '../../model/jsonReader.js';
@@ -180,11 +180,20 @@ async function removeEmpty(path: string, top: string): Promise<void> {
 
 async function refuseForeign(path: string): Promise<void> {
   const names = (await readdir(path)).filter((name) => !name.startsWith('.'));
-  if (names.length > 0 && !names.includes(RUN_FILE) && !names.every((name) => name.endsWith('.part'))) {
+  if (names.includes(RUN_FILE)) return;
+  for (const name of names) {
+    if (await isLeftover(join(path, name))) continue;
     throw new UsageError(
       `${path} is not empty and not a bench folder (no ${RUN_FILE}); nothing was changed. Give another --output`,
     );
   }
+}
+
+const emptyAtFirst: readonly string[] = [ANSWERS_FILE, RECORDS_FILE, TRACE_FILE];
+
+/** What a kill leaves before run.json is written: a draft, or a file of ours with nothing in it. */
+async function isLeftover(file: string): Promise<boolean> {
+  return file.endsWith('.part') || (emptyAtFirst.includes(basename(file)) && (await stat(file)).size === 0);
 }
 
 function refuseDifferent(path: string, present: RunInfo, fresh: RunInfo): void {
