@@ -1,9 +1,10 @@
-import { readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
+import { readFile, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { ModelError } from '../errors.js';
 import { sha256Of } from './sha256.js';
 import { JsonReader } from './jsonReader.js';
 import { checkFiles, prepareAgain, type Manifest, type StoredFile } from './manifest.js';
+import { writeJson } from './writeJson.js';
 
 /**
  * verified.json, beside the model: the files whose bytes were once found to be those of the manifest, and how they lay on
@@ -43,7 +44,8 @@ export async function checkChanged(
     found[file] = { sha256, state };
   }
   if (Object.keys(found).length === 0) return;
-  await writeRecord(folder, { ...known, ...found }).catch((error: Error) => {
+  const record = { format: recordFormat, files: { ...known, ...found } };
+  await writeJson(join(folder, recordName), record).catch((error: Error) => {
     note(
       `${join(folder, recordName)} could not be written (${error.message}): files are hashed at each start.`,
     );
@@ -90,15 +92,5 @@ async function readRecord(folder: string): Promise<Sightings> {
     }));
   } catch {
     return {};
-  }
-}
-
-async function writeRecord(folder: string, files: Sightings): Promise<void> {
-  const partial = join(folder, `${recordName}.partial-${process.pid}`);
-  try {
-    await writeFile(partial, `${JSON.stringify({ format: recordFormat, files }, null, 1)}\n`);
-    await rename(partial, join(folder, recordName));
-  } finally {
-    await rm(partial, { force: true });
   }
 }

@@ -1,8 +1,9 @@
-import { readFile, rename, rm, writeFile } from 'node:fs/promises';
+import { readFile, rename } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { CostPoint } from '../decoding/costCurve.js';
 import type { Report } from '../report.js';
 import { JsonReader } from './jsonReader.js';
+import { writeJson } from './writeJson.js';
 
 /** What was measured of one model on one machine. */
 export interface Tuning {
@@ -67,13 +68,6 @@ function readCurve(curve: JsonReader): CostPoint[] {
   throw curve.refuse('these must be times above 0 of ascending numbers of nodes.');
 }
 
-/** Writes the whole file, or leaves the old one. */
 export async function writeTunings(folder: string, measured: Tunings): Promise<void> {
-  const partial = join(folder, `${tuningName}.partial-${process.pid}`);
-  try {
-    await writeFile(partial, `${JSON.stringify({ format, measured }, null, 1)}\n`);
-    await rename(partial, join(folder, tuningName));
-  } finally {
-    await rm(partial, { force: true });
-  }
+  await writeJson(join(folder, tuningName), { format, measured });
 }
