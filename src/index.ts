@@ -11,7 +11,7 @@ export {
   type ModelOptions,
   type ProviderName,
   type TextChunk,
-} from './engine.js';
+} from './engine/engine.js';
 export {
   type DecodingOptions,
   type JointName,
@@ -19,8 +19,8 @@ export {
   type MarginalsName,
   type ResolvedDecodingOptions,
   type TreeName,
-} from './decodingOptions.js';
-export * from './errors.js';
-export { prepareModel, type PreparedModel, type PrepareOptions } from './model/prepare.js';
-export { type Report } from './report.js';
+} from './engine/decodingOptions.js';
+export * from './util/errors.js';
+export { prepareModel, type PreparedModel, type PrepareOptions } from './prepare/prepare.js';
+export { type Report } from './util/progressReport.js';
 export * from './decoding/index.js';

@@ -5,13 +5,13 @@
  */
 import { spawn } from 'node:child_process';
 import { join } from 'node:path';
-import { childEnvironment } from '../src/childProcess.js';
-import { fetchDefaultWeights } from '../src/model/defaultWeights.js';
-import { modelsFolder } from '../src/model/locate.js';
-import type { Report } from '../src/report.js';
-import { packageRoot } from '../src/model/packageRoot.js';
-import { exportEnvironment, findPython } from '../src/model/python.js';
-import { ensureRequirements } from '../src/model/pythonPackages.js';
+import { childEnvironment } from '../src/util/childProcess.js';
+import { fetchDefaultWeights } from '../src/prepare/defaultWeights.js';
+import { modelsFolder } from '../src/models/locate.js';
+import type { Report } from '../src/util/progressReport.js';
+import { packageRoot } from '../src/util/packageRoot.js';
+import { exportEnvironment, findPython } from '../src/prepare/python.js';
+import { ensureRequirements } from '../src/prepare/pythonPackages.js';
 
 const folder = join(packageRoot(), 'export');
 

@@ -1,5 +1,5 @@
 /** What the bench needs of an engine. `MedusaEngine` is one; tests bring their own. */
-import type { EngineFacts, GenerateOptions, GenerationResult, Message } from '../engine.js';
+import type { EngineFacts, GenerateOptions, GenerationResult, Message } from '../engine/engine.js';
 
 export interface BenchEngine {
   readonly facts: EngineFacts;

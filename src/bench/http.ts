@@ -1,6 +1,6 @@
 /** Requests to servers of others: through the user's proxy, and never more of an answer than was to be expected. */
 import type { EnvHttpProxyAgent, RequestInit, Response } from 'undici';
-import { UsageError } from '../errors.js';
+import { UsageError } from '../util/errors.js';
 
 /** The proxy in use, with the variables it was made from. */
 let proxy: { readonly from: string; readonly agent: EnvHttpProxyAgent } | undefined;

@@ -8,9 +8,9 @@ import {
   type SweepAxis,
   type Variant,
 } from '../bench/run/variants.js';
-import type { DecodingOptions, TreeName } from '../decodingOptions.js';
-import type { ModelOptions } from '../engine.js';
-import { UsageError } from '../errors.js';
+import type { DecodingOptions, TreeName } from '../engine/decodingOptions.js';
+import type { ModelOptions } from '../engine/engine.js';
+import { UsageError } from '../util/errors.js';
 import { readRunDecoding, withoutUndefined } from './benchArguments.js';
 import {
   decodingOptionSpecs,

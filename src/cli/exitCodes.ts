@@ -1,1 +1,1 @@
-export { ExitCode } from '../errors.js';
+export { ExitCode } from '../util/errors.js';

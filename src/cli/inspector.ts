@@ -1,7 +1,7 @@
 import type { Inspector } from '../bench/compare/explain.js';
 import type { LoadedRun } from '../bench/compare/load.js';
 import { modelIdentity } from '../bench/run/environment.js';
-import { MedusaEngine, type ProviderName } from '../engine.js';
+import { MedusaEngine, type ProviderName } from '../engine/engine.js';
 import { readModelOptions, type Arguments } from './options.js';
 
 /** Opens the model of a run, to look into its outputs. Model options given on the command line go first. */

@@ -1,7 +1,7 @@
 import { inspect } from 'node:util';
 import yargs, { type Argv, type CommandModule } from 'yargs';
-import { ExitCode, InterruptedError, MedusaError, UsageError } from '../errors.js';
-import { packageVersion } from '../model/packageRoot.js';
+import { ExitCode, InterruptedError, MedusaError, UsageError } from '../util/errors.js';
+import { packageVersion } from '../util/packageRoot.js';
 import { benchCommand } from './bench.js';
 import { compareCommand, joinVariantTexts } from './compare.js';
 import { doctorCommand } from './doctor.js';

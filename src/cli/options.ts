@@ -13,9 +13,9 @@ import {
   treeNames,
   type DecodingOptions,
   type NumberRange,
-} from '../decodingOptions.js';
-import type { ModelOptions, ProviderName } from '../engine.js';
-import { UsageError } from '../errors.js';
+} from '../engine/decodingOptions.js';
+import type { ModelOptions, ProviderName } from '../engine/engine.js';
+import { UsageError } from '../util/errors.js';
 
 /**
  * Options shared by `generate`, `bench` and `compare`, and the readers that turn what yargs found into checked
@@ -201,6 +201,6 @@ export async function readDecodingOptions(args: Arguments): Promise<DecodingOpti
 
 /** Imported only when needed: most runs read no tree file. */
 async function readTreePaths(treeFile: string): Promise<number[][]> {
-  const { readTreeFile } = await import('../model/treeFile.js');
+  const { readTreeFile } = await import('../models/treeFile.js');
   return readTreeFile(treeFile);
 }

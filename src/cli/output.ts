@@ -1,6 +1,6 @@
 /** Alone writes to the terminal (eslint sees to that), so that no control sequence of others gets there. */
 import { once } from 'node:events';
-import { terminalJson, terminalString, VisibleStream, type TerminalContent } from '../terminalText.js';
+import { terminalJson, terminalString, VisibleStream, type TerminalContent } from '../util/terminalText.js';
 
 /** A line on stdout. */
 export function print(content: TerminalContent): void {

@@ -1,6 +1,6 @@
 import { readFile } from 'node:fs/promises';
 import { buffer } from 'node:stream/consumers';
-import { UsageError } from '../errors.js';
+import { UsageError } from '../util/errors.js';
 
 /** Where a prompt may come from. */
 export interface PromptSource {

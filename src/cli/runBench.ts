@@ -5,7 +5,7 @@ import { nameVariant, slug } from '../bench/run/variants.js';
 import { loadRun } from '../bench/compare/load.js';
 import { measureRun } from '../bench/compare/measure.js';
 import { benchSummary } from '../bench/report/summary.js';
-import { ExitCode } from '../errors.js';
+import { ExitCode } from '../util/errors.js';
 import {
   engineOpener,
   outputFolder,

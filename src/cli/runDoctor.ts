@@ -1,7 +1,7 @@
-import { ExitCode } from '../errors.js';
-import { examine, type Finding } from '../doctor.js';
-import { packageVersion } from '../model/packageRoot.js';
-import { onTerminal, styled, type TerminalText } from '../terminalText.js';
+import { ExitCode } from '../util/errors.js';
+import { examine, type Finding } from './doctor/findings.js';
+import { packageVersion } from '../util/packageRoot.js';
+import { onTerminal, styled, type TerminalText } from '../util/terminalText.js';
 import { readFlag, readText, type Arguments } from './options.js';
 import { print, printJson } from './output.js';
 import { stdoutColors } from './terminal.js';

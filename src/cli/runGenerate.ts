@@ -1,8 +1,8 @@
 import type { DecodeStep } from '../decoding/types.js';
-import type { DecodingOptions } from '../decodingOptions.js';
-import { MedusaEngine, type GenerationResult } from '../engine.js';
-import { ExitCode, UsageError } from '../errors.js';
-import { styled } from '../terminalText.js';
+import type { DecodingOptions } from '../engine/decodingOptions.js';
+import { MedusaEngine, type GenerationResult } from '../engine/engine.js';
+import { ExitCode, UsageError } from '../util/errors.js';
+import { styled } from '../util/terminalText.js';
 import { catchInterrupt } from './interrupt.js';
 import { readDecodingOptions, readFlag, readModelOptions, readText, type Arguments } from './options.js';
 import { AnswerOutput, printError, printJson, writeError } from './output.js';

@@ -1,8 +1,8 @@
-import { openEngineParts } from '../openEngine.js';
-import { modelsFolder } from '../model/locate.js';
-import { prepareModel } from '../model/prepare.js';
-import { silentReport } from '../report.js';
-import { InterruptedError } from '../errors.js';
+import { openEngineParts } from '../engine/open.js';
+import { modelsFolder } from '../models/locate.js';
+import { prepareModel } from '../prepare/prepare.js';
+import { silentReport } from '../util/progressReport.js';
+import { InterruptedError } from '../util/errors.js';
 import { catchInterrupt } from './interrupt.js';
 import { readFlag, readText, readTexts, type Arguments } from './options.js';
 import { print } from './output.js';

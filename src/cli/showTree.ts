@@ -1,7 +1,7 @@
 import type { ChalkInstance } from 'chalk';
-import { drawTree } from '../decoding/drawTree.js';
+import { drawTree } from '../decoding/tree/drawTree.js';
 import type { CandidateTree, DecodeStep } from '../decoding/types.js';
-import { onTerminal, styled, TerminalText } from '../terminalText.js';
+import { onTerminal, styled, TerminalText } from '../util/terminalText.js';
 
 /** What the printer needs of a tokenizer. */
 export interface Labeller {

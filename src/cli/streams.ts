@@ -1,4 +1,4 @@
-import { ExitCode } from '../errors.js';
+import { ExitCode } from '../util/errors.js';
 import { printError } from './output.js';
 
 /**

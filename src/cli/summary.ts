@@ -1,6 +1,6 @@
 import { stageNames } from '../decoding/statistics.js';
-import type { EngineFacts, GenerationResult } from '../engine.js';
-import { packageVersion } from '../model/packageRoot.js';
+import type { EngineFacts, GenerationResult } from '../engine/engine.js';
+import { packageVersion } from '../util/packageRoot.js';
 
 const seconds = (milliseconds: number): number => milliseconds / 1000;
 

@@ -1,6 +1,6 @@
 import { Chalk, type ChalkInstance, supportsColor, supportsColorStderr } from 'chalk';
-import type { Report } from '../report.js';
-import { onTerminal, styled } from '../terminalText.js';
+import type { Report } from '../util/progressReport.js';
+import { onTerminal, styled } from '../util/terminalText.js';
 import { printError, writeError } from './output.js';
 
 /** Colours for stderr; none off a terminal or when NO_COLOR is set (https://no-color.org), which chalk leaves to us. */

@@ -1,4 +1,4 @@
-import { findChild, pathTo } from './candidateTree.js';
+import { findChild, pathTo } from './tree/candidateTree.js';
 import { NextTokenDistribution } from './distribution.js';
 import { createRandom, type Random } from './random.js';
 import type { Acceptance, AcceptanceName, AcceptedPath, CandidateTree, VerifiedRows } from './types.js';

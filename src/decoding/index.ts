@@ -1,18 +1,18 @@
 /** The model-free core: what the engine, the benchmarks and the library's face use of it. */
 export * from './types.js';
 export { createAcceptance, type AcceptanceOptions } from './acceptance.js';
-export { buildTree, CandidateTreeBuilder, rootTree, type Marginals } from './candidateTree.js';
-export type { ConditionalTable, ContextActivation } from './conditionalTable.js';
-export { CostCurve, type CostPoint } from './costCurve.js';
+export { buildTree, CandidateTreeBuilder, rootTree, type Marginals } from './tree/candidateTree.js';
+export type { ConditionalTable, ContextActivation } from './tree/conditionalTable.js';
+export { CostCurve, type CostPoint } from './policy/costCurve.js';
 export { decode, type DecodeOptions, type DecodeResult } from './decode.js';
-export { drawTree, type DrawTreeOptions } from './drawTree.js';
+export { drawTree, type DrawTreeOptions } from './tree/drawTree.js';
 export { argmax } from './distribution.js';
 export { NotFiniteError } from './notFinite.js';
-export { NestedTrees } from './nestedTrees.js';
+export { NestedTrees } from './tree/nestedTrees.js';
 export { bestTemplateInHindsight, oracleTokensPerStep, rankPath } from './oracle.js';
 export { createRandom, type Random } from './random.js';
 export { pool, type PooledStatistics } from './statistics.js';
-export { fillTreeBias, sharedLayout, splitLayout, type BiasLayout } from './treeMask.js';
+export { fillTreeBias, sharedLayout, splitLayout, type BiasLayout } from './tree/treeMask.js';
 export {
   autoTree,
   dynamicTree,
@@ -20,11 +20,11 @@ export {
   staticTree,
   type AutoTreeOptions,
   type DynamicTreeOptions,
-} from './treePolicy.js';
+} from './policy/treePolicy.js';
 export {
   searchTemplate,
   templateFromPaths,
   templatePaths,
   TreeFormatError,
   type TreeTemplate,
-} from './treeTemplate.js';
+} from './tree/treeTemplate.js';

@@ -1,4 +1,4 @@
-import { templateFromPaths, type TreeTemplate } from './treeTemplate.js';
+import { templateFromPaths, type TreeTemplate } from './tree/treeTemplate.js';
 import type { HeadProposals } from './types.js';
 
 /**

@@ -1,4 +1,4 @@
-import { ContextError, RuntimeFailure } from '../errors.js';
+import { ContextError, RuntimeFailure } from '../util/errors.js';
 import type { CandidateTree } from '../decoding/types.js';
 
 /** What every implementation of `DraftingModel` refuses, and in which words. */

@@ -1,9 +1,9 @@
 import { readFileSync } from 'node:fs';
-import { outputOf } from '../childProcess.js';
+import { outputOf } from '../util/childProcess.js';
 import { CudaRuntime } from './cuda/cudaRuntime.js';
 import { OrtApi } from './cuda/ortApi.js';
 import { cudaProviderLibrary, shippedLibrary } from './cuda/ortLibrary.js';
-import { requireFromHere } from '../model/packageRoot.js';
+import { requireFromHere } from '../util/packageRoot.js';
 import { messageOf } from './messages.js';
 
 /** What `medusa-plus doctor` asks about: nothing here throws, a failure is a finding. */

@@ -1,4 +1,4 @@
-import { ModelError } from '../errors.js';
+import { ModelError } from '../util/errors.js';
 import { summary } from './messages.js';
 import type { CacheLayout, HeadsFile, ModelShape } from './spec.js';
 

@@ -1,4 +1,4 @@
-import type { CostPoint } from '../decoding/costCurve.js';
+import type { CostPoint } from '../decoding/policy/costCurve.js';
 import type { CandidateTree, DraftingModel } from '../decoding/types.js';
 
 export interface MeasureOptions {

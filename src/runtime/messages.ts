@@ -1,5 +1,5 @@
 import { dirname } from 'node:path';
-import { prepareAgain } from '../model/prepareCommand.js';
+import { prepareAgain } from '../models/prepareCommand.js';
 
 /** Wording shared by both paths to ONNX Runtime. */
 

@@ -8,7 +8,7 @@ import { main } from '../../src/cli/main.js';
 import { joinVariantTexts } from '../../src/cli/compare.js';
 import type { Report } from '../../src/bench/compare/report.js';
 import type { RecordLine, RunInfo } from '../../src/bench/run/formats.js';
-import { killAndResume } from '../../bench/killResume.js';
+import { killAndResume } from '../../scripts/killResume.js';
 
 const root = fileURLToPath(new URL('../..', import.meta.url));
 const small = [

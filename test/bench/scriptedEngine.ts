@@ -1,7 +1,7 @@
 /** An engine that plays generations by rote, and writes down what it was asked. */
 import type { BenchEngine } from '../../src/bench/engine.js';
 import type { CandidateTree, DecodeStep } from '../../src/decoding/types.js';
-import type { GenerateOptions, GenerationResult, Message } from '../../src/engine.js';
+import type { GenerateOptions, GenerationResult, Message } from '../../src/engine/engine.js';
 
 /** Tokens of each turn by the number of messages before it, cut by max new tokens. */
 export type Script = (messages: readonly Message[], options: GenerateOptions) => number[];

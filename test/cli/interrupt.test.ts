@@ -5,10 +5,10 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { decode } from '../../src/decoding/decode.js';
 import { createAcceptance } from '../../src/decoding/acceptance.js';
-import { openEngineParts } from '../../src/openEngine.js';
-import { PolicyMaker } from '../../src/policies.js';
-import { resolveDecodingOptions } from '../../src/decodingOptions.js';
-import { silentReport } from '../../src/report.js';
+import { openEngineParts } from '../../src/engine/open.js';
+import { PolicyMaker } from '../../src/engine/policies.js';
+import { resolveDecodingOptions } from '../../src/engine/decodingOptions.js';
+import { silentReport } from '../../src/util/progressReport.js';
 import { runCli, runMain } from '../support/cli.js';
 import { copyTiny, temporaryFolder, tinyFolder } from '../support/tinyModel.js';
 

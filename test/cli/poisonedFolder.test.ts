@@ -3,7 +3,7 @@ import { existsSync } from 'node:fs';
 import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import { delimiter, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { findProgram } from '../../src/findProgram.js';
+import { findProgram } from '../../src/util/findProgram.js';
 import { runCli, type CliRun } from '../support/cli.js';
 import { copyTiny, temporaryFolder } from '../support/tinyModel.js';
 

@@ -7,7 +7,7 @@ import { plainTable } from '../../src/bench/report/table.js';
 import { RunProgress } from '../../src/bench/run/progress.js';
 import { TreePrinter } from '../../src/cli/showTree.js';
 import type { DecodeStep } from '../../src/decoding/types.js';
-import { onTerminal, styled, terminalJson, visible, VisibleStream } from '../../src/terminalText.js';
+import { onTerminal, styled, terminalJson, visible, VisibleStream } from '../../src/util/terminalText.js';
 import { madeRun, madeTurn } from '../bench/madeRuns.js';
 import { runMain, type CliRun } from '../support/cli.js';
 import { temporaryFolder, tinyFolder } from '../support/tinyModel.js';

@@ -6,7 +6,7 @@ import {
   samplingAcceptance,
   typicalAcceptance,
 } from '../../src/decoding/acceptance.js';
-import { buildTree } from '../../src/decoding/candidateTree.js';
+import { buildTree } from '../../src/decoding/tree/candidateTree.js';
 import { argmax } from '../../src/decoding/distribution.js';
 import { createRandom } from '../../src/decoding/random.js';
 import type { CandidateTree, VerifiedRows } from '../../src/decoding/types.js';

@@ -1,10 +1,10 @@
 import { expect } from 'chai';
 import { samplingAcceptance } from '../../src/decoding/acceptance.js';
-import { findChild } from '../../src/decoding/candidateTree.js';
+import { findChild } from '../../src/decoding/tree/candidateTree.js';
 import { NextTokenDistribution } from '../../src/decoding/distribution.js';
 import { createRandom } from '../../src/decoding/random.js';
-import { dynamicTree, noTree, staticTree } from '../../src/decoding/treePolicy.js';
-import { templateFromPaths } from '../../src/decoding/treeTemplate.js';
+import { dynamicTree, noTree, staticTree } from '../../src/decoding/policy/treePolicy.js';
+import { templateFromPaths } from '../../src/decoding/tree/treeTemplate.js';
 import type { Acceptance, TreePolicy } from '../../src/decoding/types.js';
 import { decodeAll } from '../support/decodeAll.js';
 import { chiSquareScore, softmax } from '../support/reference.js';

@@ -1,8 +1,8 @@
 import { expect } from 'chai';
 import fc from 'fast-check';
 import { bestTemplateInHindsight, oracleTokensPerStep, rankPath } from '../../src/decoding/oracle.js';
-import { dynamicTree, staticTree } from '../../src/decoding/treePolicy.js';
-import { templatePaths } from '../../src/decoding/treeTemplate.js';
+import { dynamicTree, staticTree } from '../../src/decoding/policy/treePolicy.js';
+import { templatePaths } from '../../src/decoding/tree/treeTemplate.js';
 import { decodeAll } from '../support/decodeAll.js';
 import { proposalsOf } from '../support/reference.js';
 import { TableModel } from '../support/tableModel.js';

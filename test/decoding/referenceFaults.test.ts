@@ -1,8 +1,8 @@
 import { expect } from 'chai';
 import { createAcceptance, greedyAcceptance } from '../../src/decoding/acceptance.js';
-import { buildTree } from '../../src/decoding/candidateTree.js';
-import { chainParents, fillTreeBias, sharedLayout } from '../../src/decoding/treeMask.js';
-import { dynamicTree } from '../../src/decoding/treePolicy.js';
+import { buildTree } from '../../src/decoding/tree/candidateTree.js';
+import { chainParents, fillTreeBias, sharedLayout } from '../../src/decoding/tree/treeMask.js';
+import { dynamicTree } from '../../src/decoding/policy/treePolicy.js';
 import type { HeadProposals } from '../../src/decoding/types.js';
 import { decodeAll } from '../support/decodeAll.js';
 import { proposalsOf } from '../support/reference.js';

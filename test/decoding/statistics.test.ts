@@ -1,7 +1,7 @@
 import { expect } from 'chai';
-import { rootTree } from '../../src/decoding/candidateTree.js';
+import { rootTree } from '../../src/decoding/tree/candidateTree.js';
 import { acceptanceByDepth, histogram, noTimes, pool, summarize } from '../../src/decoding/statistics.js';
-import { dynamicTree } from '../../src/decoding/treePolicy.js';
+import { dynamicTree } from '../../src/decoding/policy/treePolicy.js';
 import type { DecodeStep } from '../../src/decoding/types.js';
 import { decodeAll } from '../support/decodeAll.js';
 import { TableModel } from '../support/tableModel.js';

@@ -1,6 +1,6 @@
 import { expect } from 'chai';
 import { MedusaEngine, type DecodeStep, type GenerationChunk, type Message } from '../../src/index.js';
-import { ContextError, UsageError } from '../../src/errors.js';
+import { ContextError, UsageError } from '../../src/util/errors.js';
 import { tinyFolder } from '../support/tinyModel.js';
 
 describe('MedusaEngine', function () {

@@ -1,9 +1,9 @@
 import { expect } from 'chai';
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { longestMatch } from '../../src/decoding/contextIndex.js';
+import { longestMatch } from '../../src/decoding/tree/contextIndex.js';
 import { MedusaEngine, type DecodeStep, type GenerateOptions } from '../../src/index.js';
-import { readManifest } from '../../src/model/manifest.js';
+import { readManifest } from '../../src/models/manifest.js';
 import { runMain } from '../support/cli.js';
 import { copyTiny, temporaryFolder, writeManifest } from '../support/tinyModel.js';
 

@@ -1,9 +1,9 @@
 import { expect } from 'chai';
 import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { ModelError } from '../../src/errors.js';
+import { ModelError } from '../../src/util/errors.js';
 import { MedusaEngine, type GenerateOptions } from '../../src/index.js';
-import { sha256Of } from '../../src/model/sha256.js';
+import { sha256Of } from '../../src/util/sha256.js';
 import { copyTiny, readJson, temporaryFolder, writeManifest } from '../support/tinyModel.js';
 
 interface Stored {

@@ -2,7 +2,7 @@ import { expect } from 'chai';
 import { execFileSync } from 'node:child_process';
 import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { packageRoot } from '../../src/model/packageRoot.js';
+import { packageRoot } from '../../src/util/packageRoot.js';
 
 /** What is distributed of others' work, and that its notice goes with it. */
 describe('NOTICE', function () {

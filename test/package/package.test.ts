@@ -3,7 +3,7 @@ import { build } from 'esbuild';
 import { readFile } from 'node:fs/promises';
 import { createRequire } from 'node:module';
 import { join } from 'node:path';
-import { packageRoot, packageVersion } from '../../src/model/packageRoot.js';
+import { packageRoot, packageVersion } from '../../src/util/packageRoot.js';
 import { Consumer, finished, pack } from '../support/consumer.js';
 import { tinyFolder } from '../support/tinyModel.js';
 

@@ -1,11 +1,11 @@
 import { expect } from 'chai';
 import { appendFile, cp } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
-import { dynamicTree } from '../../src/decoding/treePolicy.js';
+import { dynamicTree } from '../../src/decoding/policy/treePolicy.js';
 import type { DraftingModel, HeadProposals } from '../../src/decoding/types.js';
-import { ModelError } from '../../src/errors.js';
+import { ModelError } from '../../src/util/errors.js';
 import { MedusaEngine, type DecodeStep } from '../../src/index.js';
-import { readManifest } from '../../src/model/manifest.js';
+import { readManifest } from '../../src/models/manifest.js';
 import { headsInterface } from '../../src/runtime/graphInterface.js';
 import { type HeadsFile, openModel } from '../../src/runtime/index.js';
 import { decodeAll } from '../support/decodeAll.js';

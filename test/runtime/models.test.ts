@@ -2,7 +2,7 @@ import { expect } from 'chai';
 import { copyFile, mkdtemp, readFile, rm, truncate, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { ContextError, ModelError, RuntimeFailure } from '../../src/errors.js';
+import { ContextError, ModelError, RuntimeFailure } from '../../src/util/errors.js';
 import { NextTokenDistribution } from '../../src/decoding/distribution.js';
 import type { DraftingModel, VerifiedRows } from '../../src/decoding/types.js';
 import type { OpenOptions } from '../../src/runtime/index.js';

@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { createRandom } from '../../src/decoding/random.js';
-import type { ConditionalTable } from '../../src/decoding/conditionalTable.js';
+import type { ConditionalTable } from '../../src/decoding/tree/conditionalTable.js';
 import type { HeadProposals } from '../../src/decoding/types.js';
 import type { ScoredPath } from './reference.js';
 

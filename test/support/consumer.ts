@@ -1,7 +1,7 @@
 import { execFile } from 'node:child_process';
 import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { packageRoot } from '../../src/model/packageRoot.js';
+import { packageRoot } from '../../src/util/packageRoot.js';
 import { temporaryFolder } from './tinyModel.js';
 
 export interface Finished {

@@ -1,6 +1,6 @@
 import { greedyAcceptance } from '../../src/decoding/acceptance.js';
 import { decode, type DecodeOptions, type DecodeResult } from '../../src/decoding/decode.js';
-import { noTree } from '../../src/decoding/treePolicy.js';
+import { noTree } from '../../src/decoding/policy/treePolicy.js';
 import type { DecodeStep, DraftingModel } from '../../src/decoding/types.js';
 
 /** Runs a generation to its end. Plain, greedy and 32 tokens long unless told otherwise. */

@@ -4,9 +4,9 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { createRandom } from '../../src/decoding/random.js';
-import { sha256Of } from '../../src/model/sha256.js';
-import { ChatTemplate } from '../../src/tokenizer/chatTemplate.js';
-import { Tokenizer } from '../../src/tokenizer/tokenizer.js';
+import { sha256Of } from '../../src/util/sha256.js';
+import { ChatTemplate } from '../../src/engine/text/chatTemplate.js';
+import { Tokenizer } from '../../src/engine/text/tokenizer.js';
 
 /** The committed random model: 2 layers, 512 tokens, 4 heads. */
 export const tinyFolder = fileURLToPath(new URL('../fixtures/tiny', import.meta.url));

@@ -1,8 +1,8 @@
 import { expect } from 'chai';
 import { readFileSync } from 'node:fs';
-import type { ChatTemplate } from '../../src/tokenizer/chatTemplate.js';
-import { IncrementalDetokenizer } from '../../src/tokenizer/incrementalDetokenizer.js';
-import type { Tokenizer } from '../../src/tokenizer/tokenizer.js';
+import type { ChatTemplate } from '../../src/engine/text/chatTemplate.js';
+import { IncrementalDetokenizer } from '../../src/engine/text/incrementalDetokenizer.js';
+import type { Tokenizer } from '../../src/engine/text/tokenizer.js';
 
 interface Reference {
   texts: Record<string, string>;

@@ -1,8 +1,8 @@
 /** Reads run folders and lines up the questions they have in common. */
 import { access } from 'node:fs/promises';
 import { basename, join, resolve } from 'node:path';
-import { MedusaError, UsageError } from '../../errors.js';
-import type { JsonReader } from '../../model/jsonReader.js';
+import { MedusaError, UsageError } from '../../util/errors.js';
+import type { JsonReader } from '../../util/jsonReader.js';
 import { ANSWERS_FILE, readRunInfo, readSkipped, RECORDS_FILE, RUN_FILE, TRACE_FILE } from '../run/folder.js';
 import type { AnswerLine, RecordLine, RunInfo, SkippedLine, TraceLine } from '../run/formats.js';
 import { readJsonl } from '../run/jsonl.js';

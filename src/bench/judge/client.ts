@@ -2,8 +2,8 @@
 import { setMaxListeners } from 'node:events';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Response } from 'undici';
-import { MedusaError, UsageError } from '../../errors.js';
-import { JsonReader } from '../../model/jsonReader.js';
+import { MedusaError, UsageError } from '../../util/errors.js';
+import { JsonReader } from '../../util/jsonReader.js';
 import { failureOf, fetchThroughProxy, readBody, TooLarge } from '../http.js';
 import { keptWithoutKey, withoutKey } from './secrets.js';
 

@@ -1,7 +1,7 @@
 /** Single-answer grading as MT-Bench does it: each turn of each answer gets a rating from 1 to 10. */
 import { join } from 'node:path';
-import { UsageError } from '../../errors.js';
-import type { FieldReaders, JsonReader } from '../../model/jsonReader.js';
+import { UsageError } from '../../util/errors.js';
+import type { FieldReaders, JsonReader } from '../../util/jsonReader.js';
 import type { Question } from '../questions/parse.js';
 import type { AnswerLine } from '../run/formats.js';
 import { JsonlFile, readJsonl } from '../run/jsonl.js';

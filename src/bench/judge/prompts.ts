@@ -1,5 +1,5 @@
 /** Judge prompts in FastChat's format, and how a question and its answers go into them. */
-import { UsageError } from '../../errors.js';
+import { UsageError } from '../../util/errors.js';
 import { decodeUtf8, parseObject } from '../questions/parse.js';
 
 export interface JudgePrompt {

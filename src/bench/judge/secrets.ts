@@ -1,5 +1,5 @@
 /** The key of the judge's endpoint must not get into messages and files, even where the server sends it back. */
-import { UsageError } from '../../errors.js';
+import { UsageError } from '../../util/errors.js';
 
 /** Shorter keys are placeholders ("none", "EMPTY") whose letters occur in any text. */
 const SHORTEST_SECRET = 8;

@@ -1,6 +1,6 @@
 /** Finds the questions a run was asked for and picks the ones it is to ask. */
 import { readFile } from 'node:fs/promises';
-import { UsageError } from '../../errors.js';
+import { UsageError } from '../../util/errors.js';
 import { builtinQuestions } from './builtin.js';
 import { OFFICIAL_FILES, officialFile, type FetchPlaces } from './official.js';
 import { parseQuestions, type Question, type QuestionSet } from './parse.js';

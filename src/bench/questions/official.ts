@@ -6,7 +6,7 @@ import { createHash } from 'node:crypto';
 import { mkdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { homedir } from 'node:os';
 import { dirname, join } from 'node:path';
-import { MedusaError, UsageError } from '../../errors.js';
+import { MedusaError, UsageError } from '../../util/errors.js';
 import { failureOf, fetchThroughProxy, readBody } from '../http.js';
 
 const FASTCHAT_COMMIT = '589532dcfa83700f950b9aa3983416c543afabc0';

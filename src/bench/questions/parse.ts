@@ -1,6 +1,6 @@
 /** Questions in FastChat's schema: one JSON object a line, checked before anything runs. */
 import { createHash } from 'node:crypto';
-import { UsageError } from '../../errors.js';
+import { UsageError } from '../../util/errors.js';
 
 export type QuestionId = number | string;
 

@@ -1,5 +1,5 @@
 /** Markdown that values can only get into escaped: raw HTML in a category would be HTML in the report. */
-import { visible } from '../../terminalText.js';
+import { visible } from '../../util/terminalText.js';
 import type { Table } from './table.js';
 
 /** Markdown as text, made by the functions below. */

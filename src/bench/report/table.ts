@@ -1,5 +1,5 @@
 /** Numbers and tables as text. */
-import { visibleInLine } from '../../terminalText.js';
+import { visibleInLine } from '../../util/terminalText.js';
 import type { Estimate } from '../compare/statistics.js';
 
 /** A cell and its alignment: numbers right, names left. */

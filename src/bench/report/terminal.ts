@@ -1,6 +1,6 @@
 /** The comparison for a terminal: the tables without their notes, and of a sweep only the figures. */
 import { Chalk } from 'chalk';
-import { joinText, onTerminal, styled, type TerminalText } from '../../terminalText.js';
+import { joinText, onTerminal, styled, type TerminalText } from '../../util/terminalText.js';
 import type { Report } from '../compare/report.js';
 import { differences, sections } from './sections.js';
 import { plainTable } from './table.js';

@@ -1,6 +1,6 @@
 /** Gathers one turn's steps while the engine decodes, and turns them into a record. */
 import type { CandidateTree, DecodeStep, HeadProposals } from '../../decoding/types.js';
-import type { GenerationResult } from '../../engine.js';
+import type { GenerationResult } from '../../engine/engine.js';
 import { STAGES, type Stage, type TracedStep, type TurnRecord } from './formats.js';
 
 /** Rank of the real token: not in the list, after the end, heads not run. */

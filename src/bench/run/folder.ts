@@ -1,9 +1,9 @@
 /** A run folder: created, or taken up again where the last run left it. */
 import { mkdir, open, readdir, rename, rm, rmdir, stat } from 'node:fs/promises';
 import { basename, dirname, join, resolve } from 'node:path';
-import { MedusaError, UsageError } from '../../errors.js';
+import { MedusaError, UsageError } from '../../util/errors.js';
 import type { AnswerLine, RecordLine, RunInfo, SkippedLine, TraceLine } from './formats.js';
-import { JsonReader } from '../../model/jsonReader.js';
+import { JsonReader } from '../../util/jsonReader.js';
 import { JsonlFile, readIfThere, readJsonl, RESTORE, writeError } from './jsonl.js';
 import { lockFolder } from './lock.js';
 import { readIdOnly, readInfo, readSkippedLine } from './readers.js';

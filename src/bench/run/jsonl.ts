@@ -1,8 +1,8 @@
 /** Append-only JSON lines that survive a kill: each line is on disk before `append` returns. */
 import { lstat, open, readFile, type FileHandle } from 'node:fs/promises';
 import { dirname } from 'node:path';
-import { MedusaError, UsageError } from '../../errors.js';
-import { JsonReader } from '../../model/jsonReader.js';
+import { MedusaError, UsageError } from '../../util/errors.js';
+import { JsonReader } from '../../util/jsonReader.js';
 
 /** What to do about a file of a run folder that was damaged or changed. */
 export const RESTORE = 'Restore the file, or make the run again in a new folder.';

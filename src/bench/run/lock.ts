@@ -1,6 +1,6 @@
 import { join } from 'node:path';
-import { UsageError } from '../../errors.js';
-import { tryLock, type Holder, type Release } from '../../model/lock.js';
+import { UsageError } from '../../util/errors.js';
+import { tryLock, type Holder, type Release } from '../../util/lock.js';
 import { writeError } from './jsonl.js';
 
 /** One writer per run folder: takes the folder's lock, or refuses. A lock left by a killed process is taken over. */

@@ -1,8 +1,8 @@
 /** `bench merge`: shards of one run become one folder. */
 import { mkdir, readdir } from 'node:fs/promises';
 import { join } from 'node:path';
-import { UsageError } from '../../errors.js';
-import type { JsonReader } from '../../model/jsonReader.js';
+import { UsageError } from '../../util/errors.js';
+import type { JsonReader } from '../../util/jsonReader.js';
 import { parseShard } from '../questions/load.js';
 import type { QuestionId } from '../questions/parse.js';
 import type { RunInfo, SkippedLine } from './formats.js';

@@ -1,8 +1,8 @@
 /** What a run asks, at which temperature and with which random numbers: fixed before anything runs. */
 import { createHash } from 'node:crypto';
 import type { AcceptanceName } from '../../decoding/types.js';
-import { describeRange, numberRanges, parseDecimal } from '../../decodingOptions.js';
-import { UsageError } from '../../errors.js';
+import { describeRange, numberRanges, parseDecimal } from '../../engine/decodingOptions.js';
+import { UsageError } from '../../util/errors.js';
 import type { Question, QuestionId } from '../questions/parse.js';
 
 /** A number for all questions, or FastChat's table by category. */

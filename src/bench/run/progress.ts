@@ -1,6 +1,6 @@
 /** A progress bar on stderr: silent off a terminal. */
 import { SingleBar } from 'cli-progress';
-import { visibleInLine } from '../../terminalText.js';
+import { visibleInLine } from '../../util/terminalText.js';
 import type { TurnRecord } from './formats.js';
 
 export class RunProgress {

@@ -6,8 +6,8 @@ import {
   marginalsNames,
   numberRanges,
   treeNames,
-} from '../../decodingOptions.js';
-import type { FieldReaders, JsonReader } from '../../model/jsonReader.js';
+} from '../../engine/decodingOptions.js';
+import type { FieldReaders, JsonReader } from '../../util/jsonReader.js';
 import type { QuestionId } from '../questions/parse.js';
 import { RANK } from './collect.js';
 import {

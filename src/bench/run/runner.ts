@@ -2,9 +2,9 @@
  * Asks the questions. One lane is one set of decoding options with its own folder; several lanes are interleaved
  * question by question, in an order that turns, so that drift of the machine falls on all of them alike.
  */
-import { ContextError, MedusaError, UsageError } from '../../errors.js';
+import { ContextError, MedusaError, UsageError } from '../../util/errors.js';
 import type { BenchEngine } from '../engine.js';
-import type { GenerateOptions, Message } from '../../engine.js';
+import type { GenerateOptions, Message } from '../../engine/engine.js';
 import type { Question } from '../questions/parse.js';
 import { TurnCollector } from './collect.js';
 import type { FinishedQuestion, RunFolder } from './folder.js';

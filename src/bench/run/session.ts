@@ -1,8 +1,8 @@
 /** From options to finished run folders: opens engines and folders, runs the lanes, closes everything. */
-import { MedusaError } from '../../errors.js';
-import { resolveDecodingOptions } from '../../decodingOptions.js';
-import type { ModelOptions } from '../../engine.js';
-import { packageVersion } from '../../model/packageRoot.js';
+import { MedusaError } from '../../util/errors.js';
+import { resolveDecodingOptions } from '../../engine/decodingOptions.js';
+import type { ModelOptions } from '../../engine/engine.js';
+import { packageVersion } from '../../util/packageRoot.js';
 import type { BenchEngine } from '../engine.js';
 import type { Question, QuestionSet } from '../questions/parse.js';
 import { costCurve, environment, loadAverage, machineIdentity, modelIdentity } from './environment.js';

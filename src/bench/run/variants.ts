@@ -1,8 +1,8 @@
 /** Variants: the decoding options that are held against each other, and what to call them. */
 import { createHash } from 'node:crypto';
-import type { DecodingOptions, ResolvedDecodingOptions } from '../../decodingOptions.js';
-import type { ModelOptions } from '../../engine.js';
-import { UsageError } from '../../errors.js';
+import type { DecodingOptions, ResolvedDecodingOptions } from '../../engine/decodingOptions.js';
+import type { ModelOptions } from '../../engine/engine.js';
+import { UsageError } from '../../util/errors.js';
 import type { RunDecoding } from './formats.js';
 
 /** What lies in the folder of a comparison beside the folders of its variants. */

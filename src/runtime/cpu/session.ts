@@ -1,6 +1,6 @@
 import { existsSync } from 'node:fs';
 import { setImmediate as turnOfTheLoop } from 'node:timers/promises';
-import { ModelError, RuntimeFailure } from '../../errors.js';
+import { ModelError, RuntimeFailure } from '../../util/errors.js';
 import { type GraphInterface, requireInterface } from '../graphInterface.js';
 import { graphMissing, messageOf, summary, unloadable } from '../messages.js';
 import { int8Products, unsignedWeights } from './kernels.js';

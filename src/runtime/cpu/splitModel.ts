@@ -1,4 +1,4 @@
-import { RuntimeFailure } from '../../errors.js';
+import { RuntimeFailure } from '../../util/errors.js';
 import { areFinite, NotFiniteError } from '../../decoding/notFinite.js';
 import type {
   CandidateTree,
@@ -7,7 +7,7 @@ import type {
   VerifiedRows,
   VerifyOptions,
 } from '../../decoding/types.js';
-import { chainParents, fillTreeBias, splitLayout, writeInt64 } from '../../decoding/treeMask.js';
+import { chainParents, fillTreeBias, splitLayout, writeInt64 } from '../../decoding/tree/treeMask.js';
 import {
   checkPrompt,
   checkRoot,

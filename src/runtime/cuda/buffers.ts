@@ -1,5 +1,5 @@
-import { RuntimeFailure } from '../../errors.js';
-import { closedFloat16Bits } from '../../decoding/treeMask.js';
+import { RuntimeFailure } from '../../util/errors.js';
+import { closedFloat16Bits } from '../../decoding/tree/treeMask.js';
 import { cacheBytes, type SharedPlan } from './bindingPlan.js';
 import type { Device } from './device.js';
 import { getOrMake } from './getOrMake.js';

@@ -1,4 +1,4 @@
-import { writeInt64 } from '../../decoding/treeMask.js';
+import { writeInt64 } from '../../decoding/tree/treeMask.js';
 import { cacheBlocks, packMove, type RowMove, type SharedPlan } from './bindingPlan.js';
 import { type Buffers, floatType, Mirror } from './buffers.js';
 import type { Device } from './device.js';

@@ -1,4 +1,4 @@
-import { RuntimeFailure } from '../../errors.js';
+import { RuntimeFailure } from '../../util/errors.js';
 import { messageOf } from '../messages.js';
 import { loadKoffi } from './koffi.js';
 import type { Pointer } from './ortApi.js';

@@ -1,4 +1,4 @@
-import { RuntimeFailure } from '../../errors.js';
+import { RuntimeFailure } from '../../util/errors.js';
 import { messageOf } from '../messages.js';
 import type { CudaRuntime } from './cudaRuntime.js';
 import type { OrtApi, Pointer } from './ortApi.js';

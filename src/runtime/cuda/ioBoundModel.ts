@@ -1,4 +1,4 @@
-import { ModelError, RuntimeFailure } from '../../errors.js';
+import { ModelError, RuntimeFailure } from '../../util/errors.js';
 import type {
   CandidateTree,
   DraftingModel,
@@ -6,7 +6,7 @@ import type {
   VerifiedRows,
   VerifyOptions,
 } from '../../decoding/types.js';
-import { chainParents } from '../../decoding/treeMask.js';
+import { chainParents } from '../../decoding/tree/treeMask.js';
 import {
   checkPrompt,
   checkRoot,

@@ -1,5 +1,5 @@
 import { existsSync } from 'node:fs';
-import { ModelError, RuntimeFailure } from '../../errors.js';
+import { ModelError, RuntimeFailure } from '../../util/errors.js';
 import { type GraphInterface, requireInterface } from '../graphInterface.js';
 import { graphMissing, messageOf, summary, unloadable } from '../messages.js';
 import { type ElementType, type OrtApi, type Pointer } from './ortApi.js';

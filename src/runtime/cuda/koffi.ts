@@ -1,5 +1,5 @@
 import type koffi from 'koffi';
-import { RuntimeFailure } from '../../errors.js';
+import { RuntimeFailure } from '../../util/errors.js';
 import { messageOf } from '../messages.js';
 
 export type Koffi = typeof koffi;

@@ -1,5 +1,5 @@
 import { existsSync, statSync } from 'node:fs';
-import { RuntimeFailure } from '../../errors.js';
+import { RuntimeFailure } from '../../util/errors.js';
 import { cacheBytes, type SharedPlan } from './bindingPlan.js';
 
 /** Bytes a model needs on the device. */

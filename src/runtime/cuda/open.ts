@@ -1,7 +1,7 @@
 import { dirname } from 'node:path';
 import type { DraftingModel } from '../../decoding/types.js';
-import { RuntimeFailure } from '../../errors.js';
-import { prepareCommand } from '../../model/prepareCommand.js';
+import { RuntimeFailure } from '../../util/errors.js';
+import { prepareCommand } from '../../models/prepareCommand.js';
 import type { DeviceSteps, OpenOptions } from '../spec.js';
 import { CudaRuntime } from './cudaRuntime.js';
 import { CudaDevice } from './device.js';

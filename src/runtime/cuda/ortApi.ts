@@ -1,4 +1,4 @@
-import { RuntimeFailure } from '../../errors.js';
+import { RuntimeFailure } from '../../util/errors.js';
 import { messageOf } from '../messages.js';
 import { switchOffTelemetryInWorker } from '../telemetry.js';
 import { type Koffi, loadKoffi } from './koffi.js';

@@ -1,7 +1,7 @@
 import { existsSync, readdirSync, realpathSync, statSync } from 'node:fs';
 import { dirname, join } from 'node:path';
-import { RuntimeFailure } from '../../errors.js';
-import { requireFromHere } from '../../model/packageRoot.js';
+import { RuntimeFailure } from '../../util/errors.js';
+import { requireFromHere } from '../../util/packageRoot.js';
 import { isAtLeast, OrtApi } from './ortApi.js';
 
 /** GroupQueryAttention on CUDA takes an attention bias from here on. */

@@ -1,4 +1,4 @@
-import { fillTreeBias, sharedLayout, writeInt64 } from '../../decoding/treeMask.js';
+import { fillTreeBias, sharedLayout, writeInt64 } from '../../decoding/tree/treeMask.js';
 import type { VerifyOptions } from '../../decoding/types.js';
 import { toInt32 } from '../int64.js';
 import { type BackboneRunner, bindCache, type RunResults, type RunRows } from './backboneRunner.js';

@@ -1,0 +1,75 @@
+/**
+ * Prepared models side by side, say of two exporters: milliseconds to open the backbone, and to verify trees:
+ *
+ *   npx tsx scripts/sideBySide.ts --models FOLDER,FOLDER[,...] [--precision int8] [--threads 1,2] [--nodes 1,2,4,8,16,64]
+ *       [--past 256] [--rounds 60]
+ *
+ * They take turns (A B A B ...). Medians, each divided by the first model's; says whether the logits have the same bits.
+ */
+import { join } from 'node:path';
+import { parseArgs } from 'node:util';
+import type { DraftingModel } from '../src/decoding/types.js';
+import { chooseGraphs } from '../src/models/choose.js';
+import { readManifest } from '../src/models/manifest.js';
+import { openModel } from '../src/runtime/index.js';
+import { median, randomTokens, randomTree } from '../src/runtime/measure.js';
+
+const { values: args } = parseArgs({
+  options: {
+    models: { type: 'string' },
+    precision: { type: 'string', default: 'int8' },
+    threads: { type: 'string', default: '1,2' },
+    nodes: { type: 'string', default: '1,2,4,8,16,64' },
+    past: { type: 'string', default: '256' },
+    rounds: { type: 'string', default: '60' },
+  },
+});
+const OPENINGS = 7;
+const folders = args.models!.split(',');
+const numbers = (text: string): number[] => text.split(',').map(Number);
+
+async function open(folder: string, threads: number): Promise<DraftingModel> {
+  const manifest = await readManifest(folder);
+  const { backbone } = chooseGraphs(manifest, { provider: 'cpu', precision: args.precision }, folder);
+  const file = { ...backbone, path: join(folder, backbone.file) };
+  return openModel({ shape: manifest.model, backbone: file, provider: 'cpu', threads });
+}
+
+async function timed(work: () => Promise<unknown>): Promise<number> {
+  const begin = performance.now();
+  await work();
+  return performance.now() - begin;
+}
+
+const openings: number[][] = folders.map(() => []);
+for (let i = 0; i < OPENINGS; i++) {
+  for (const [at, folder] of folders.entries()) {
+    let model: DraftingModel | undefined;
+    openings[at].push(await timed(async () => (model = await open(folder, 2))));
+    await model!.dispose();
+  }
+}
+console.log(`opening: ${openings.map((times) => `${median(times).toFixed(0)} ms`).join(', ')}`);
+
+for (const threads of numbers(args.threads)) {
+  const models = await Promise.all(folders.map((folder) => open(folder, threads)));
+  const text = [...randomTokens(Number(args.past), models[0].vocabSize)];
+  for (const model of models) await model.prefill(text, { logits: false });
+  for (const nodes of numbers(args.nodes)) {
+    const tree = randomTree(nodes, models[0].vocabSize);
+    const logits: Float32Array[] = [];
+    for (const model of models) logits.push((await model.verify(tree, { logits: true })).logits!.slice());
+    const times: number[][] = folders.map(() => []);
+    for (let round = 0; round < Number(args.rounds); round++) {
+      for (const [at, model] of models.entries())
+        times[at].push(await timed(() => model.verify(tree, { logits: false })));
+    }
+    const first = median(times[0]);
+    const ratios = times.slice(1).map((each) => `${(median(each) / first).toFixed(3)}`);
+    const same = logits.every((each) => each.every((value, i) => value === logits[0][i]));
+    console.log(
+      `${threads} threads, ${nodes} nodes: ${first.toFixed(2)} ms; ${ratios.join(', ')}; ${same ? 'same bits' : 'OTHER LOGITS'}`,
+    );
+  }
+  for (const model of models) await model.dispose();
+}

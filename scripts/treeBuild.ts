@@ -1,0 +1,125 @@
+/**
+ * Microseconds to build a candidate tree, from products of marginals and from conditional probabilities:
+ *
+ *   npx tsx scripts/treeBuild.ts [RANK]     (192, that of the default heads' table)
+ *
+ * Each call sees another of 256 random proposals, so that no branch is learnt by heart. The conditional table has the
+ * size of a real one (its rows lie far apart in memory). Lookups copy from a text of 2000 tokens that repeats phrases of
+ * 100, which is compared with the index before each tree.
+ */
+import { CandidateTreeBuilder } from '../src/decoding/tree/candidateTree.js';
+import type { ConditionalTable } from '../src/decoding/tree/conditionalTable.js';
+import { longestMatch } from '../src/decoding/tree/contextIndex.js';
+import { ContextLookup } from '../src/decoding/tree/contextLookup.js';
+import { createRandom } from '../src/decoding/random.js';
+import { fillTreeBias, splitLayout, writeInt64 } from '../src/decoding/tree/treeMask.js';
+import type { HeadProposals } from '../src/decoding/types.js';
+
+const heads = 4;
+const topM = 32;
+const vocabSize = 49152;
+const draftVocabSize = 16384;
+const spread = Math.floor(vocabSize / draftVocabSize);
+const rank = Number(process.argv[2] ?? 192);
+const distances = 2;
+const random = createRandom(1);
+
+function randomProposals(): HeadProposals {
+  const probabilities = new Float32Array(heads * topM);
+  for (let head = 0; head < heads; head++) {
+    const weights = Array.from({ length: topM }, () => Math.exp(-8 * random())).sort((a, b) => b - a);
+    const total = weights.reduce((sum, weight) => sum + weight, 0) * (1 + random());
+    weights.forEach((weight, rank) => (probabilities[head * topM + rank] = weight / total));
+  }
+  return {
+    heads,
+    topM,
+    probabilities,
+    ids: Int32Array.from({ length: heads * topM }, () => spread * Math.floor(random() * draftVocabSize)),
+  };
+}
+
+/** Values that make scores of about -1 to 1. */
+function randomValues(count: number): Float32Array {
+  const values = new Float32Array(count);
+  for (let i = 0; i < count; i++) values[i] = 0.6 * (random() - 0.5);
+  return values;
+}
+
+function randomTable(activation: ConditionalTable['activation']): ConditionalTable {
+  return {
+    rank,
+    distances,
+    activation,
+    usesContexts: false,
+    levels: { biases: randomValues(heads * rank), gains: randomValues(heads * rank).map((x) => 1 + x) },
+    vocabSize,
+    inputs: randomValues(distances * vocabSize * rank),
+    outputs: randomValues(draftVocabSize * rank),
+    // Every third token is in the draft vocabulary.
+    outputRows: Int32Array.from({ length: vocabSize }, (_, token) =>
+      token % spread === 0 ? token / spread : -1,
+    ),
+  };
+}
+
+/** Microseconds of a call. The batches are short (half a millisecond), so that a busy machine leaves some of them alone. */
+function measure(call: (i: number) => void): { best: number; median: number } {
+  let next = 0;
+  const time = (calls: number): number => {
+    const start = performance.now();
+    for (let i = 0; i < calls; i++) call(next++);
+    return ((performance.now() - start) * 1000) / calls;
+  };
+  const calls = Math.max(1, Math.min(256, Math.round(500 / time(256))));
+  const batches = Array.from({ length: 1000 }, () => time(calls)).sort((a, b) => a - b);
+  return { best: batches[0], median: batches[500] };
+}
+
+const past = 256;
+const capacity = 512;
+const largest = 64;
+const ids = new BigInt64Array(largest);
+const positions = new BigInt64Array(largest);
+const bias = new Float32Array(largest * (capacity + largest));
+const proposals = Array.from({ length: 256 }, randomProposals);
+
+const phrases = Array.from({ length: 5 }, () =>
+  Array.from({ length: 100 }, () => spread * Math.floor(random() * draftVocabSize)),
+);
+const text = Array.from({ length: 20 }, () => phrases[Math.floor(random() * phrases.length)]).flat();
+text.push(...text.slice(0, 50));
+
+function measureJoint(name: string, table: ConditionalTable | undefined, lookup?: ContextLookup): void {
+  const builder = new CandidateTreeBuilder(table, lookup);
+  const find = (nodes: number, i: number): number =>
+    builder.find(text.at(-1)!, proposals[i & 255], { nodes, depth: heads, copyDepth: Infinity, text });
+  // Compiled for every size before the first is measured.
+  for (let i = 0; i < 20000; i++) builder.take(find(1 + (i % largest), i));
+  for (const nodes of [8, 16, 32, 64]) {
+    const stages = [
+      measure((i) => find(nodes, i)),
+      measure((i) => builder.take(find(nodes, i))),
+      measure((i) => {
+        const tree = builder.take(find(nodes, i));
+        writeInt64(ids, tree.tokens, nodes);
+        writeInt64(positions, tree.depths, nodes, past);
+        fillTreeBias(bias, tree.parents, nodes, splitLayout(past, capacity, nodes));
+      }),
+    ];
+    const cells = stages.map(({ best, median }) => `${best.toFixed(2)} (${median.toFixed(2)})`.padStart(24));
+    console.log(name.padEnd(18) + String(nodes).padStart(5) + cells.join(''));
+  }
+}
+
+console.log(
+  `K = ${heads}, m = ${topM}; tables of r = ${rank}, D = ${distances}, V = ${vocabSize}, V' = ${draftVocabSize}; ` +
+    `past ${past}, capacity ${capacity}; microseconds, best (median)`,
+);
+const titles = ['search', 'search + tree', '+ ids, positions, mask'].map((title) => title.padStart(24));
+console.log(`${'joint'.padEnd(18)}nodes${titles.join('')}`);
+measureJoint('product', undefined);
+measureJoint('conditional', randomTable('none'));
+measureJoint('conditional, silu', randomTable('silu'));
+const weights = Array.from({ length: heads + 1 }, () => Array.from({ length: longestMatch }, () => 0.5));
+measureJoint('silu and lookup', randomTable('silu'), new ContextLookup(weights));

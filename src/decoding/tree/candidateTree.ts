@@ -1,0 +1,168 @@
+import { CandidateLevels, type LevelOptions } from './candidateLevels.js';
+import { ConditionalSearch } from './conditionalSearch.js';
+import { scoreless, type ConditionalTable } from './conditionalTable.js';
+import { type ContextLookup, deepestCopy } from './contextLookup.js';
+import { ProductSearch } from './productSearch.js';
+import type { CandidateTree, HeadProposals, TreeLimits } from '../types.js';
+
+export type { Marginals } from './candidateLevels.js';
+
+export interface TreeSearchOptions extends TreeLimits, LevelOptions {
+  /** Largest depth of copies from the context; default: `depth`. */
+  readonly copyDepth?: number;
+  /** The text so far, the root last: what a lookup copies from. */
+  readonly text?: readonly number[];
+  /** [nodes] the search ends after n nodes where the next one is less probable than `least[n - 1]`; default: never. */
+  readonly least?: ArrayLike<number>;
+}
+
+/**
+ * Builds dynamic candidate trees: the most probable prefixes of all combinations of the heads' candidates, where a
+ * combination's probability is the product of the heads' marginals (MEDUSA-Plus), or, given a `ConditionalTable`, of
+ * probabilities that depend on the candidates before (`ConditionalSearch`). With a `ContextLookup` they depend on the text
+ * so far too.
+ *
+ * A workspace to be reused for every step; the trees it returns are the caller's.
+ */
+export class CandidateTreeBuilder {
+  private readonly search: ProductSearch | ConditionalSearch;
+  private readonly candidates = new CandidateLevels();
+  private marginals = new Float32Array(0);
+  private rows = new Int32Array(0);
+  private root: number | undefined;
+
+  constructor(
+    table?: ConditionalTable,
+    private readonly lookup?: ContextLookup,
+  ) {
+    const isProduct = table === undefined && lookup === undefined;
+    this.search = isProduct ? new ProductSearch() : new ConditionalSearch(table ?? scoreless, lookup);
+  }
+
+  /**
+   * Searches the `nodes` most probable nodes. `probabilities` then has them in descending order, from which the caller
+   * may choose how many to `take`.
+   *
+   * @param root the root's token
+   * @returns the number of nodes found, root included
+   * @throws RangeError when a probability is NaN, negative or larger than its predecessor's, or when the table needs
+   *   contexts that the proposals lack, or when the text that a lookup copies from does not end with the root
+   */
+  find(root: number, proposals: HeadProposals, options: TreeSearchOptions): number {
+    const { search, candidates } = this;
+    const { nodes, least } = options;
+    const levels = Math.max(0, Math.min(proposals.heads, options.depth, nodes - 1));
+    if (this.rows.length < nodes) this.rows = new Int32Array(nodes);
+    this.root = root;
+    if (search instanceof ConditionalSearch) {
+      candidates.load(proposals, levels, proposals.topM, options);
+      return search.run(root, candidates, nodes, this.look(root, options), least);
+    }
+    // A node of rank r has r likelier siblings, so ranks from nodes - 1 on can never enter.
+    const width = Math.min(proposals.topM, Math.max(1, nodes - 1));
+    candidates.load(proposals, levels, width, options);
+    return search.run(this.correctedMarginals(), levels, width, nodes, least);
+  }
+
+  /** [found] path probabilities of the last search, root (1) first, descending. Valid until the next `find`. */
+  get probabilities(): Float32Array {
+    return this.search.probabilities;
+  }
+
+  /** The tree of the `size` most probable nodes of the last search, in flat-index order. */
+  take(size: number): CandidateTree {
+    const { search, rows, candidates, root } = this;
+    if (root === undefined || size > search.count)
+      throw new RangeError(`No ${size} nodes were found; call find first.`);
+    const tree = allocateTree(size);
+    search.arrange(size, rows, tree.parents);
+    tree.tokens[0] = root;
+    for (let row = 0; row < size; row++) {
+      const node = rows[row];
+      const depth = (tree.depths[row] = search.depths[node]);
+      const rank = (tree.ranks[row] = search.ranks[node]);
+      tree.probabilities[row] = search.probabilities[node];
+      if (search instanceof ConditionalSearch) {
+        tree.tokens[row] = search.token(node);
+        if (search.isCopy(node)) tree.ranks[row] = -1;
+      } else if (row > 0) {
+        tree.tokens[row] = candidates.token(depth - 1, rank);
+      }
+    }
+    return tree;
+  }
+
+  /** Has the lookup know the text. Returns how deep copies may lie. */
+  private look(root: number, { nodes, depth, copyDepth, text }: TreeSearchOptions): number {
+    if (this.lookup === undefined) return 0;
+    if (text?.at(-1) !== root)
+      throw new RangeError(`The text must end with the root ${root}, not with ${text?.at(-1)}.`);
+    this.lookup.index.update(text);
+    return Math.min(copyDepth ?? depth, deepestCopy, nodes - 1);
+  }
+
+  /** [levels, width] the marginals with their factors, at most 1. */
+  private correctedMarginals(): Float32Array {
+    const { levels, width, probabilities, factors } = this.candidates;
+    if (this.marginals.length < levels * width) this.marginals = new Float32Array(levels * width);
+    for (let level = 0; level < levels; level++) {
+      for (let i = level * width; i < (level + 1) * width; i++) {
+        const marginal = probabilities[i] * factors[level];
+        this.marginals[i] = marginal < 1 ? marginal : 1;
+      }
+    }
+    return this.marginals;
+  }
+}
+
+/**
+ * Builds one dynamic tree. Step after step, a `CandidateTreeBuilder` does the same without allocating its workspace.
+ */
+export function buildTree(
+  root: number,
+  proposals: HeadProposals,
+  options: TreeSearchOptions,
+  table?: ConditionalTable,
+  lookup?: ContextLookup,
+): CandidateTree {
+  const builder = new CandidateTreeBuilder(table, lookup);
+  return builder.take(builder.find(root, proposals, options));
+}
+
+/** The tree of plain decoding: the root alone. */
+export function rootTree(root: number): CandidateTree {
+  const tree = allocateTree(1);
+  tree.tokens[0] = root;
+  tree.parents[0] = tree.ranks[0] = -1;
+  tree.probabilities[0] = 1;
+  return tree;
+}
+
+/** An empty tree of `size` nodes in one allocation. */
+export function allocateTree(size: number): CandidateTree {
+  const buffer = new ArrayBuffer(20 * size);
+  return {
+    size,
+    tokens: new Int32Array(buffer, 0, size),
+    parents: new Int32Array(buffer, 4 * size, size),
+    depths: new Int32Array(buffer, 8 * size, size),
+    ranks: new Int32Array(buffer, 12 * size, size),
+    probabilities: new Float32Array(buffer, 16 * size, size),
+  };
+}
+
+/** The row of the child of `row` with token `token`, or -1. Children follow their parents, so the search starts there. */
+export function findChild(tree: CandidateTree, row: number, token: number): number {
+  const { parents, tokens, size } = tree;
+  for (let child = row + 1; child < size; child++) {
+    if (tokens[child] === token && parents[child] === row) return child;
+  }
+  return -1;
+}
+
+/** The rows from the root to `row`, root first. */
+export function pathTo(tree: CandidateTree, row: number): number[] {
+  const rows = [];
+  for (let at = row; at !== -1; at = tree.parents[at]) rows.push(at);
+  return rows.reverse();
+}

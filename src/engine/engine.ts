@@ -1,0 +1,352 @@
+import { checkEngineOptions, checkGenerateOptions, checkPromptKind } from '../util/argumentChecks.js';
+import { createAcceptance } from '../decoding/acceptance.js';
+import { decode } from '../decoding/decode.js';
+import type { DecodeStatistics, DecodeStep, DraftingModel } from '../decoding/types.js';
+import {
+  resolveDecodingOptions,
+  type DecodingOptions,
+  type ResolvedDecodingOptions,
+} from './decodingOptions.js';
+import { NotFiniteError } from '../decoding/notFinite.js';
+import { ContextError, UsageError } from '../util/errors.js';
+import { explainNotFinite } from './notFiniteMessage.js';
+import { openEngineParts, type EngineParts } from './open.js';
+import { PolicyMaker } from './policies.js';
+import type { Report } from '../util/progressReport.js';
+import { TextAssembler } from './text/textAssembler.js';
+import type { Tokenizer } from './text/tokenizer.js';
+
+export type ProviderName = 'cpu' | 'cuda' | 'auto';
+
+/** Which model to open, and on what. Everything is optional. */
+export interface ModelOptions {
+  /** Name of a prepared model, or the path of its folder. */
+  model?: string;
+  /** Folder of the prepared models. */
+  modelsDir?: string;
+  /** Backbone precision; the manifest's default for the provider otherwise. */
+  precision?: string;
+  /** Name of the heads, or `none`; the manifest's default otherwise. */
+  heads?: string;
+  provider?: ProviderName;
+  /** ONNX Runtime library to load. */
+  ortLibrary?: string;
+  /** CPU threads; measured otherwise. */
+  threads?: number;
+}
+
+export interface EngineOptions extends ModelOptions {
+  /** Most nodes a tree will have (default 64): device buffers are sized for it. */
+  maxNodes?: number;
+  /** Prepare the default model when it is missing (default true). */
+  prepare?: boolean;
+  /** Measure what a step costs even where it is known (default false). */
+  measureAgain?: boolean;
+  /** Told what takes long before the engine is ready: preparing, measuring. */
+  report?: Report;
+  signal?: AbortSignal;
+}
+
+export interface Message {
+  readonly role: 'system' | 'user' | 'assistant';
+  readonly content: string;
+}
+
+export interface GenerateOptions extends DecodingOptions {
+  /** System message put before a prompt given as a string. */
+  system?: string;
+  /** Give the prompt to the model as it stands, without the chat template. */
+  raw?: boolean;
+  /** Ends the generation cleanly with what there is. */
+  signal?: AbortSignal;
+  /** Told how many of the prompt's tokens that were not cached have been read, after each part of a long prompt. */
+  onPrompt?: (done: number, of: number) => void;
+  /** Told of each step: its tree, its proposals, what was accepted. */
+  onStep?: (step: DecodeStep) => void;
+}
+
+/** Text that is final: complete characters, and not the beginning of a stop string. */
+export interface TextChunk {
+  readonly kind: 'text';
+  readonly text: string;
+}
+
+/** The last thing `generate` yields. */
+export interface EndChunk {
+  readonly kind: 'end';
+  readonly result: GenerationResult;
+}
+
+export type GenerationChunk = TextChunk | EndChunk;
+
+export interface GenerationResult {
+  readonly text: string;
+  /** New token ids, EOS or the token completing a stop string included. */
+  readonly tokenIds: readonly number[];
+  readonly promptTokenIds: readonly number[];
+  readonly statistics: DecodeStatistics;
+  /** The options with defaults filled in. */
+  readonly options: ResolvedDecodingOptions;
+  /** Milliseconds from the call to the first text. */
+  readonly timeToFirstToken: number;
+}
+
+/** What is open. */
+export interface EngineFacts {
+  readonly model: string;
+  readonly modelFolder: string;
+  readonly provider: 'cpu' | 'cuda';
+  readonly precision: string;
+  /** Name of the loaded heads; undefined when there are none. */
+  readonly heads: string | undefined;
+  readonly headCount: number;
+  readonly maxTopM: number;
+  /** Whether the heads carry a table for joint `conditional`. */
+  readonly hasConditional: boolean;
+  /** Whether they carry weights for lookups. */
+  readonly hasLookup: boolean;
+  readonly threads: number;
+  /**
+   * Whether a row gives the same bits alone and in a tree on this machine, so that greedy text is that of plain decoding
+   * whatever the tree; undefined on CUDA, where it is not measured.
+   */
+  readonly exactRows: boolean | undefined;
+  readonly contextLength: number;
+}
+
+/**
+ * Text in, streamed text out: tokenizer, model and decode loop put together.
+ *
+ * One generation at a time: a call while another generation goes on is an error, not a queue. A generation goes on until its
+ * last chunk was read or its generator's `return()` was called (as leaving a `for await` does). The KV cache of the last
+ * one is reused as far as the next prompt begins alike.
+ */
+export class MedusaEngine implements AsyncDisposable {
+  readonly facts: EngineFacts;
+  /** Undefined once the engine was disposed: nothing then holds the model's memory. */
+  private opened: OpenEngine | undefined;
+  /** The tokens behind the cached positions. */
+  private cachedTokens: readonly number[] = [];
+  private isBusy = false;
+
+  private constructor(parts: EngineParts) {
+    this.facts = parts.facts;
+    this.opened = { parts, model: parts.model, policies: new PolicyMaker(parts) };
+  }
+
+  /**
+   * Opens a model: the default one (prepared first, if need be) unless another is named.
+   *
+   * @throws ModelError when the model is missing or damaged
+   * @throws UsageError for options that do not fit the model
+   * @throws RuntimeFailure when ONNX Runtime cannot run it
+   */
+  static async open(options: EngineOptions = {}): Promise<MedusaEngine> {
+    checkEngineOptions(options);
+    return new MedusaEngine(await openEngineParts(options));
+  }
+
+  /** @throws UsageError once the engine was disposed */
+  get tokenizer(): Tokenizer {
+    return this.open.parts.tokenizer;
+  }
+
+  /**
+   * Yields text as it becomes final, then one `end` chunk. An abort is an end (finish reason `aborted`), not an
+   * exception.
+   *
+   * @throws UsageError for an empty prompt, wrong options, or while another generation goes on
+   * @throws ContextError for a prompt that does not fit
+   * @throws ModelError when the backbone or the heads give no finite numbers
+   */
+  async *generate(
+    prompt: string | readonly Message[],
+    options: GenerateOptions = {},
+  ): AsyncGenerator<GenerationChunk, void, void> {
+    checkGenerateOptions(options);
+    const resolved = resolveDecodingOptions(options, this.facts);
+    const promptTokenIds = this.encodePrompt(prompt, options);
+    this.checkFits(promptTokenIds.length, resolved.maxNewTokens);
+    const outcome = yield* this.decode(promptTokenIds, resolved, options);
+    yield { kind: 'end', result: { ...outcome, promptTokenIds, options: resolved } };
+  }
+
+  /** The same without streaming. */
+  async complete(
+    prompt: string | readonly Message[],
+    options: GenerateOptions = {},
+  ): Promise<GenerationResult> {
+    for await (const chunk of this.generate(prompt, options)) {
+      if (chunk.kind === 'end') return chunk.result;
+    }
+    throw new Error('The generation ended without a result.');
+  }
+
+  /** The token ids of a prompt, as `generate` gives them to the model. */
+  encodePrompt(
+    prompt: string | readonly Message[],
+    options: Pick<GenerateOptions, 'system' | 'raw'> = {},
+  ): number[] {
+    checkPromptKind(prompt);
+    const ids = options.raw
+      ? this.encodeRaw(prompt, options.system)
+      : this.encodeChat(prompt, options.system);
+    if (ids.length === 0) throw new UsageError('The prompt is empty. Give some text to go on from.');
+    return ids;
+  }
+
+  /** Next-token logits after `ids`, computed from nothing: for looking into a generation, not for making one. */
+  async nextLogits(ids: readonly number[]): Promise<Float32Array> {
+    const { model } = this.open;
+    this.begin();
+    try {
+      model.truncate(0);
+      return (await model.prefill(ids, { logits: true })).logits!;
+    } catch (error) {
+      throw this.explained(error);
+    } finally {
+      this.isBusy = false;
+    }
+  }
+
+  /** Forgets the cached positions, so that the next prompt is computed from its start. */
+  forget(): void {
+    this.cachedTokens = [];
+  }
+
+  /** Frees the model, after the step that is running. The engine cannot be used afterwards; disposing again does nothing. */
+  async dispose(): Promise<void> {
+    const { opened } = this;
+    this.opened = undefined;
+    this.cachedTokens = [];
+    await opened?.model.dispose();
+  }
+
+  /** `await using engine = await MedusaEngine.open();` */
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.dispose();
+  }
+
+  private get open(): OpenEngine {
+    if (this.opened !== undefined) return this.opened;
+    throw new UsageError(
+      `This engine (model ${this.facts.model}) was disposed. Open another one: MedusaEngine.open().`,
+    );
+  }
+
+  /** Runs the decode loop and turns its steps into text. */
+  private async *decode(
+    promptTokenIds: readonly number[],
+    resolved: ResolvedDecodingOptions,
+    { signal, onStep, onPrompt }: GenerateOptions,
+  ): AsyncGenerator<TextChunk, Omit<GenerationResult, 'promptTokenIds' | 'options'>, void> {
+    const { model, policies, parts } = this.open;
+    const policy = await policies.make(resolved);
+    const start = performance.now();
+    const assembler = new TextAssembler(parts.tokenizer, resolved.stop);
+    const cachedTokens = this.begin();
+    const texts: string[] = [];
+    let timeToFirstToken = 0;
+    try {
+      const steps = decode(model, promptTokenIds, {
+        policy,
+        acceptance: createAcceptance({
+          name: resolved.acceptance,
+          temperature: resolved.temperature,
+          topP: resolved.acceptance === 'nucleus' ? resolved.topP : undefined,
+          seed: resolved.seed,
+        }),
+        maxNewTokens: resolved.maxNewTokens,
+        eosTokenIds: parts.eosTokenIds,
+        stopping: assembler,
+        cachedTokens,
+        clock: () => performance.now(),
+        signal,
+        onPrompt,
+      });
+      // Not for await: the loop's return value is wanted.
+      let next = await steps.next();
+      for (; !next.done; next = await steps.next()) {
+        if (next.value.index === 0) timeToFirstToken = performance.now() - start;
+        onStep?.(next.value);
+        const text = assembler.take();
+        texts.push(text);
+        if (text !== '') yield { kind: 'text', text };
+      }
+      const { tokens, cachedTokens: nowCached, ...statistics } = next.value;
+      this.cachedTokens = nowCached;
+      const rest = assembler.end();
+      texts.push(rest);
+      if (rest !== '') yield { kind: 'text', text: rest };
+      return { text: texts.join(''), tokenIds: tokens, statistics, timeToFirstToken };
+    } catch (error) {
+      throw this.explained(error);
+    } finally {
+      this.isBusy = false;
+    }
+  }
+
+  /** An error of a generation, in words that name what the caller knows of. */
+  private explained(error: unknown): unknown {
+    if (error instanceof NotFiniteError) return explainNotFinite(error, this.facts);
+    if (this.opened !== undefined) return error;
+    return new UsageError(
+      `This engine (model ${this.facts.model}) was disposed during a generation: end that first (abort it, or return()).`,
+      { cause: error },
+    );
+  }
+
+  /**
+   * Marks the engine as busy and hands out the tokens behind the cache. They are forgotten until the generation ends:
+   * one that is left early leaves a cache whose tokens are not known here.
+   */
+  private begin(): readonly number[] {
+    if (this.isBusy) {
+      throw new UsageError(
+        `The engine (model ${this.facts.model}) is generating already. Read that generation to its end, leave it with ` +
+          'return(), or open a second engine.',
+      );
+    }
+    this.isBusy = true;
+    const { cachedTokens } = this;
+    this.cachedTokens = [];
+    return cachedTokens;
+  }
+
+  private encodeRaw(prompt: string | readonly Message[], system: string | undefined): number[] {
+    if (typeof prompt !== 'string' || system !== undefined) {
+      throw new UsageError('A raw prompt is one string; messages need the chat template.');
+    }
+    const ids = this.tokenizer.encode([{ kind: 'control', text: prompt }]);
+    const { bosTokenId, addBos } = this.open.parts;
+    return addBos && ids.length > 0 && ids[0] !== bosTokenId && bosTokenId !== undefined
+      ? [bosTokenId, ...ids]
+      : ids;
+  }
+
+  private encodeChat(prompt: string | readonly Message[], system: string | undefined): number[] {
+    const messages = typeof prompt === 'string' ? [{ role: 'user' as const, content: prompt }] : prompt;
+    if (messages.length === 0 || messages.at(-1)!.content.trim() === '') {
+      throw new UsageError('The prompt is empty. Give some text to answer.');
+    }
+    const all = system === undefined ? messages : [{ role: 'system' as const, content: system }, ...messages];
+    const controlTexts = this.tokenizer.specialTokens.map((token) => token.content);
+    return this.tokenizer.encode(this.open.parts.chatTemplate.render(all, controlTexts));
+  }
+
+  private checkFits(promptTokens: number, maxNewTokens: number): void {
+    const { contextLength, model } = this.facts;
+    if (promptTokens < contextLength) return;
+    throw new ContextError(
+      `The prompt has ${promptTokens} tokens and up to ${maxNewTokens} new ones were asked for, but the context of ` +
+        `model ${model} holds ${contextLength}. A prompt of at most ${contextLength - 1} tokens fits ` +
+        `(${Math.max(1, contextLength - maxNewTokens)} with room for ${maxNewTokens} new ones): shorten it.`,
+    );
+  }
+}
+
+interface OpenEngine {
+  readonly parts: EngineParts;
+  readonly model: DraftingModel;
+  readonly policies: PolicyMaker;
+}

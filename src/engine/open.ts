@@ -1,0 +1,192 @@
+import { join } from 'node:path';
+import type { ConditionalTable } from '../decoding/tree/conditionalTable.js';
+import type { LookupWeights } from '../decoding/tree/contextLookup.js';
+import type { CostPoint } from '../decoding/policy/costCurve.js';
+import type { NestedTrees } from '../decoding/tree/nestedTrees.js';
+import { NotFiniteError } from '../decoding/notFinite.js';
+import type { DraftingModel } from '../decoding/types.js';
+import type { EngineFacts, EngineOptions } from './engine.js';
+import { MedusaError } from '../util/errors.js';
+import { chooseGraphs, type ChosenGraphs } from '../models/choose.js';
+import { missingModel, preparesItself } from '../models/adapters.js';
+import { locateModel, modelsFolder, type ModelPlace } from '../models/locate.js';
+import { checkChanged } from '../models/fileHashes.js';
+import { readManifest, type ConditionalEntry, type Manifest } from '../models/manifest.js';
+import { ensureTuning } from '../models/tuning.js';
+import { explainNotFinite } from './notFiniteMessage.js';
+import { mostAutoNodes } from './policies.js';
+import { silentReport, type Report } from '../util/progressReport.js';
+import type { OpenOptions } from '../runtime/spec.js';
+import type { ChatTemplate } from './text/chatTemplate.js';
+import { loadTokenizer } from './text/load.js';
+import type { Tokenizer } from './text/tokenizer.js';
+
+/** Everything an engine is made of. */
+export interface EngineParts {
+  readonly facts: EngineFacts;
+  readonly model: DraftingModel;
+  readonly tokenizer: Tokenizer;
+  readonly chatTemplate: ChatTemplate;
+  readonly eosTokenIds: readonly number[];
+  readonly bosTokenId: number | undefined;
+  readonly addBos: boolean;
+  readonly accuracies: readonly (readonly number[])[];
+  readonly staticTrees: NestedTrees | undefined;
+  readonly costs: readonly CostPoint[];
+  readonly loadConditional: (() => Promise<ConditionalTable>) | undefined;
+  readonly lookupWeights: LookupWeights | undefined;
+}
+
+/** Finds (or prepares) the model, checks its files, tunes it for this machine and opens it. */
+export async function openEngineParts(options: EngineOptions): Promise<EngineParts> {
+  const report = options.report ?? silentReport;
+  const place = await findModel(options, report);
+  const manifest = await readManifest(place.folder);
+  const loading = loadTokenizer(place.folder, manifest);
+  // Not awaited yet: a rejection before that must not end the process.
+  loading.catch(() => {});
+  const opened = await openOnProvider(place, manifest, options, report);
+  try {
+    const { tokenizer, chatTemplate } = await loading;
+    options.signal?.throwIfAborted();
+    const { eosTokenIds, bosTokenId, addBos } = manifest.tokenizer;
+    return { ...opened, tokenizer, chatTemplate, eosTokenIds, bosTokenId, addBos };
+  } catch (error) {
+    await opened.model.dispose();
+    throw error;
+  }
+}
+
+/**
+ * The model's folder. A model that comes with the package, by default or as an adapter of the default one, is prepared
+ * when it is missing, and again when new heads were committed.
+ */
+async function findModel(options: EngineOptions, report: Report): Promise<ModelPlace> {
+  const modelsDir = modelsFolder(options.modelsDir);
+  const place = locateModel(options.model, modelsDir);
+  const mayPrepare = preparesItself(place.name) && options.prepare !== false;
+  if (place.isPrepared && !(mayPrepare && (await hasNewerHeads(place)))) return place;
+  if (!mayPrepare) throw missingModel(place, modelsDir);
+  report.note(
+    place.isPrepared
+      ? `Preparing ${place.name} again: its heads were replaced by newer ones.`
+      : `Preparing ${place.name} in ${modelsDir}; this is done once.`,
+  );
+  const { prepareModel } = await import('../prepare/prepare.js');
+  const precisions = options.precision === undefined ? undefined : [options.precision];
+  const { signal } = options;
+  await prepareModel({ modelsDir, id: place.name, precisions, force: place.isPrepared, signal }, report);
+  return { ...place, isPrepared: true };
+}
+
+async function hasNewerHeads({ folder, name }: ModelPlace): Promise<boolean> {
+  const { newerHeads } = await import('../prepare/verify.js');
+  return (await newerHeads(folder, await readManifest(folder), name)).length > 0;
+}
+
+type OpenedModel = Pick<
+  EngineParts,
+  'facts' | 'model' | 'accuracies' | 'staticTrees' | 'costs' | 'loadConditional' | 'lookupWeights'
+>;
+
+/** `auto` takes CUDA when it works, and says why when it does not; `cuda` never falls back. */
+async function openOnProvider(
+  place: ModelPlace,
+  manifest: Manifest,
+  options: EngineOptions,
+  report: Report,
+): Promise<OpenedModel> {
+  const provider = options.provider ?? 'cpu';
+  if (provider !== 'auto') return openGraphs(place, manifest, { ...options, provider }, report);
+  try {
+    return await openGraphs(place, manifest, { ...options, provider: 'cuda' }, report);
+  } catch (error) {
+    if (!(error instanceof MedusaError)) throw error;
+    report.note(`Running on the CPU: ${error.message}`);
+    return openGraphs(place, manifest, { ...options, provider: 'cpu' }, report);
+  }
+}
+
+async function openGraphs(
+  place: ModelPlace,
+  manifest: Manifest,
+  options: EngineOptions & { provider: 'cpu' | 'cuda' },
+  report: Report,
+): Promise<OpenedModel> {
+  const graphs = chooseGraphs(manifest, options, place.folder);
+  const files = [graphs.backbone, graphs.keep, graphs.heads].flatMap((graph) => graph?.files ?? []);
+  await checkChanged(place.folder, files, report.note.bind(report));
+  const { openModel } = await import('../runtime/index.js');
+  const spec = openOptions(place.folder, manifest, graphs, options);
+  const { threads, costs, exactRows } = await ensureTuning(
+    { folder: place.folder, manifest, graphs, spec, report, signal: options.signal },
+    options,
+  ).catch((error: unknown) => {
+    if (!(error instanceof NotFiniteError)) throw error;
+    const { backbone, heads } = graphs;
+    throw explainNotFinite(error, {
+      model: manifest.model.id,
+      precision: backbone.precision,
+      heads: heads?.name,
+    });
+  });
+  options.signal?.throwIfAborted();
+  const model = await openModel({ ...spec, threads });
+  const { backbone, heads } = graphs;
+  if (exactRows === false) report.note(inexactRows(backbone.precision));
+  const facts: EngineFacts = {
+    model: manifest.model.id,
+    modelFolder: place.folder,
+    provider: options.provider,
+    precision: backbone.precision,
+    heads: heads?.name,
+    headCount: model.headCount,
+    maxTopM: model.maxTopM,
+    hasConditional: heads?.conditional !== undefined,
+    hasLookup: heads?.lookupWeights !== undefined,
+    threads,
+    exactRows,
+    contextLength: model.contextLength,
+  };
+  return {
+    facts,
+    model,
+    costs,
+    accuracies: heads?.accuracies ?? [],
+    staticTrees: heads?.staticTrees,
+    lookupWeights: heads?.lookupWeights,
+    loadConditional: heads?.conditional && conditionalLoader(place.folder, heads.conditional),
+  };
+}
+
+/** What to expect where a row's result depends on the rows beside it. */
+export function inexactRows(precision: string): string {
+  return (
+    `On this machine rows of precision ${precision} depend on how many run together: with trees, greedy text may ` +
+    'differ from that of plain decoding.'
+  );
+}
+
+/** The table is read when it is first wanted: products do without its tens of megabytes. */
+function conditionalLoader(folder: string, entry: ConditionalEntry): () => Promise<ConditionalTable> {
+  return async () => (await import('../models/conditional.js')).readConditional(folder, entry);
+}
+
+/** The runtime's view of the chosen graphs; threads are filled in later. */
+function openOptions(
+  folder: string,
+  { model }: Manifest,
+  { backbone, heads, keep }: ChosenGraphs,
+  options: EngineOptions & { provider: 'cpu' | 'cuda' },
+): OpenOptions {
+  return {
+    shape: model,
+    backbone: { ...backbone, path: join(folder, backbone.file) },
+    heads: heads && { ...heads, path: join(folder, heads.file) },
+    keep: keep && { ...keep, path: join(folder, keep.file) },
+    provider: options.provider,
+    threads: 0,
+    ortLibrary: options.ortLibrary,
+    maxNodes: Math.max(mostAutoNodes, options.maxNodes ?? 0),
+  };
+}

@@ -1,0 +1,125 @@
+import type { ConditionalTable } from '../decoding/tree/conditionalTable.js';
+import type { CostPoint } from '../decoding/policy/costCurve.js';
+import { CostCurve } from '../decoding/policy/costCurve.js';
+import type { LookupWeights } from '../decoding/tree/contextLookup.js';
+import type { NestedTrees } from '../decoding/tree/nestedTrees.js';
+import { autoTree, dynamicTree, noTree, staticTree } from '../decoding/policy/treePolicy.js';
+import {
+  searchTemplate,
+  templateFromPaths,
+  TreeFormatError,
+  type TreeTemplate,
+} from '../decoding/tree/treeTemplate.js';
+import type { TreePolicy } from '../decoding/types.js';
+import type { ResolvedDecodingOptions } from './decodingOptions.js';
+import { ModelError, UsageError } from '../util/errors.js';
+
+/** Most nodes a tree of automatic size may have: the paper's number. */
+export const mostAutoNodes = 64;
+
+/** What policies need to know of the open model. */
+export interface PolicyFacts {
+  /** [heads][rank] how often the candidate was right on calibration data. */
+  readonly accuracies: readonly (readonly number[])[];
+  /** The static trees searched from them, where the heads bring them. */
+  readonly staticTrees?: NestedTrees;
+  /** Measured cost of verifying n nodes here. */
+  readonly costs: readonly CostPoint[];
+  /** Reads the heads' conditional table; absent when they have none. */
+  readonly loadConditional?: () => Promise<ConditionalTable>;
+  /** How far repeats of the text are to be believed, where the heads bring it. */
+  readonly lookupWeights?: LookupWeights;
+}
+
+/** Makes the tree policy of a generation. */
+export class PolicyMaker {
+  /** Policies of automatic size learn from each step: one for each kind is kept for later generations. */
+  private readonly learning = new Map<string, TreePolicy>();
+
+  /** Read when first asked for: tens of megabytes that products do not need. */
+  private conditional: Promise<ConditionalTable> | undefined;
+
+  constructor(private readonly facts: PolicyFacts) {}
+
+  /** @throws ModelError when the table that joint `conditional` needs cannot be read */
+  async make(options: ResolvedDecodingOptions): Promise<TreePolicy> {
+    if (options.tree === 'none') return noTree();
+    if (options.tree === 'static') return staticTree(this.template(options));
+    const { nodes, headsUsed: heads, topM, marginals, joint, lookup } = options;
+    const conditional = joint === 'conditional' ? await this.loadConditional() : undefined;
+    const weights = lookup === 'on' ? usedWeights(this.facts.lookupWeights, heads) : undefined;
+    const search = { heads, topM, marginals, conditional, lookup: weights };
+    if (nodes !== 'auto') return dynamicTree({ nodes, ...search });
+    const key = [heads, topM, marginals, joint, lookup].join();
+    const known = this.learning.get(key);
+    if (known !== undefined) return known;
+    const policy = autoTree({ nodes: mostAutoNodes, ...search, costs: this.facts.costs });
+    this.learning.set(key, policy);
+    return policy;
+  }
+
+  private loadConditional(): Promise<ConditionalTable> {
+    const { loadConditional } = this.facts;
+    if (loadConditional === undefined) throw new Error('These heads have no conditional table.');
+    return (this.conditional ??= loadConditional());
+  }
+
+  private template(options: ResolvedDecodingOptions): TreeTemplate {
+    const { treePaths, headsUsed, topM, nodes } = options;
+    if (treePaths !== undefined) return fromPaths(treePaths, headsUsed, topM);
+    const { accuracies, staticTrees, costs } = this.facts;
+    if (accuracies.length === 0) {
+      throw new ModelError(
+        'These heads carry no measured accuracies, from which the static tree is searched. ' +
+          'Give the tree yourself with --tree-file, or use --tree dynamic.',
+      );
+    }
+    const search = (size: number): TreeTemplate => {
+      const limits = { nodes: size, depth: headsUsed };
+      return staticTrees?.template(limits, topM) ?? searchTemplate(accuracies, limits, topM);
+    };
+    return nodes === 'auto' ? bestTemplate(search, accuracies, new CostCurve(costs)) : search(nodes);
+  }
+}
+
+/** The weights of the heads that take part, and the row for levels beyond heads. */
+function usedWeights(weights: LookupWeights | undefined, heads: number): LookupWeights {
+  if (weights === undefined) throw new Error('These heads have no lookup weights.');
+  return [...weights.slice(0, Math.min(heads, weights.length - 1)), weights[weights.length - 1]];
+}
+
+function fromPaths(paths: unknown, heads: number, topM: number): TreeTemplate {
+  try {
+    return templateFromPaths(paths, { heads, topM });
+  } catch (error) {
+    if (error instanceof TreeFormatError)
+      throw new UsageError(`The static tree: ${error.message}`, { cause: error });
+    throw error;
+  }
+}
+
+/** The static tree that promises the most tokens per millisecond. */
+function bestTemplate(
+  search: (size: number) => TreeTemplate,
+  accuracies: readonly (readonly number[])[],
+  costs: CostCurve,
+): TreeTemplate {
+  const rate = (template: TreeTemplate): number =>
+    expectedTokens(template, accuracies) / costs.at(template.size);
+  let best = search(2);
+  for (let size = 3; size <= mostAutoNodes; size++) {
+    const template = search(size);
+    if (rate(template) > rate(best)) best = template;
+  }
+  return best;
+}
+
+/** Tokens a step adds on average when each rank is right as often as it was on the calibration data. */
+function expectedTokens(template: TreeTemplate, accuracies: readonly (readonly number[])[]): number {
+  const probabilities = [1];
+  for (let row = 1; row < template.size; row++) {
+    const rate = accuracies[template.depths[row] - 1][template.ranks[row]] ?? 0;
+    probabilities.push(probabilities[template.parents[row]] * rate);
+  }
+  return probabilities.reduce((sum, probability) => sum + probability, 0);
+}

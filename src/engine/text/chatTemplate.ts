@@ -1,0 +1,148 @@
+import { MedusaError, ModelError, UsageError } from '../../util/errors.js';
+import { BoundedTemplate } from './boundedTemplate.js';
+import type { Segment } from './tokenizer.js';
+
+export interface ChatMessage {
+  readonly role: string;
+  readonly content: string;
+}
+
+interface NamedTemplate {
+  name: string;
+  template: string;
+}
+
+/** The parts of tokenizer_config.json that templates use. */
+interface TokenizerConfig {
+  chat_template?: string | NamedTemplate[];
+  [name: string]: unknown;
+}
+
+/**
+ * Noncharacters, which no text may contain, around the number of a message: they stand for its content while the
+ * template is rendered, so that what the template wrote and what the user wrote can be told apart afterwards.
+ */
+const [open, close] = ['\uFDD1', '\uFDD2'];
+const placeholder = new RegExp(`${open}(\\d+)${close}`);
+const noncharacters = /[\uFDD0-\uFDEF]/g;
+
+/** What templates are known to do to a content before they print it. */
+const treatments: ((content: string) => string)[] = [
+  (content) => content,
+  (content) => content.trim(),
+  (content) => content.trimEnd(),
+  (content) => content.trimStart(),
+];
+
+/** The chat template of a model (Jinja, from tokenizer_config.json). */
+export class ChatTemplate {
+  private readonly template: BoundedTemplate | undefined;
+  private readonly variables: Record<string, unknown>;
+
+  constructor(config: unknown) {
+    const { chat_template: source, ...rest } = config as TokenizerConfig;
+    this.template = compile(source);
+    this.variables = namedTokens(rest);
+  }
+
+  get exists(): boolean {
+    return this.template !== undefined;
+  }
+
+  /**
+   * Renders `messages` up to where the answer begins. What the template wrote is control text, what the messages say
+   * is plain text.
+   *
+   * Some templates change a content or look into it. When putting the contents in afterwards does not give what the
+   * template gives for the contents themselves, the text is taken as one piece, which is safe as long as no content
+   * holds the text of a control token (`controlTexts`); if one does, that is an error.
+   */
+  render(messages: readonly ChatMessage[], controlTexts: readonly string[]): Segment[] {
+    const clean = messages.map((message) => ({
+      role: message.role,
+      content: message.content.replace(noncharacters, '\uFFFD'),
+    }));
+    const wanted = this.renderText(clean);
+    const marked = this.tryRenderText(clean.map(({ role }, i) => ({ role, content: `${open}${i}${close}` })));
+    const contents = clean.map((message) => message.content);
+    for (const treat of marked === undefined ? [] : treatments) {
+      const segments = substitute(marked!, contents.map(treat));
+      if (segments.map((segment) => segment.text).join('') === wanted) return segments;
+    }
+    refuseControlTexts(contents, controlTexts);
+    return [{ kind: 'control', text: wanted }];
+  }
+
+  private renderText(messages: readonly ChatMessage[]): string {
+    if (this.template === undefined) {
+      throw new UsageError('This model has no chat template. Use --raw to give it the prompt as it stands.');
+    }
+    try {
+      return this.template.render({ ...this.variables, add_generation_prompt: true }, messages);
+    } catch (error) {
+      if (error instanceof MedusaError) throw error;
+      throw new UsageError(`The model's chat template refused the messages: ${(error as Error).message}`, {
+        cause: error,
+      });
+    }
+  }
+
+  /** A template that looks into the contents may refuse placeholders. */
+  private tryRenderText(messages: readonly ChatMessage[]): string | undefined {
+    try {
+      return this.renderText(messages);
+    } catch (error) {
+      if (!(error instanceof UsageError)) throw error;
+      return undefined;
+    }
+  }
+}
+
+/** Odd parts of the split are message numbers. */
+function substitute(marked: string, contents: readonly string[]): Segment[] {
+  return marked
+    .split(placeholder)
+    .map((part, i): Segment =>
+      i % 2 === 0 ? { kind: 'control', text: part } : { kind: 'plain', text: contents[Number(part)] },
+    );
+}
+
+function refuseControlTexts(contents: readonly string[], controlTexts: readonly string[]): void {
+  for (const content of contents) {
+    const found = controlTexts.find((text) => content.includes(text));
+    if (found !== undefined) {
+      throw new UsageError(
+        `The prompt contains ${JSON.stringify(found)}, a control token of this model, and its chat template changes ` +
+          'the messages so that the two cannot be told apart. Take it out, or write the whole prompt yourself with --raw.',
+      );
+    }
+  }
+}
+
+function compile(source: string | NamedTemplate[] | undefined): BoundedTemplate | undefined {
+  const text = Array.isArray(source) ? source.find(({ name }) => name === 'default')?.template : source;
+  if (!text) return undefined;
+  try {
+    return new BoundedTemplate(text);
+  } catch (error) {
+    throw new ModelError(
+      `The model's chat template cannot be parsed: ${(error as Error).message}`,
+      undefined,
+      {
+        cause: error,
+      },
+    );
+  }
+}
+
+/** bos_token, eos_token, ... as strings; in the config they may be objects with a content. */
+function namedTokens(config: Record<string, unknown>): Record<string, string> {
+  const tokens: Record<string, string> = {};
+  for (const [name, value] of Object.entries(config)) {
+    if (!name.endsWith('_token')) continue;
+    const content =
+      typeof value === 'object' && value !== null ? (value as { content?: unknown }).content : value;
+    if (typeof content === 'string') tokens[name] = content;
+  }
+  return tokens;
+}

@@ -1,0 +1,88 @@
+import { readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { MedusaError, ModelError } from '../../util/errors.js';
+import { changedFile } from '../../models/fileHashes.js';
+import { JsonReader } from '../../util/jsonReader.js';
+import { prepareAgain, type Manifest } from '../../models/manifest.js';
+import { sha256OfText } from '../../util/sha256.js';
+import { ChatTemplate } from './chatTemplate.js';
+import { Tokenizer } from './tokenizer.js';
+
+export interface LoadedTokenizer {
+  readonly tokenizer: Tokenizer;
+  readonly chatTemplate: ChatTemplate;
+}
+
+/** Loads a model's tokenizer, after checking that it is the one the model was exported with. */
+export async function loadTokenizer(folder: string, manifest: Manifest): Promise<LoadedTokenizer> {
+  const { file, config, sha256, configSha256 } = manifest.tokenizer;
+  const [tokenizerJson, configJson] = await Promise.all([
+    readChecked(folder, file, sha256),
+    readChecked(folder, config, configSha256),
+  ]);
+  checkTokenizer(tokenizerJson);
+  checkConfig(configJson);
+  const files = { tokenizer: tokenizerJson.object(), config: configJson.object() };
+  const tokenizer = read(join(folder, file), folder, () => new Tokenizer(files));
+  if (tokenizer.vocabSize > manifest.model.vocabSize) {
+    throw new ModelError(
+      `${join(folder, file)} has ${tokenizer.vocabSize} tokens, model ${manifest.model.id} only ` +
+        `${manifest.model.vocabSize}: it is another model's tokenizer. ${prepareAgain(folder)}`,
+    );
+  }
+  return { tokenizer, chatTemplate: new ChatTemplate(files.config) };
+}
+
+/** What is read here of tokenizer.json; the rest is the library's affair. */
+function checkTokenizer(json: JsonReader): void {
+  json.field('added_tokens').optional((tokens) =>
+    tokens.list((token) => {
+      token.field('id').count(0);
+      token.field('content').text();
+      token.field('special').optional((each) => each.boolean());
+    }),
+  );
+  json.field('model').object();
+}
+
+/** What is read here of tokenizer_config.json. */
+function checkConfig(config: JsonReader): void {
+  config.object();
+  config.field('chat_template').optional((template) => {
+    if (!template.isList) return template.text();
+    return template.list((named) => [named.field('name').text(), named.field('template').text()]);
+  });
+}
+
+/** What the library throws at a file of an unknown form says little: the file is named. */
+function read<T>(path: string, folder: string, make: () => T): T {
+  try {
+    return make();
+  } catch (cause) {
+    if (cause instanceof MedusaError) throw cause;
+    const why = (cause as Error).message;
+    throw new ModelError(
+      `${path} is no tokenizer that can be used (${why}). ${prepareAgain(folder)}`,
+      undefined,
+      {
+        cause,
+      },
+    );
+  }
+}
+
+/** The JSON value in a file, once its bytes were found to be those of the manifest. */
+async function readChecked(folder: string, file: string, sha256: string | undefined): Promise<JsonReader> {
+  const path = join(folder, file);
+  let bytes: Buffer;
+  try {
+    bytes = await readFile(path);
+  } catch (cause) {
+    const { code } = cause as NodeJS.ErrnoException;
+    const why = code === 'ENOENT' ? 'is missing' : `cannot be read (${String(cause)})`;
+    throw new ModelError(`${path} ${why}. ${prepareAgain(folder)}`, undefined, { cause });
+  }
+  const found = sha256OfText(bytes);
+  if (sha256 !== undefined && found !== sha256) throw changedFile(folder, file, sha256, found);
+  return JsonReader.parse(bytes.toString('utf8'), path, prepareAgain(folder));
+}

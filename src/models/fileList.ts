@@ -1,0 +1,62 @@
+import { createHash } from 'node:crypto';
+import { existsSync } from 'node:fs';
+import { readdir, readFile, stat, writeFile } from 'node:fs/promises';
+import { join, sep } from 'node:path';
+import { JsonReader } from '../util/jsonReader.js';
+
+/** A list of a folder's files, kept in the folder, by which later damage is noticed. */
+const listName = '.files.json';
+
+/** Bytes and SHA-256 by path; the paths with slashes. */
+type FileList = Record<string, readonly [bytes: number, sha256: string]>;
+
+/** Lists the files that are in the folder now. */
+export async function writeFileList(folder: string, signal?: AbortSignal): Promise<void> {
+  const list: FileList = {};
+  for (const entry of await readdir(folder, { recursive: true, withFileTypes: true })) {
+    signal?.throwIfAborted();
+    const path = join(entry.parentPath, entry.name);
+    const name = path.slice(folder.length + 1).replaceAll(sep, '/');
+    if (!entry.isFile() || name === listName || mayChange(name)) continue;
+    const content = await readFile(path);
+    list[name] = [content.length, sha256(content)];
+  }
+  await writeFile(join(folder, listName), JSON.stringify(list));
+}
+
+/** Python's own cache may be written at any time, and some machines add their authority to the certificates. */
+const mayChange = (name: string): boolean => name.includes('__pycache__/') || name === 'certifi/cacert.pem';
+
+/**
+ * What is wrong with the folder: a file that is missing or not as listed. Undefined when nothing is. A folder from
+ * before there were lists gets one.
+ */
+export async function findDamage(folder: string, signal?: AbortSignal): Promise<string | undefined> {
+  if (!existsSync(join(folder, listName))) return writeFileList(folder, signal).then(() => undefined);
+  const list = await readList(folder);
+  if (list === undefined) return `${listName} is not a list`;
+  for (const [name, [bytes, hash]] of Object.entries(list)) {
+    signal?.throwIfAborted();
+    if (mayChange(name)) continue;
+    const path = join(folder, name);
+    const found = await stat(path).catch(() => undefined);
+    if (found?.isFile() !== true) return `${name} is missing`;
+    if (found.size !== bytes || sha256(await readFile(path)) !== hash) return `${name} was changed`;
+  }
+  return undefined;
+}
+
+async function readList(folder: string): Promise<FileList | undefined> {
+  const text = await readFile(join(folder, listName), 'utf8').catch(() => undefined);
+  return text === undefined ? undefined : JsonReader.tryParse(text, (list) => list.entries(readEntry));
+}
+
+function readEntry(entry: JsonReader): FileList[string] {
+  const [bytes, hash] = entry.list((each) => each);
+  if (bytes === undefined || hash === undefined) throw entry.error('a size and a SHA-256');
+  return [bytes.count(0), hash.string()];
+}
+
+function sha256(content: Uint8Array): string {
+  return createHash('sha256').update(content).digest('hex');
+}

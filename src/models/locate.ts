@@ -1,0 +1,96 @@
+import { accessSync, constants, existsSync, readdirSync } from 'node:fs';
+import { homedir } from 'node:os';
+import { join, resolve } from 'node:path';
+import { ModelError, UsageError } from '../util/errors.js';
+import { manifestName } from './manifest.js';
+import { findPackageRoot } from '../util/packageRoot.js';
+import { prepareCommand } from './prepareCommand.js';
+
+/** The model that is used, and prepared, when none is named. */
+export const defaultModelName = 'smollm2-135m-instruct';
+
+export interface ModelPlace {
+  readonly name: string;
+  readonly folder: string;
+  /** Whether the folder holds a prepared model. */
+  readonly isPrepared: boolean;
+}
+
+/**
+ * The folder of the prepared models: as asked, else as the environment says, else onnx/ of a checkout one may write
+ * to, else a folder in the user's cache.
+ */
+export function modelsFolder(
+  asked: string | undefined,
+  environment: NodeJS.ProcessEnv = process.env,
+): string {
+  const given = asked ?? environment.MEDUSA_PLUS_MODELS;
+  if (given) return resolve(given);
+  const root = findPackageRoot();
+  const checkout = root === undefined ? undefined : join(root, 'onnx');
+  return checkout !== undefined && isWritable(checkout)
+    ? checkout
+    : join(cacheFolder(environment), 'medusa-plus');
+}
+
+/** Where `model` (a name or a path) lies, prepared or not. */
+export function locateModel(model: string | undefined, modelsDir: string): ModelPlace {
+  const name = model ?? defaultModelName;
+  const folder = isPath(name) ? resolve(name) : join(modelsDir, name);
+  return { name, folder, isPrepared: existsSync(join(folder, manifestName)) };
+}
+
+/** The error for a model that is not there and that is not the default one, which would be prepared. */
+export function modelMissing(place: ModelPlace, modelsDir: string): ModelError {
+  if (isPath(place.name)) {
+    const why = existsSync(place.folder)
+      ? `has no ${manifestName}, so it is not a prepared model`
+      : 'does not exist';
+    return new ModelError(
+      `${place.folder} ${why}. Make one: ${prepareCommand(place.folder)}, or leave out --model.`,
+    );
+  }
+  const names = preparedModels(modelsDir);
+  const there = names.length === 0 ? 'no model is there yet' : `there are: ${names.join(', ')}`;
+  return new ModelError(
+    `No model ${place.name} in ${modelsDir}; ${there}. ` + `Make it: ${prepareCommand(place.folder)}.`,
+  );
+}
+
+/** Names of the prepared models in a folder. */
+export function preparedModels(modelsDir: string): string[] {
+  try {
+    return readdirSync(modelsDir)
+      .filter((name) => !name.startsWith('.') && existsSync(join(modelsDir, name, manifestName)))
+      .sort();
+  } catch {
+    return [];
+  }
+}
+
+/** Checks a name that becomes a folder's. */
+export function checkModelName(name: string): string {
+  if (/^[A-Za-z0-9][A-Za-z0-9._-]*$/.test(name)) return name;
+  throw new UsageError(
+    `--id must be a name of letters, digits, '.', '_' and '-' that begins with a letter or digit, ` +
+      `not ${JSON.stringify(name)}.`,
+  );
+}
+
+const isPath = (name: string): boolean => /[/\\]/.test(name) || name === '.' || name === '..';
+
+function isWritable(folder: string): boolean {
+  try {
+    accessSync(folder, constants.W_OK);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+function cacheFolder(environment: NodeJS.ProcessEnv): string {
+  if (environment.XDG_CACHE_HOME) return environment.XDG_CACHE_HOME;
+  if (process.platform === 'darwin') return join(homedir(), 'Library', 'Caches');
+  if (process.platform === 'win32') return environment.LOCALAPPDATA ?? join(homedir(), 'AppData', 'Local');
+  return join(homedir(), '.cache');
+}

@@ -1,0 +1,73 @@
+import { readFileSync } from 'node:fs';
+import { basename, dirname, join, resolve } from 'node:path';
+import { adapterSuffix, preparesItself } from './adapters.js';
+import { defaultWeightsSha256 } from '../prepare/defaultWeights.js';
+import { JsonReader } from '../util/jsonReader.js';
+import { defaultModelName, modelsFolder } from './locate.js';
+
+/**
+ * The command that makes the model in `folder`, or makes it again, for hints. What its manifest does not hold, the path
+ * of a checkpoint or of heads, stands in angle brackets.
+ *
+ * @param folder of the model, which need not be whole nor be there
+ * @param options to add; a --heads or --from of their own replaces what the manifest says
+ */
+export function prepareCommand(folder: string, ...options: readonly string[]): string {
+  const name = basename(resolve(folder));
+  const parent = dirname(resolve(folder));
+  const made = readOrigin(folder);
+  const parts = ['medusa-plus prepare'];
+  if (!preparesItself(name)) {
+    if (!made?.isDefault && !options.includes('--from'))
+      parts.push(`--from <${made?.source ?? 'HF folder or .gguf file'}>`);
+    if (made?.adapter !== undefined) parts.push(`--adapter <${made.adapter}${adapterSuffix}>`);
+    // An adapter brings the heads that lie beside it.
+    else if (!options.includes('--heads'))
+      for (const each of made?.heads ?? []) parts.push(`--heads <${each}>`);
+  }
+  if (name !== defaultModelName) parts.push(`--id ${quoted(name)}`);
+  if (parent !== modelsFolder(undefined)) parts.push(`--models-dir ${quoted(parent)}`);
+  return [...parts, ...options].join(' ');
+}
+
+/** "Prepare the model again: medusa-plus prepare ... --force." */
+export function prepareAgain(folder: string): string {
+  return `Prepare the model again: ${prepareCommand(folder, '--force')} (its folder is ${folder}).`;
+}
+
+interface Origin {
+  readonly source: string | undefined;
+  readonly adapter: string | undefined;
+  readonly heads: readonly string[];
+  /** Made from the default model's weights, which need no --from. */
+  readonly isDefault: boolean;
+}
+
+/** What a manifest says of where a model came from, as far as it can be read: this is for messages about damaged ones. */
+function readOrigin(folder: string): Origin | undefined {
+  let text: string;
+  try {
+    text = readFileSync(join(folder, 'manifest.json'), 'utf8');
+  } catch {
+    return undefined;
+  }
+  return JsonReader.tryParse(text, (manifest) => {
+    const source = manifest.field('source').optional((each) => each);
+    const heads = manifest.field('heads').optional((all) => all.list(nameIn)) ?? [];
+    return {
+      source: source && nameIn(source),
+      adapter: source?.field('adapter').optional(nameIn),
+      heads: [...new Set(heads.filter((each) => each !== undefined))],
+      isDefault: source?.field('sha256').any() === defaultWeightsSha256,
+    };
+  });
+}
+
+function nameIn(part: JsonReader): string | undefined {
+  return part.field('name').optional((name) => name.text());
+}
+
+/** As a shell takes it. */
+function quoted(text: string): string {
+  return /^[\w@%+=:,./-]+$/.test(text) ? text : `'${text.replaceAll("'", `'\\''`)}'`;
+}

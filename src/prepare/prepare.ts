@@ -1,0 +1,327 @@
+import { existsSync } from 'node:fs';
+import { mkdir, readdir, rename, rm, stat } from 'node:fs/promises';
+import { basename, dirname, extname, join, resolve } from 'node:path';
+import { MedusaError, ModelError, UsageError } from '../util/errors.js';
+import {
+  adaptedName,
+  adapterName,
+  adapterSuffix,
+  checkAdapter,
+  committedAdapter,
+  isVariantName,
+  variantMissing,
+} from '../models/adapters.js';
+import { fetchDefaultWeights } from './defaultWeights.js';
+import { sha256Of } from '../util/sha256.js';
+import { diskFullHint, explainDiskError } from '../util/diskErrors.js';
+import { conditionalSuffix } from '../models/conditional.js';
+import { JsonReader } from '../util/jsonReader.js';
+import { checkModelName, defaultModelName } from '../models/locate.js';
+import { takeLock } from '../util/lock.js';
+import { checkFiles, manifestName, readManifest, type Manifest } from '../models/manifest.js';
+import { findPackageRoot } from '../util/packageRoot.js';
+import { removeFolder } from './partialFolders.js';
+import type { Report } from '../util/progressReport.js';
+import { exportEnvironment, findPython, runModule, type Python } from './python.js';
+import { ensureRequirements, exporterRequirements } from './pythonPackages.js';
+
+/** Other tensors that lie beside heads; the exporter finds a conditional joint by itself. */
+const besideHeads = [adapterSuffix, conditionalSuffix];
+
+export interface PrepareOptions {
+  readonly modelsDir: string;
+  /** HF folder or GGUF file; the default model's weights otherwise. */
+  readonly from?: string;
+  /** Name of the model; from the source's and the adapter's names otherwise. */
+  readonly id?: string;
+  /** Backbone precisions; those the model has already are kept. */
+  readonly precisions?: readonly string[];
+  /** MEDUSA-2 adapter to merge into the weights; the one that comes with the package for the model otherwise. */
+  readonly adapter?: string;
+  /** Heads files; those beside the adapter or committed for the model otherwise. An empty list: none. */
+  readonly heads?: readonly string[];
+  /** Make it anew even if it is there. */
+  readonly force?: boolean;
+  /** Install the exporter's Python packages again too. */
+  readonly reinstall?: boolean;
+  readonly signal?: AbortSignal;
+}
+
+export interface PreparedModel {
+  readonly name: string;
+  readonly folder: string;
+  readonly manifest: Manifest;
+  /** False when it was there already. */
+  readonly isNew: boolean;
+}
+
+export const defaultPrecisions: readonly string[] = ['int8'];
+
+/**
+ * Fetches (for the default model), converts and exports a model into `modelsDir/<id>`.
+ *
+ * The folder appears whole, by a rename, or not at all. What was fetched is kept, so a run after an interrupted one
+ * goes on from there. A lock keeps two preparations of one model apart: the second waits and finds it made.
+ */
+export async function prepareModel(options: PrepareOptions, report: Report): Promise<PreparedModel> {
+  const { signal } = options;
+  const modelsDir = resolve(options.modelsDir);
+  const name = checkModelName(options.id ?? nameOf(options.from, options.adapter));
+  if (options.from !== undefined) await checkSource(options.from);
+  if (options.adapter !== undefined) await checkAdapter(options.adapter);
+  // A committed adapter belongs to the weights that are fetched.
+  const adapter = options.adapter ?? (options.from === undefined ? committedAdapter(name) : undefined);
+  checkName(name, options.from, adapter);
+  try {
+    await mkdir(modelsDir, { recursive: true });
+    const release = await takeLock(join(modelsDir, `.${name}.lock`), {
+      signal,
+      onWait: (holder) => report.note(`Process ${holder} is preparing ${name}: waiting for it.`),
+    });
+    try {
+      return await prepareLocked(name, { ...options, modelsDir, adapter }, report);
+    } finally {
+      await release();
+    }
+  } catch (error) {
+    throw error instanceof MedusaError ? error : explainDiskError(error, modelsDir);
+  }
+}
+
+/** Without --from the weights are the default model's: with an adapter they may bear any name but its own. */
+function checkName(name: string, from: string | undefined, adapter: string | undefined): void {
+  if (adapter !== undefined && name === defaultModelName) {
+    throw new UsageError(
+      `--id ${name} is the model without an adapter; with ${basename(adapter)} it is another one. ` +
+        `Leave --id out (${adaptedName(name, adapter)}) or give another name.`,
+    );
+  }
+  if (from !== undefined || adapter !== undefined || name === defaultModelName) return;
+  if (isVariantName(name)) throw new UsageError(variantMissing(name));
+  throw new UsageError(`--id ${name} needs --from: only ${defaultModelName} can be fetched without it.`);
+}
+
+async function prepareLocked(name: string, options: PrepareOptions, report: Report): Promise<PreparedModel> {
+  const folder = join(options.modelsDir, name);
+  await removeLeftovers(options.modelsDir, name);
+  const present = await presentManifest(folder, options.force === true);
+  if (present !== undefined && !options.force) await checkSameSource(name, present, options);
+  const precisions = wantedPrecisions(options.precisions, present);
+  if (present !== undefined && !options.force && !lacks(present, precisions, options)) {
+    return { name, folder, manifest: present, isNew: false };
+  }
+  const python = await findPython();
+  const requirements = await ensureRequirements(python, exporterRequirements, options.modelsDir, {
+    again: options.reinstall,
+    signal: options.signal,
+    onInstall: () => report.begin('Installing the Python packages of the exporter'),
+    onNote: (message) => report.note(message),
+  });
+  const source =
+    options.from ?? (await fetchDefaultWeights(python, options.modelsDir, report, options.signal));
+  const partial = join(options.modelsDir, partialName(name));
+  try {
+    await runExporter({ python, requirements, source, partial, name, precisions }, options, report);
+    const manifest = await checkExported(partial);
+    await replaceFolder(partial, folder);
+    return { name, folder, manifest, isNew: true };
+  } finally {
+    await removeLeftovers(options.modelsDir, name);
+  }
+}
+
+const partialName = (name: string, id: number | '' = process.pid): string => `.${name}.partial-${id}`;
+const oldName = (name: string): string => `.${name}.old`;
+
+/** What unfinished preparations and exporters left. The lock is held, so nobody is using it. */
+async function removeLeftovers(modelsDir: string, name: string): Promise<void> {
+  const isLeftover = (each: string): boolean =>
+    each.startsWith(partialName(name, '')) || each === oldName(name);
+  // Killed between the two renames of `replaceFolder`: the old folder is the model.
+  if (existsSync(join(modelsDir, oldName(name))) && !existsSync(join(modelsDir, name))) {
+    await rename(join(modelsDir, oldName(name)), join(modelsDir, name));
+  }
+  for (const each of (await readdir(modelsDir)).filter(isLeftover)) {
+    await removeFolder(join(modelsDir, each));
+  }
+}
+
+/** The manifest of the model when it is there. A damaged one is an error unless it is to be replaced anyway. */
+async function presentManifest(folder: string, isForced: boolean): Promise<Manifest | undefined> {
+  if (!existsSync(join(folder, manifestName))) return undefined;
+  try {
+    return await readManifest(folder);
+  } catch (error) {
+    if (isForced) return undefined;
+    throw error;
+  }
+}
+
+/** The asked precisions and those that are there: a new one must not cost an old one. */
+function wantedPrecisions(asked: readonly string[] | undefined, present: Manifest | undefined): string[] {
+  const there = present?.backbones.map((backbone) => backbone.precision) ?? [];
+  return [...new Set([...there, ...(asked ?? (present === undefined ? defaultPrecisions : []))])];
+}
+
+function lacks(present: Manifest, precisions: readonly string[], options: PrepareOptions): boolean {
+  const there = new Set(present.backbones.map((backbone) => backbone.precision));
+  return precisions.some((precision) => !there.has(precision)) || options.heads !== undefined;
+}
+
+/** A model must not be taken for another one that happens to have its name. */
+async function checkSameSource(
+  name: string,
+  { source }: Manifest,
+  { from, adapter }: PrepareOptions,
+): Promise<void> {
+  const mend = 'Give another name with --id, or replace it with --force.';
+  if (from !== undefined && basename(resolve(from)) !== source.name) {
+    throw new UsageError(`Model ${name} is there already and was made from ${source.name}. ${mend}`);
+  }
+  const asked = adapter === undefined ? undefined : await sha256Of(adapter);
+  if (asked === source.adapter?.sha256) return;
+  const label = (of: string | undefined, sha256: string | undefined): string =>
+    of === undefined ? 'without an adapter' : `with the adapter ${of} (sha256 ${sha256?.slice(0, 12)}...)`;
+  throw new UsageError(
+    `Model ${name} is there already and was made ${label(source.adapter?.name, source.adapter?.sha256)}; asked ` +
+      `for is ${label(adapter && adapterName(adapter), asked)}. ${mend}`,
+  );
+}
+
+/** smollm2-135m-instruct.Q4_1.gguf -> smollm2-135m-instruct.Q4_1; a folder's name otherwise. An adapter adds its own. */
+function nameOf(from: string | undefined, adapter: string | undefined): string {
+  const name = from === undefined ? defaultModelName : basename(resolve(from)).toLowerCase();
+  const base = extname(name) === '.gguf' ? name.slice(0, -'.gguf'.length) : name;
+  return adapter === undefined ? base : adaptedName(base, adapter);
+}
+
+async function checkSource(from: string): Promise<void> {
+  const kind = await stat(from).catch(() => undefined);
+  if (kind === undefined) throw new UsageError(`--from ${from}: there is no such file or folder.`);
+  if (kind.isFile() && extname(from) !== '.gguf') {
+    throw new UsageError(
+      `--from ${from} is neither a .gguf file nor a folder with config.json and safetensors.`,
+    );
+  }
+}
+
+/** The heads to export: as asked, else those trained with the adapter, else all that are committed for this model. */
+export async function headsFor(
+  name: string,
+  asked: readonly string[] | undefined,
+  adapter?: string,
+): Promise<string[]> {
+  if (asked !== undefined) {
+    for (const file of asked) {
+      if (!existsSync(file)) throw new UsageError(`--heads ${file}: there is no such file or folder.`);
+    }
+    return [...asked];
+  }
+  if (adapter !== undefined) {
+    const beside = join(dirname(adapter), `${adapterName(adapter)}.safetensors`);
+    return existsSync(beside) ? [beside] : [];
+  }
+  const root = findPackageRoot();
+  if (root === undefined) return [];
+  const folder = join(root, 'heads', name);
+  const names = await readdir(folder).catch(() => []);
+  return names
+    .filter((each) => each.endsWith('.safetensors') && !besideHeads.some((suffix) => each.endsWith(suffix)))
+    .sort()
+    .map((each) => join(folder, each));
+}
+
+interface ExporterRun {
+  python: Python;
+  requirements: string;
+  source: string;
+  partial: string;
+  name: string;
+  precisions: readonly string[];
+}
+
+/** One line of the exporter's stdout. */
+interface ExporterLine {
+  stage?: string;
+  done?: number;
+  total?: number;
+  /** About how many bytes of memory the conversion takes; in one line, before it takes them. */
+  memory?: number;
+}
+
+async function runExporter(run: ExporterRun, options: PrepareOptions, report: Report): Promise<void> {
+  const heads = await headsFor(run.name, options.heads, options.adapter);
+  // Children do not run in the user's working directory.
+  const args = ['--output', run.partial, '--from', resolve(run.source), '--id', run.name];
+  for (const precision of run.precisions) args.push('--precision', precision);
+  if (options.adapter !== undefined) args.push('--adapter', resolve(options.adapter));
+  for (const file of heads) args.push('--heads', resolve(file));
+  let stage = '';
+  let memory: number | undefined;
+  report.begin('Converting and exporting');
+  const child = await runModule(run.python, 'medusa_export.prepare', args, {
+    environment: exportEnvironment(run.requirements),
+    signal: options.signal,
+    onLine: (text) => {
+      const line = parseLine(text);
+      memory = line.memory ?? memory;
+      if (line.stage?.startsWith('Note: ')) return report.note(line.stage);
+      if (line.stage !== undefined && line.stage !== stage) report.begin((stage = line.stage));
+      if (line.done !== undefined && line.total) report.progress(line.done / line.total);
+    },
+  });
+  if (child.code === 0) return;
+  if (child.code === null || child.code === killedCode)
+    throw new ModelError(endedFromOutside(run.source, memory));
+  const last = child.errorTail.split('\n').findLast((line) => line.trim() !== '') ?? 'no message';
+  const why = last.replace(/^.*?error:\s*/, '').replace(/\.?\s*$/, '.');
+  const message = `The exporter refused: ${why}${diskFullHint(child.errors)}`;
+  throw child.code === exporterUsageCode ? new UsageError(message) : new ModelError(message);
+}
+
+/** An exporter that a signal ended says nothing itself. Where memory runs out, Linux sends SIGKILL. */
+function endedFromOutside(source: string, memory: number | undefined): string {
+  const gigabytes = (bytes: number): string => `${(bytes / 1e9).toFixed(1)} GB`;
+  const needed =
+    memory === undefined ? '' : ` Converting ${basename(source)} takes about ${gigabytes(memory)};`;
+  return (
+    'The exporter was ended from outside before it was done, most likely by the system because memory ran out.' +
+    `${needed} ${gigabytes(process.availableMemory())} are free now. ` +
+    'Close other programs, or prepare the model on a larger machine and copy its folder.'
+  );
+}
+
+/** What a shell between us and Python makes of SIGKILL. */
+const killedCode = 128 + 9;
+
+/** argparse's exit code for wrong arguments. */
+const exporterUsageCode = 2;
+
+/** Python's libraries may write lines of their own. */
+function parseLine(text: string): ExporterLine {
+  const number = (each: JsonReader): number | undefined => each.optional((value) => value.number());
+  return (
+    JsonReader.tryParse(text, (line) =>
+      line.fields<ExporterLine>({
+        stage: (stage) => stage.optional((each) => each.text()),
+        done: number,
+        total: number,
+        memory: number,
+      }),
+    ) ?? {}
+  );
+}
+
+async function checkExported(folder: string): Promise<Manifest> {
+  const manifest = await readManifest(folder);
+  for (const graph of [...manifest.backbones, ...manifest.keep, ...manifest.heads])
+    await checkFiles(folder, graph);
+  return manifest;
+}
+
+async function replaceFolder(partial: string, folder: string): Promise<void> {
+  const old = join(folder, '..', oldName(basename(folder)));
+  if (existsSync(folder)) await rename(folder, old);
+  await rename(partial, folder);
+  await rm(old, { recursive: true, force: true });
+}

@@ -1,0 +1,62 @@
+import { readFile, stat } from 'node:fs/promises';
+import { basename, join } from 'node:path';
+import { isDeepStrictEqual } from 'node:util';
+import { conditionalSuffix } from '../models/conditional.js';
+import { JsonReader } from '../util/jsonReader.js';
+import { manifestName, type HeadsEntry, type Manifest } from '../models/manifest.js';
+import { headsFor } from './prepare.js';
+import { sha256Of } from '../util/sha256.js';
+
+export { verifyFiles } from '../models/fileHashes.js';
+
+/**
+ * Heads files committed for this model that the prepared model does not hold: trained, calibrated, or pulled, after it
+ * was prepared. Files older than the manifest are taken as known, which saves hashing them at each start.
+ */
+export async function newerHeads(folder: string, manifest: Manifest, name: string): Promise<string[]> {
+  const names = new Set(manifest.heads.map((heads) => heads.name));
+  const prepared = (await stat(join(folder, manifestName))).mtimeMs;
+  const newer: string[] = [];
+  for (const file of await headsFor(name, undefined)) {
+    // Heads of other names were chosen by the user, and these left out.
+    if (names.size > 0 && !names.has(basename(file, '.safetensors'))) continue;
+    const isOlder = names.size > 0 && (await lastChange(file)) <= prepared;
+    if (!isOlder && !(await isHeld(file, manifest.heads))) newer.push(basename(file));
+  }
+  return newer;
+}
+
+/** The sidecar beside the tensors: temperatures and accuracies, which go into the graph and the manifest. */
+const sidecarOf = (file: string): string => file.replace(/\.safetensors$/, '.json');
+
+/** The conditional joint beside the tensors, where there is one. */
+const conditionalOf = (file: string): string => file.replace(/\.safetensors$/, conditionalSuffix);
+
+/** When the tensors or what lies beside them were last written, in ms. */
+async function lastChange(file: string): Promise<number> {
+  const beside = [sidecarOf(file), conditionalOf(file)].map(async (each) => (await stat(each)).mtimeMs);
+  const changes = await Promise.all(beside.map((change) => change.catch(() => 0)));
+  return Math.max((await stat(file)).mtimeMs, ...changes);
+}
+
+/** Whether the model holds these tensors with this calibration, these lookup weights and this conditional joint. */
+async function isHeld(file: string, heads: readonly HeadsEntry[]): Promise<boolean> {
+  const sha256 = await sha256Of(file);
+  const conditional = await sha256Of(conditionalOf(file)).catch(() => undefined);
+  const held = heads.filter((entry) => entry.sourceSha256 === sha256);
+  if (held.some((entry) => entry.conditional?.sourceSha256 !== conditional)) return false;
+  const sidecar = await readFile(sidecarOf(file), 'utf8').catch(() => undefined);
+  if (held.length === 0 || sidecar === undefined) return held.length > 0;
+  const calibration = JsonReader.parse(sidecar, sidecarOf(file), 'Restore it, or remove it with its heads.');
+  const fields = Object.fromEntries(
+    ['temperatures', 'accuracies', 'static_tree'].map((name) => [name, calibration.field(name).any()]),
+  );
+  const lookup = calibration.field('lookup').optional((each) => each.field('weights').any());
+  return held.every(
+    ({ temperatures, accuracies, staticTrees, lookupWeights }) =>
+      isDeepStrictEqual(lookup, lookupWeights) &&
+      isDeepStrictEqual(fields.temperatures, temperatures) &&
+      isDeepStrictEqual(fields.accuracies, accuracies) &&
+      isDeepStrictEqual(fields.static_tree, staticTrees?.paths),
+  );
+}

@@ -1,0 +1,65 @@
+import { expect } from 'chai';
+import { ModelError, UsageError } from '../../src/util/errors.js';
+import { chooseGraphs } from '../../src/models/choose.js';
+import { type Manifest, readManifest } from '../../src/models/manifest.js';
+import { folder } from '../runtime/tiny.js';
+
+describe('chooseGraphs', () => {
+  let manifest: Manifest;
+  before(async () => {
+    manifest = await readManifest(folder);
+  });
+
+  /** The manifest, its graphs of one precision said to be float16. */
+  const withFloat16 = (...kinds: ('backbones' | 'heads' | 'keep')[]): Manifest => ({
+    ...manifest,
+    ...Object.fromEntries(
+      kinds.map((kind) => [
+        kind,
+        [
+          ...manifest[kind],
+          ...manifest[kind]
+            .filter(({ precision }) => precision === 'fp32')
+            .map((entry) => ({ ...entry, precision: 'fp16' })),
+        ],
+      ]),
+    ),
+  });
+
+  it('gives the CPU int8 heads beside any backbone', () => {
+    for (const precision of ['int8', 'fp32']) {
+      const { backbone, heads, keep } = chooseGraphs(manifest, { provider: 'cpu', precision }, folder);
+      expect([backbone.precision, backbone.layout]).to.deep.equal([precision, 'split']);
+      expect(heads?.precision).to.equal('int8');
+      expect(keep).to.equal(undefined);
+    }
+  });
+
+  it('gives a device heads and keep graph of its backbone’s precision', () => {
+    const all = withFloat16('backbones', 'heads', 'keep');
+    const { backbone, heads, keep } = chooseGraphs(all, { provider: 'cuda', precision: 'fp16' }, folder);
+    expect([backbone.layout, backbone.precision]).to.deep.equal(['shared', 'fp16']);
+    expect([heads?.precision, keep?.precision]).to.deep.equal(['fp16', 'fp16']);
+  });
+
+  it('says when the heads cannot read the hidden states of the device', () => {
+    const some = withFloat16('backbones', 'keep');
+    expect(() => chooseGraphs(some, { provider: 'cuda', precision: 'fp16' }, folder)).to.throw(
+      ModelError,
+      /heads tiny .* no fp16 graph.*prepare .*--precision fp16/,
+    );
+    const without = chooseGraphs(some, { provider: 'cuda', precision: 'fp16', heads: 'none' }, folder);
+    expect(without.heads).to.equal(undefined);
+  });
+
+  it('names the heads and precisions that are there', () => {
+    expect(() => chooseGraphs(manifest, { provider: 'cpu', heads: 'big' }, folder)).to.throw(
+      UsageError,
+      'tiny',
+    );
+    expect(() => chooseGraphs(manifest, { provider: 'cpu', precision: 'int3' }, folder)).to.throw(
+      UsageError,
+      'int8, fp32',
+    );
+  });
+});
