@@ -1,4 +1,4 @@
-"""manifest.json, format 1: what lies in a model folder (docs/architecture.md)."""
+"""manifest.json, format 1: what lies in a model folder (docs/formats.md)."""
 
 from __future__ import annotations
 

@@ -5,11 +5,11 @@ import type { ConditionalTable } from '../decoding/tree/conditionalTable.js';
 import { ModelError } from '../util/errors.js';
 import { prepareAgain, type ConditionalEntry } from './manifest.js';
 
-/** A heads file's conditional joint lies beside it under its name with this ending (heads/FORMAT.md). */
+/** A heads file's conditional joint lies beside it under its name with this ending (docs/heads-format.md). */
 export const conditionalSuffix = '.conditional.safetensors';
 
 /**
- * Reads a conditional table (docs/architecture.md): one read, and views on what was read.
+ * Reads a conditional table (docs/formats.md): one read, and views on what was read.
  *
  * @throws ModelError when the file is missing, has another size, or names tokens the model does not have
  */

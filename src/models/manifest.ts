@@ -13,7 +13,7 @@ import { sha256OfText } from '../util/sha256.js';
 
 export { prepareAgain };
 
-/** The version of manifest.json this program reads (docs/architecture.md). */
+/** The version of manifest.json this program reads (docs/formats.md). */
 export const manifestFormat = 1;
 export const manifestName = 'manifest.json';
 

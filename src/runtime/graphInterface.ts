@@ -2,7 +2,7 @@ import { ModelError } from '../util/errors.js';
 import { summary } from './messages.js';
 import type { CacheLayout, HeadsFile, ModelShape } from './spec.js';
 
-/** Names of a graph's inputs and outputs (docs/architecture.md). */
+/** Names of a graph's inputs and outputs (docs/formats.md). */
 export interface GraphInterface {
   readonly inputs: readonly string[];
   readonly outputs: readonly string[];

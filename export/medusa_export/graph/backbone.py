@@ -30,7 +30,7 @@ def build_split(
     progress: Progress,
     sums: str = "float",
 ) -> GraphBuilder:
-    """Layout "split" (CPU): see docs/architecture.md for the interface. The caller calls `finish`."""
+    """Layout "split" (CPU): see docs/formats.md for the interface. The caller calls `finish`."""
     c = source.config
     b = GraphBuilder("backbone", path)
     ids = b.input("input_ids", "int64", ["n"])
