@@ -20,7 +20,7 @@ const { values: args } = parseArgs({
 const TREES = [1, 8, 64, 256];
 /** Positions left for the trees. */
 const ROOM = 512;
-const TOP_M = 32;
+const MOST_TOP_M = 32;
 
 const { manifest, options } = await planModel(args.model!, 'cuda', args.precision);
 const plan = planFor(options);
@@ -36,7 +36,7 @@ const prompt = await used();
 for (const nodes of TREES) {
   await model.verify(randomTree(nodes, model.vocabSize), { logits: false });
   await model.keep([0]);
-  if (model.headCount > 0) await model.propose(TOP_M, 0);
+  if (model.headCount > 0) await model.propose(Math.min(MOST_TOP_M, model.maxTopM), 0);
 }
 const trees = await used();
 await model.dispose();

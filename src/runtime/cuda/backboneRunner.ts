@@ -58,10 +58,12 @@ interface Bucket extends RunShape {
 }
 
 /**
- * Runs the backbone; hidden states stay on the device, in `Buffers.hidden`. The rows of a run are padded to one of a few sizes. For each shape (rows,
- * results, columns of the bias) inputs and outputs are bound once to device memory; a run then is one copy there, the
- * run itself, and one copy back. That is what a captured CUDA graph needs: it replays on the addresses it was captured
- * with. Padding rows hang below the root; the keys they write lie behind the rows of the run and are never seen.
+ * Runs the backbone; hidden states stay on the device, in `Buffers.hidden`.
+ *
+ * The rows of a run are padded to one of a few sizes. For each shape (rows, results, columns of the bias) inputs and
+ * outputs are bound once to device memory; a run then is one copy there, the run itself, and one copy back. That is
+ * also what a captured CUDA graph needs: it replays on the addresses it was captured with. Padding rows hang below the
+ * root; the keys they write lie behind the rows of the run and are never seen.
  */
 export class BackboneRunner {
   private readonly buckets = new Map<string, Bucket>();
