@@ -21,7 +21,7 @@ import { chainParents } from '../../src/decoding/tree/treeMask.js';
 import type { CandidateTree, DraftingModel, TreePolicy } from '../../src/decoding/types.js';
 import { loadTokenizer } from '../../src/engine/text/load.js';
 import { randomTokens, randomTree } from '../../src/runtime/measure.js';
-import { open, planModel, readWhere } from './models.js';
+import { open, planModel, readText, readWhere } from './models.js';
 
 const { values: args } = parseArgs({
   options: {
@@ -144,7 +144,7 @@ async function compareTexts(prompt: number, nodes: number, { tokens }: Text): Pr
   if (position < 0) return [];
   const [plain, other] = [expected.tokens[position] ?? -1, tokens[position] ?? -1];
   card.truncate(0);
-  const { logits } = await card.prefill([...expected.prompt, ...tokens.slice(0, position)], LOGITS);
+  const { logits } = await readText(card, [...expected.prompt, ...tokens.slice(0, position)], LOGITS);
   return [{ prompt, nodes, position, plain, other, gap: logits![plain] - logits![other] }];
 }
 
@@ -154,13 +154,13 @@ async function compareRows(past: number): Promise<object> {
   const text = [...randomTokens(past, vocabSize)];
   const tree = randomTree(32, vocabSize);
   card.truncate(0);
-  await card.prefill(text, GREEDY);
+  await readText(card, text, GREEDY);
   const { logits, nextTokens } = await card.verify(tree, LOGITS);
   let largest = 0;
   let sameToken = 0;
   for (let row = 0; row < tree.size; row++) {
     card.truncate(0);
-    const alone = await card.prefill([...text, ...pathTokens(tree, row)], LOGITS);
+    const alone = await readText(card, [...text, ...pathTokens(tree, row)], LOGITS);
     const mine = logits!.subarray(row * vocabSize, (row + 1) * vocabSize);
     mine.forEach((value, i) => (largest = Math.max(largest, Math.abs(value - alone.logits![i]))));
     if (alone.nextTokens[0] === nextTokens[row]) sameToken++;
@@ -179,7 +179,7 @@ async function allChoices(model: DraftingModel): Promise<number[]> {
   const chosen: number[] = [];
   for (const { prompt, tokens } of texts) {
     model.truncate(0);
-    await model.prefill(prompt, GREEDY);
+    await readText(model, prompt, GREEDY);
     for (let start = 0; start < tokens.length; start += CHAIN) {
       const chain = chainOf(tokens.slice(start, start + CHAIN));
       const { nextTokens } = await model.verify(chain, GREEDY);

@@ -82,7 +82,7 @@ export async function cudaMemory(): Promise<{ free: number; total: number }> {
 }
 
 /** Libraries that `path` needs, directly or through others, and that the loader does not find (Linux). */
-export async function missingLibraries(path: string): Promise<string[]> {
+async function missingLibraries(path: string): Promise<string[]> {
   return parseLdd(await outputOf('ldd', [path]));
 }
 

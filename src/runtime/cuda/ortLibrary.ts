@@ -6,7 +6,7 @@ import { requireFromHere } from '../../util/packageRoot.js';
 import { isAtLeast, OrtApi } from './ortApi.js';
 
 /** GroupQueryAttention on CUDA takes an attention bias from here on. */
-export const MINIMUM_CUDA_ORT = [1, 29] as const;
+const MINIMUM_CUDA_ORT = [1, 29] as const;
 export const CUDA_PROVIDER = 'CUDAExecutionProvider';
 export const LIBRARY_VARIABLE = 'MEDUSA_PLUS_ORT_LIBRARY';
 
