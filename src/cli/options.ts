@@ -61,7 +61,7 @@ export const modelOptionSpecs: Record<string, Options> = {
   ),
   heads: valued(modelGroup, 'Name of the Medusa heads, or none', "the model's own"),
   provider: valued(modelGroup, `Where to run: ${providerNames.join(', ')}`, 'cpu'),
-  'ort-library': valued(modelGroup, 'GPU build of ONNX Runtime, for CUDA; also MEDUSA_ORT_LIBRARY'),
+  'ort-library': valued(modelGroup, 'GPU build of ONNX Runtime, for CUDA; also MEDUSA_PLUS_ORT_LIBRARY'),
   threads: valued(modelGroup, 'CPU threads', 'measured at preparation'),
 };
 

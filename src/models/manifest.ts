@@ -6,7 +6,7 @@ import type { ContextActivation } from '../decoding/tree/conditionalTable.js';
 import { longestMatch } from '../decoding/tree/contextIndex.js';
 import { isWeightRow, type LookupWeights } from '../decoding/tree/contextLookup.js';
 import { ModelError } from '../util/errors.js';
-import type { ModelShape, SharedAttention } from '../runtime/spec.js';
+import type { ModelShape } from '../runtime/spec.js';
 import { JsonReader } from '../util/jsonReader.js';
 import { prepareAgain, prepareCommand } from './prepareCommand.js';
 import { sha256OfText } from '../util/sha256.js';
@@ -57,8 +57,6 @@ export interface GraphEntry {
 export interface BackboneEntry extends GraphEntry {
   readonly layout: 'split' | 'shared';
   readonly capacity: number | undefined;
-  /** Set only by export/attention_variants.py. */
-  readonly attention: SharedAttention | undefined;
 }
 
 /** A table for joint `conditional` (`ConditionalTable`), in a file of its own. */
@@ -237,9 +235,6 @@ function readBackbone(backbone: JsonReader): BackboneEntry {
     ...readGraph(backbone),
     layout: backbone.field('layout').choice(['split', 'shared']),
     capacity: backbone.field('capacity').optional((each) => each.count()),
-    attention: backbone
-      .field('attention')
-      .optional((each) => each.choice<SharedAttention>(['group-query', 'attention-24'])),
   };
 }
 

@@ -32,7 +32,6 @@ export function nodeRuntimeFacts(): NodeRuntimeFacts {
 export interface LibraryFacts {
   readonly path: string;
   readonly version?: string;
-  readonly buildInfo?: string;
   readonly providers?: readonly string[];
   /** Why nothing is known about it. */
   readonly error?: string;
@@ -42,7 +41,7 @@ export interface LibraryFacts {
 export async function libraryFacts(path: string): Promise<LibraryFacts> {
   try {
     const api = await OrtApi.load(path);
-    return { path, version: api.version, buildInfo: api.buildInfo, providers: api.availableProviders() };
+    return { path, version: api.version, providers: api.availableProviders() };
   } catch (cause) {
     return { path, error: messageOf(cause) };
   }
@@ -78,12 +77,12 @@ export async function cudaProviderFacts(library: string): Promise<CudaProviderFa
  */
 export async function cudaMemory(): Promise<{ free: number; total: number }> {
   const cuda = await CudaRuntime.load();
-  cuda.useDevice(0);
+  cuda.useDevice();
   return cuda.memory();
 }
 
 /** Libraries that `path` needs, directly or through others, and that the loader does not find (Linux). */
-export async function missingLibraries(path: string): Promise<string[]> {
+async function missingLibraries(path: string): Promise<string[]> {
   return parseLdd(await outputOf('ldd', [path]));
 }
 
@@ -127,15 +126,5 @@ export function cpuFeatures(): string[] {
     return interesting.filter((flag) => flags.includes(flag));
   } catch {
     return [];
-  }
-}
-
-/** MiB in use on the first GPU, by all programs; undefined without nvidia-smi. */
-export async function gpuMemoryUsed(): Promise<number | undefined> {
-  try {
-    const query = '--query-gpu=memory.used';
-    return Number.parseInt(await outputOf('nvidia-smi', [query, '--format=csv,noheader,nounits']), 10);
-  } catch {
-    return undefined;
   }
 }

@@ -7,6 +7,7 @@ import { readManifest, type HeadsEntry, type Manifest } from '../../models/manif
 import { prepareCommand } from '../../models/prepareCommand.js';
 import { findPython } from '../../prepare/python.js';
 import { newerHeads, verifyFiles } from '../../prepare/verify.js';
+import { formerNameNotes, readVariable } from '../../util/environment.js';
 import { silentReport } from '../../util/progressReport.js';
 import { CUDA_PROVIDER, LIBRARY_VARIABLE, locateCudaLibrary } from '../../runtime/cuda/ortLibrary.js';
 import { int8Products } from '../../runtime/index.js';
@@ -45,6 +46,7 @@ export async function examine(options: ExamineOptions): Promise<Finding[]> {
     await examineGpu(),
     await examinePython(existsSync(join(modelsDir, defaultModelName))),
     ...(await examineModels(modelsDir, options.measure === true)),
+    ...formerNameNotes().map((detail): Finding => ({ state: 'absent', what: 'Environment', detail })),
   ];
 }
 
@@ -92,7 +94,7 @@ async function examineInt8(): Promise<Finding> {
 /** The GPU build of ONNX Runtime, when one is pointed at. */
 async function examineCuda(ortLibrary: string | undefined): Promise<Finding> {
   const what = 'CUDA';
-  if (!(ortLibrary ?? process.env[LIBRARY_VARIABLE])) {
+  if (!(ortLibrary ?? readVariable(LIBRARY_VARIABLE))) {
     return {
       state: 'absent',
       what,
@@ -111,7 +113,7 @@ async function examineCuda(ortLibrary: string | undefined): Promise<Finding> {
       return { state: 'broken', what, detail: `${detail}; its CUDA provider library is not beside it` };
     }
     if (provider.missing.length > 0) {
-      const missing = `missing: ${provider.missing.join(', ')} (${mendOfMissing(provider.missing)})`;
+      const missing = `missing: ${provider.missing.join(', ')} (${remedyForMissing(provider.missing)})`;
       return { state: 'broken', what, detail: `${detail}; ${missing}` };
     }
     const { free, total } = await cudaMemory();
@@ -122,13 +124,13 @@ async function examineCuda(ortLibrary: string | undefined): Promise<Finding> {
 }
 
 /** What to do about libraries that the loader does not find. */
-export function mendOfMissing(missing: readonly string[]): string {
+export function remedyForMissing(missing: readonly string[]): string {
   const ofDriver = missing.filter((name) => name.startsWith('libcuda.so'));
-  const mends = [];
-  if (ofDriver.length > 0) mends.push(`${ofDriver.join(', ')} comes with the NVIDIA driver`);
+  const remedies = [];
+  if (ofDriver.length > 0) remedies.push(`${ofDriver.join(', ')} comes with the NVIDIA driver`);
   if (missing.length > ofDriver.length)
-    mends.push('install CUDA 13, or put the folders of its libraries on LD_LIBRARY_PATH');
-  return mends.join('; ');
+    remedies.push('install CUDA 13, or put the folders of its libraries on LD_LIBRARY_PATH');
+  return remedies.join('; ');
 }
 
 async function examineGpu(): Promise<Finding> {

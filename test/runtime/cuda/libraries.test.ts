@@ -4,7 +4,7 @@ import { copyFile, mkdtemp, rm, symlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
-import { mendOfMissing } from '../../../src/cli/doctor/findings.js';
+import { remedyForMissing } from '../../../src/cli/doctor/findings.js';
 import { RuntimeFailure } from '../../../src/util/errors.js';
 import { cudaRefused } from '../../../src/runtime/cuda/device.js';
 import { isAtLeast, OrtApi } from '../../../src/runtime/cuda/ortApi.js';
@@ -48,7 +48,7 @@ describe('runtime: libraries', () => {
   it('asks for a library when none is given', () => {
     expect(() => locateCudaLibrary(undefined, {})).to.throw(
       RuntimeFailure,
-      /--ort-library.*MEDUSA_ORT_LIBRARY/,
+      /--ort-library.*MEDUSA_PLUS_ORT_LIBRARY/,
     );
   });
 
@@ -57,9 +57,9 @@ describe('runtime: libraries', () => {
       RuntimeFailure,
       '/nowhere/lib.so (--ort-library)',
     );
-    expect(() => locateCudaLibrary(undefined, { MEDUSA_ORT_LIBRARY: '/nowhere/x' })).to.throw(
+    expect(() => locateCudaLibrary(undefined, { MEDUSA_PLUS_ORT_LIBRARY: '/nowhere/x' })).to.throw(
       RuntimeFailure,
-      '/nowhere/x (MEDUSA_ORT_LIBRARY)',
+      '/nowhere/x (MEDUSA_PLUS_ORT_LIBRARY)',
     );
   });
 
@@ -176,9 +176,9 @@ describe('runtime: libraries', () => {
   });
 
   it('says where missing libraries come from', () => {
-    expect(mendOfMissing(['libcuda.so.1'])).to.equal('libcuda.so.1 comes with the NVIDIA driver');
-    expect(mendOfMissing(['libcublas.so.13'])).to.match(/^install CUDA 13.*LD_LIBRARY_PATH$/);
-    expect(mendOfMissing(['libcublas.so.13', 'libcuda.so.1'])).to.match(/driver; install CUDA/);
+    expect(remedyForMissing(['libcuda.so.1'])).to.equal('libcuda.so.1 comes with the NVIDIA driver');
+    expect(remedyForMissing(['libcublas.so.13'])).to.match(/^install CUDA 13.*LD_LIBRARY_PATH$/);
+    expect(remedyForMissing(['libcublas.so.13', 'libcuda.so.1'])).to.match(/driver; install CUDA/);
   });
 
   it('reads ldd and nvidia-smi', () => {
