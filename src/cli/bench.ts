@@ -1,11 +1,14 @@
 import type { Argv, CommandModule, Options } from 'yargs';
-import { addDecodingOptions, addModelOptions, addOptions, flag, valued, type Arguments } from './options.js';
+import { decodingTable } from '../engine/options/decodingOptions.js';
+import { modelTable } from '../engine/options/modelOptions.js';
+import { addOptions, flag, optionSpecs, valued, type Arguments } from './options.js';
 
 const questionGroup = 'Questions:';
 const outputGroup = 'Output:';
 
-/** Options of a bench run that `compare` has too. */
+/** Options of a bench run that `compare` has too, but for those of the model. */
 export const runOptionSpecs: Record<string, Options> = {
+  ...optionSpecs('bench', decodingTable),
   questions: valued(
     questionGroup,
     'builtin, mt-bench (fetched once from its public home), or a file in the schema of FastChat',
@@ -13,14 +16,7 @@ export const runOptionSpecs: Record<string, Options> = {
   ),
   categories: valued(questionGroup, 'Only these categories, separated by commas', 'all'),
   limit: valued(questionGroup, 'At most this many questions, spread over the categories', 'all'),
-  temperature: valued(
-    'Sampling and stopping:',
-    'A number, or fastchat: 0.7, 0.1 or 0 by category as MT-Bench has it',
-    '0',
-  ),
   repeat: valued(questionGroup, 'Ask each question this many times', '1'),
-  'max-new-tokens': valued('Sampling and stopping:', 'Most tokens of an answer', '512'),
-  seed: valued('Sampling and stopping:', 'Seed of the random numbers', '0'),
   'on-error': {
     ...valued(
       questionGroup,
@@ -35,7 +31,7 @@ export const runOptionSpecs: Record<string, Options> = {
 };
 
 export function addRunOptions<T>(yargs: Argv<T>): Argv<T> {
-  return addOptions(addDecodingOptions(addModelOptions(yargs)), runOptionSpecs);
+  return addOptions(yargs, { ...optionSpecs('bench', modelTable), ...runOptionSpecs });
 }
 
 const mergeCommand: CommandModule<object, Arguments> = {
