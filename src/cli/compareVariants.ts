@@ -15,7 +15,14 @@ import { expandPaper } from '../engine/options/paper.js';
 import { entryOfFlag, flagOf, sharedByVariants } from '../engine/options/table.js';
 import { UsageError } from '../util/errors.js';
 import { readRunDecoding } from './benchArguments.js';
-import { optionSpecs, readDecodingOptions, readModelOptions, readText, type Arguments } from './options.js';
+import {
+  asTyped,
+  optionSpecs,
+  readDecodingOptions,
+  readModelOptions,
+  readText,
+  type Arguments,
+} from './options.js';
 
 /** A variant and where it stands in a sweep. */
 export interface PlannedVariant extends Variant {
@@ -130,7 +137,7 @@ function ofVariant(name: string, error: unknown): unknown {
 function parseWords(name: string, words: readonly string[]): Arguments {
   return yargs([...words])
     .options(optionSpecs('compare'))
-    .parserConfiguration({ 'parse-numbers': false, 'parse-positional-numbers': false, 'dot-notation': false })
+    .parserConfiguration(asTyped)
     .strict()
     .help(false)
     .version(false)

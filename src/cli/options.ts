@@ -1,6 +1,6 @@
 import type { Argv, Options } from 'yargs';
 import { decodingTable, type DecodingOptions } from '../engine/options/decodingOptions.js';
-import { describeDefault, describeValues } from '../engine/options/describe.js';
+import { describeDefault, describeHelp, describeValues } from '../engine/options/describe.js';
 import type { Command, Entry, Table } from '../engine/options/entry.js';
 import { modelTable, type ModelOptions } from '../engine/options/modelOptions.js';
 import { checkNumber, parseDecimal, type NumberRange } from '../engine/options/ranges.js';
@@ -15,6 +15,13 @@ import { UsageError } from '../util/errors.js';
 
 /** What yargs hands to a command: text, true for a flag, or a list when an option was repeated. */
 export type Arguments = Record<string, unknown>;
+
+/** For yargs' parser: values stay as they were typed, so that the readers here can say what is wrong with them. */
+export const asTyped = {
+  'parse-numbers': false,
+  'parse-positional-numbers': false,
+  'dot-notation': false,
+} as const;
 
 /** An option that takes a value. No yargs type: types would let yargs convert (and lose) what was typed. */
 export function valued(group: string, description: string, shown?: string): Options {
@@ -43,9 +50,10 @@ export function optionSpecs(command: Command, table?: Table): Record<string, Opt
 
 function optionSpec(entry: Entry): Options {
   const group = `${entry.group}:`;
-  if (entry.kind === 'flag') return flag(group, entry.help);
+  const help = describeHelp(entry);
+  if (entry.kind === 'flag') return flag(group, help);
   const values = describeValues(entry);
-  return valued(group, values === '' ? entry.help : `${entry.help}: ${values}`, describeDefault(entry));
+  return valued(group, values === '' ? help : `${help}: ${values}`, describeDefault(entry));
 }
 
 /** What yargs found is text, or true where a flag was meant. */

@@ -109,7 +109,7 @@ export const decodingTable = {
   treePaths: {
     group: tree,
     kind: 'paths',
-    help: 'Static tree from a JSON file of paths of ranks, [[0],[1],[0,0]]; FILE#NAME picks one of several',
+    help: 'Tree from a JSON file of paths of ranks, [[0],[1],[0,0]]; FILE#NAME picks one of several',
     flag: 'tree-file',
     inRun: 'decoding.treePaths',
     scope: 'static trees',
@@ -117,7 +117,7 @@ export const decodingTable = {
   marginals: {
     group: tree,
     kind: 'choice',
-    help: 'Probabilities of the heads in dynamic trees',
+    help: 'Probabilities of the heads',
     choices: {
       full: 'softmax over the whole vocabulary',
       'top-m': 'renormalised over the candidates, as the reference has it',
@@ -130,7 +130,7 @@ export const decodingTable = {
   joint: {
     group: tree,
     kind: 'choice',
-    help: 'What ranks combinations of candidates in dynamic trees',
+    help: 'What ranks combinations of candidates',
     choices: { product: 'of their probabilities', conditional: 'the product corrected by a learnt table' },
     defaultText: 'conditional for dynamic trees where the heads come with a table',
     inRun: 'decoding.joint',
@@ -141,7 +141,7 @@ export const decodingTable = {
   lookup: {
     group: tree,
     kind: 'choice',
-    help: 'Lookup in dynamic trees: copy from the text so far what followed the same tokens before',
+    help: 'Lookup: copy from the text so far what followed the same tokens before',
     choices: { on: '', off: '' },
     defaultText: 'on where the heads come with weights for it, off with --joint product',
     inRun: 'decoding.lookup',

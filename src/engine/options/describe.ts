@@ -1,6 +1,10 @@
 import type { Entry } from './entry.js';
 import type { NumberRange } from './ranges.js';
 
+/** What an option does, and to what, for help and docs. */
+export const describeHelp = ({ help, scope }: Entry): string =>
+  scope === undefined || scope === 'trees' ? help : `${help} (${scope})`;
+
 /** The values an option may have, for help and docs: "1 to 1024, or auto (from the cost)"; '' where any text may stand. */
 export function describeValues(entry: Entry): string {
   switch (entry.kind) {
