@@ -208,7 +208,7 @@ export class MedusaEngine implements AsyncDisposable {
           seed: resolved.seed,
         }),
         maxNewTokens: resolved.maxNewTokens,
-        eosTokenIds: parts.eosTokenIds,
+        eosTokenIds: resolved.ignoreEos ? [] : parts.eosTokenIds,
         stopping: assembler,
         cachedTokens,
         clock: () => performance.now(),

@@ -50,6 +50,8 @@ export interface DecodingOptions {
   maxNewTokens?: number;
   /** Generation ends before the first of these strings. */
   stop?: readonly string[];
+  /** Go on after the end-of-sequence token, up to `maxNewTokens`: for measuring throughput over a fixed length. */
+  ignoreEos?: boolean;
 }
 
 /** The options of a generation with the defaults filled in and `paper` resolved into what it stands for. */
@@ -214,6 +216,15 @@ export const decodingTable = {
     help: 'Stop before this text; may be repeated',
     default: [],
     inRun: 'decoding.stop',
+    shared: true,
+  },
+  ignoreEos: {
+    group: sampling,
+    kind: 'flag',
+    help: 'Go on after the end-of-sequence token, up to --max-new-tokens: for measuring throughput',
+    default: false,
+    inRun: 'decoding.ignoreEos',
+    whenAbsent: false,
     shared: true,
   },
 } as const satisfies TableFor<DecodingOptions>;
