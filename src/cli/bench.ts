@@ -6,9 +6,8 @@ import { addOptions, flag, optionSpecs, valued, type Arguments } from './options
 const questionGroup = 'Questions:';
 const outputGroup = 'Output:';
 
-/** Options of a bench run that `compare` has too, but for those of the model. */
-export const runOptionSpecs: Record<string, Options> = {
-  ...optionSpecs('bench', decodingTable),
+/** What the table does not have: options of `bench` and `compare` alone. */
+const questionOptionSpecs: Record<string, Options> = {
   questions: valued(
     questionGroup,
     'builtin, mt-bench (fetched once from its public home), or a file in the schema of FastChat',
@@ -30,8 +29,13 @@ export const runOptionSpecs: Record<string, Options> = {
   json: flag(outputGroup, 'Print one JSON object instead of tables'),
 };
 
-export function addRunOptions<T>(yargs: Argv<T>): Argv<T> {
-  return addOptions(yargs, { ...optionSpecs('bench', modelTable), ...runOptionSpecs });
+/** Options of a run, but for those of the model. */
+export function runOptionSpecs(command: 'bench' | 'compare'): Record<string, Options> {
+  return { ...optionSpecs(command, decodingTable), ...questionOptionSpecs };
+}
+
+export function addRunOptions<T>(yargs: Argv<T>, command: 'bench' | 'compare'): Argv<T> {
+  return addOptions(yargs, { ...optionSpecs(command, modelTable), ...runOptionSpecs(command) });
 }
 
 const mergeCommand: CommandModule<object, Arguments> = {
@@ -99,7 +103,7 @@ export const benchCommand: CommandModule<object, Arguments> = {
   command: 'bench',
   describe: 'Answer a question set and record tokens per step, times and acceptance',
   builder: (yargs) =>
-    addOptions(addRunOptions(yargs), {
+    addOptions(addRunOptions(yargs, 'bench'), {
       shard: valued(questionGroup, 'Only part i of n, as i/n; bench merge puts the parts together'),
       trace: flag(outputGroup, 'Keep the first trees of each turn (for compare)'),
       'model-id': valued(outputGroup, 'Name of the model in answers.jsonl', '<model>-<tree>'),

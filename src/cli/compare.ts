@@ -13,7 +13,7 @@ export const compareCommand: CommandModule<object, Arguments> = {
   describe:
     'Compare finished runs, or run variants interleaved and compare them (none, static, dynamic by default)',
   builder: (yargs) =>
-    addRunOptions(yargs)
+    addRunOptions(yargs, 'compare')
       .positional('folders', { describe: 'Finished bench folders', type: 'string', array: true })
       .options({
         ...Object.fromEntries(LETTERS.map((letter) => [letter, { ...variantSpec, hidden: letter > 'b' }])),

@@ -40,7 +40,7 @@ export async function runCompare(args: Arguments): Promise<void> {
 }
 
 function refuseRunOptions(args: Arguments): void {
-  const useless = Object.keys(runOptionSpecs).filter(
+  const useless = Object.keys(runOptionSpecs('compare')).filter(
     (name) => args[name] !== undefined && !reportOptions.includes(name),
   );
   if (useless.length === 0) return;

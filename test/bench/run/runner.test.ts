@@ -480,11 +480,19 @@ describe('plans and variants', () => {
       'my tree.json',
       '--stop=a b',
     ]);
-    expect(() => splitArguments('--stop "a')).to.throw(UsageError);
+    for (const open of ['--stop "a', "--stop 'a", `--a 'b' "c 'd'`])
+      expect(() => splitArguments(open), open).to.throw(UsageError, 'a quotation mark is not closed');
+    expect(splitArguments('--tree-file C:\\trees\\x.json ""')).to.deep.equal([
+      '--tree-file',
+      'C:\\trees\\x.json',
+      '',
+    ]);
+    expect(splitArguments('  ')).to.deep.equal([]);
     expect(nameVariant(['--tree', 'static'])).to.equal('static');
     expect(nameVariant(['--nodes=8', '--tree', 'dynamic'])).to.equal('dynamic nodes=8');
     expect(nameVariant(['--tree-file', 'x.json'])).to.equal('static tree-file=x.json');
     expect(nameVariant(['--top-m', '4'], 'static')).to.equal('static top-m=4');
+    expect(nameVariant(['--paper', '--nodes', '8'], 'static')).to.equal('dynamic paper nodes=8');
     expect(slug('dynamic nodes=8 top-p=0.5')).to.equal('dynamic-nodes-8-top-p-0.5');
   });
 
