@@ -3,13 +3,9 @@ export {
   MedusaEngine,
   type EndChunk,
   type EngineFacts,
-  type EngineOptions,
-  type GenerateOptions,
   type GenerationChunk,
   type GenerationResult,
   type Message,
-  type ModelOptions,
-  type ProviderName,
   type TextChunk,
 } from './engine/engine.js';
 export {
@@ -19,7 +15,10 @@ export {
   type MarginalsName,
   type ResolvedDecodingOptions,
   type TreeName,
-} from './engine/decodingOptions.js';
+} from './engine/options/decodingOptions.js';
+export type { EngineOptions } from './engine/options/engineOptions.js';
+export type { GenerateOptions, PromptOptions } from './engine/options/generateOptions.js';
+export type { ModelOptions, ProviderName } from './engine/options/modelOptions.js';
 export * from './util/errors.js';
 export { prepareModel, type PreparedModel, type PrepareOptions } from './prepare/prepare.js';
 export { type Report } from './util/progressReport.js';

@@ -9,7 +9,7 @@
  * run.json        what was run, where, and how it ended
  */
 import type { FinishReason, StageTimes } from '../../decoding/types.js';
-import type { ResolvedDecodingOptions } from '../../engine/decodingOptions.js';
+import type { ResolvedDecodingOptions } from '../../engine/options/decodingOptions.js';
 import type { QuestionId } from '../questions/parse.js';
 
 /** The stages of a step in the order they are reported. */

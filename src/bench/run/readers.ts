@@ -1,12 +1,5 @@
 /** Reads what formats.ts describes. Of any other content the error names the file, the line and the field. */
-import {
-  acceptanceNames,
-  jointNames,
-  lookupNames,
-  marginalsNames,
-  numberRanges,
-  treeNames,
-} from '../../engine/decodingOptions.js';
+import { decodingTable } from '../../engine/options/decodingOptions.js';
 import type { FieldReaders, JsonReader } from '../../util/jsonReader.js';
 import type { QuestionId } from '../questions/parse.js';
 import { RANK } from './collect.js';
@@ -23,12 +16,13 @@ import {
   type TraceLine,
   type TurnRecord,
 } from './formats.js';
+import { readDecoding } from './readDecoding.js';
 
 /** No path of a tree is longer. */
-const DEPTH = numberRanges.nodes.maximum;
+const DEPTH = decodingTable.nodes.range.maximum;
 const TOKENS = { minimum: 0, maximum: 2 ** 31 - 1 };
 /** Positions among new tokens. */
-const POSITION = numberRanges.maxNewTokens.maximum;
+const POSITION = decodingTable.maxNewTokens.range.maximum;
 
 const text = (reader: JsonReader): string => reader.text();
 const textOrNull = (reader: JsonReader): string | null => reader.nullable(text);
@@ -82,11 +76,11 @@ function turnOf(steps: number, heads: number): FieldReaders<TurnRecord> {
     node_counts: (nodes) => counts(nodes),
     tree_depths: (depths) => counts(depths, DEPTH),
     accepted_depths: (depths) => counts(depths, DEPTH),
-    heads: (each) => each.count(0, numberRanges.headsUsed.maximum),
+    heads: (each) => each.count(0, decodingTable.headsUsed.range.maximum),
     head_ranks: (ranks) =>
       ranks.numbers({
         minimum: Math.min(...Object.values(RANK)),
-        maximum: numberRanges.topM.maximum,
+        maximum: decodingTable.topM.range.maximum,
         length: steps * heads,
       }),
     prefill_ms: number,
@@ -154,22 +148,6 @@ const trace: FieldReaders<TraceLine> = {
 
 export const readTrace = (line: JsonReader): TraceLine => line.fields(trace);
 
-const decoding: FieldReaders<RunInfo['decoding']> = {
-  tree: (tree) => tree.choice(treeNames),
-  nodes: (nodes) => (nodes.any() === 'auto' ? 'auto' : nodes.count()),
-  headsUsed: (heads) => heads.count(0, numberRanges.headsUsed.maximum),
-  topM: (topM) => topM.count(1, numberRanges.topM.maximum),
-  treePaths: (paths) => paths.optional((all) => all.list((path) => path.numbers({ minimum: 0 }))),
-  marginals: (marginals) => marginals.choice(marginalsNames),
-  // Runs from before there was a choice have no joint, or no lookup.
-  joint: (joint) => joint.optional((each) => each.choice(jointNames)) ?? 'product',
-  lookup: (lookup) => lookup.optional((each) => each.choice(lookupNames)) ?? 'off',
-  acceptance: (acceptance) => acceptance.choice(['auto', ...acceptanceNames]),
-  topP: number,
-  maxNewTokens: (tokens) => tokens.count(1, numberRanges.maxNewTokens.maximum),
-  stop: (texts) => texts.list(text),
-};
-
 const session: FieldReaders<RunSession> = {
   started: text,
   ended: textOrNull,
@@ -195,11 +173,7 @@ const info: FieldReaders<RunInfo> = {
       tokenizer_sha256: textOrNull,
       source_sha256: textOrNull,
     }),
-  decoding: (each) => {
-    const read = each.fields(decoding);
-    // Those of a tree file once had other nodes than its own.
-    return read.treePaths ? { ...read, nodes: read.treePaths.length + 1 } : read;
-  },
+  decoding: readDecoding,
   protocol: (protocol) =>
     protocol.fields<RunInfo['protocol']>({
       temperature: (each) => (each.any() === 'fastchat' ? 'fastchat' : each.number()),
