@@ -56,15 +56,24 @@ async function readLines<T extends { question_id: number | string }>(
   return new Map(values.map((value) => [String(value.question_id), value]));
 }
 
-/** How many questions a run skipped, with the first reason; undefined when none. */
-export function skippedNote({ name, info, skipped }: LoadedRun): string | undefined {
-  const [first] = skipped?.values() ?? [];
-  if (!skipped || !first) return undefined;
-  const { question_id, turn, reason } = first;
-  return (
-    `${name}: ${skipped.size} of ${info.questions.ids.length} questions could not be asked and ` +
-    `${skipped.size === 1 ? 'was' : 'were'} skipped: question ${question_id}, turn ${turn}: ${reason}`
-  );
+/** How many questions the runs skipped, with the first reason; what no run could ask is said once for all of them. */
+export function skippedNotes(runs: readonly LoadedRun[]): string[] {
+  if (runs.length === 1) return skippedBy(runs[0].name, runs[0], () => true);
+  const byAll = (id: string): boolean => runs.every(({ skipped }) => skipped?.has(id));
+  return [
+    ...skippedBy('All runs', runs[0], byAll),
+    ...runs.flatMap((run) => skippedBy(run.name, run, (id) => !byAll(id))),
+  ];
+}
+
+function skippedBy(who: string, { info, skipped }: LoadedRun, isMeant: (id: string) => boolean): string[] {
+  const lines = [...(skipped ?? [])].filter(([id]) => isMeant(id)).map(([, line]) => line);
+  if (lines.length === 0) return [];
+  const [{ question_id, turn, reason }] = lines;
+  return [
+    `${who}: ${lines.length} of ${info.questions.ids.length} questions could not be asked and ` +
+      `${lines.length === 1 ? 'was' : 'were'} skipped: question ${question_id}, turn ${turn}: ${reason}`,
+  ];
 }
 
 /** Checks that runs can be compared and puts the base line first. */
@@ -119,9 +128,10 @@ function notesOn(runs: readonly LoadedRun[], ids: readonly string[]): string[] {
   if (base.info.decoding.tree !== 'none') {
     notes.push(`No run without speculation was given: speed-ups are over ${base.name}.`);
   }
+  const skipped = skippedNotes(runs);
+  notes.push(...skipped);
+  if (skipped.length > 0) notes.push('Skipped questions are left out of all runs.');
   for (const run of runs) {
-    const skipped = skippedNote(run);
-    if (skipped !== undefined) notes.push(`${skipped} Skipped questions are left out of all runs.`);
     if (run.records.size > ids.length) {
       notes.push(
         `${run.name} has ${run.records.size} questions, of which ${ids.length} are in all runs and counted.`,

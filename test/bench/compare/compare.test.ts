@@ -3,7 +3,7 @@ import { explainPartings, type Inspector } from '../../../src/bench/compare/expl
 import { checkIdentity, firstDifferent } from '../../../src/bench/compare/identity.js';
 import { compareRuns, type LoadedRun } from '../../../src/bench/compare/load.js';
 import { measureRun } from '../../../src/bench/compare/measure.js';
-import { makeReport } from '../../../src/bench/compare/report.js';
+import { makeReport } from '../../../src/bench/compare/makeReport.js';
 import { htmlReport } from '../../../src/bench/report/html.js';
 import { markdownReport } from '../../../src/bench/report/markdown.js';
 import { markdownTable } from '../../../src/bench/report/markdownText.js';

@@ -1,7 +1,7 @@
 import { expect } from 'chai';
 import { createContext, runInContext } from 'node:vm';
 import { compareRuns } from '../../../src/bench/compare/load.js';
-import { makeReport } from '../../../src/bench/compare/report.js';
+import { makeReport } from '../../../src/bench/compare/makeReport.js';
 import { htmlReport } from '../../../src/bench/report/html.js';
 import { pageFunctions } from '../../../src/bench/report/page/script.js';
 import { showToken, ticks } from '../../../src/bench/report/page/text.js';
