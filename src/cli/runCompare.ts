@@ -1,6 +1,6 @@
 import { mkdir } from 'node:fs/promises';
 import { join, relative } from 'node:path';
-import { explainPartings } from '../bench/compare/explain.js';
+import { explainMismatches } from '../bench/compare/explain.js';
 import { compareRuns, loadRun, type LoadedRun } from '../bench/compare/load.js';
 import { makeReport } from '../bench/compare/makeReport.js';
 import type { Report, Sweep } from '../bench/compare/report.js';
@@ -111,7 +111,7 @@ async function report(
   const differs = made.identity.some(({ outcome }) => outcome === 'different');
   const notes =
     differs && args.explain !== false
-      ? await explainPartings(made.identity, comparison, () => openInspector(args, comparison.runs[0]))
+      ? await explainMismatches(made.identity, comparison, () => openInspector(args, comparison.runs[0]))
       : [];
   const result = { ...made, notes: [...made.notes, ...leftOut, ...notes] };
   const output = readText(args, 'output');

@@ -132,7 +132,7 @@ describe('bench and compare from the command line', function () {
     expect(out).to.match(/gap [\d.]+/);
     const plain = await medusa(['compare', ...folders, '--no-explain', '--json']);
     expect(plain.code).to.equal(3);
-    expect((JSON.parse(plain.out) as Report).identity[0].partings[0].position).to.equal(5);
+    expect((JSON.parse(plain.out) as Report).identity[0].mismatches[0].position).to.equal(5);
   });
 
   it('compare sweeps', async () => {

@@ -31,7 +31,7 @@ function comparePair({ run, against, quotients }: Pair): string {
   return parts.length === 0 ? '' : `${run} ${parts.join(' and ')}.`;
 }
 
-/** The run with the highest speed over the base line; undefined when none has a speed. */
+/** The run with the highest speed over the baseline; undefined when none has a speed. */
 export function fastestRun(
   runs: readonly ReportRun[],
 ): (ReportRun & { readonly over_base: Quotients }) | undefined {

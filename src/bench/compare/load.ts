@@ -20,7 +20,7 @@ export interface LoadedRun {
   readonly skipped?: ReadonlyMap<string, SkippedLine>;
 }
 
-/** Runs over the same questions; `runs[0]` is the base line. */
+/** Runs over the same questions; `runs[0]` is the baseline. */
 export interface Comparison {
   readonly runs: readonly LoadedRun[];
   /** Questions that all runs answered, in order. */
@@ -44,7 +44,10 @@ export async function loadRun(folder: string, name?: string): Promise<LoadedRun>
     readLines(folder, TRACE_FILE, readTrace),
     readSkipped(folder),
   ]);
-  return { name: name ?? basename(resolve(folder)), folder, info, records, answers, traces, skipped };
+  const given = name ?? basename(resolve(folder));
+  // The option of plain decoding is `--tree none`.
+  const shown = given === 'none' && info.decoding.tree === 'none' ? 'plain' : given;
+  return { name: shown, folder, info, records, answers, traces, skipped };
 }
 
 async function readLines<T extends { question_id: number | string }>(
@@ -76,7 +79,7 @@ function skippedBy(who: string, { info, skipped }: LoadedRun, isMeant: (id: stri
   ];
 }
 
-/** Checks that runs can be compared and puts the base line first. */
+/** Checks that runs can be compared and puts the baseline first. */
 export function compareRuns(given: readonly LoadedRun[]): Comparison {
   if (given.length < 2) throw new UsageError('compare needs at least two runs');
   const runs = baseFirst(withUniqueNames(given));
@@ -89,7 +92,7 @@ export function compareRuns(given: readonly LoadedRun[]): Comparison {
   return { runs, ids, notes: notesOn(runs, ids) };
 }
 
-/** `none` is the base line wherever it is given; without one, the first run is. */
+/** Plain decoding is the baseline wherever it is given; without it, the first run is. */
 function baseFirst(runs: readonly LoadedRun[]): LoadedRun[] {
   const base = runs.find((run) => run.info.decoding.tree === 'none') ?? runs[0];
   return [base, ...runs.filter((run) => run !== base)];
@@ -126,7 +129,7 @@ function notesOn(runs: readonly LoadedRun[], ids: readonly string[]): string[] {
   const notes: string[] = [];
   const [base] = runs;
   if (base.info.decoding.tree !== 'none') {
-    notes.push(`No run without speculation was given: speed-ups are over ${base.name}.`);
+    notes.push(`No run of plain decoding was given: speed-ups are over ${base.name}.`);
   }
   const skipped = skippedNotes(runs);
   notes.push(...skipped);

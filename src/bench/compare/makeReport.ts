@@ -64,7 +64,7 @@ function categoryRow(run: LoadedRun, base: LoadedRun, category: string, ids: rea
 /** In the order of the report: answers that ended by themselves first. */
 const ENDINGS: readonly FinishReason[] = ['eos', 'stop', 'length', 'context', 'aborted'];
 
-/** Undefined when the base line ended no turn so. */
+/** Undefined when the baseline ended no turn so. */
 function endingRow(
   run: LoadedRun,
   base: LoadedRun,
@@ -93,7 +93,7 @@ function endingRow(
   };
 }
 
-/** A question's record with those turns only that the base line ended so. */
+/** A question's record with those turns only that the baseline ended so. */
 function turnsEndedSo(run: LoadedRun, base: LoadedRun, id: string, ending: FinishReason): RecordLine {
   const [own, before] = [run.records.get(id)!, base.records.get(id)!];
   const isEndedSo = (repeat: number, turn: number): boolean =>

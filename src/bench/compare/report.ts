@@ -21,21 +21,21 @@ export interface CategoryRow {
   readonly questions: number;
   readonly tokens_per_step: Estimate;
   readonly tokens_per_second: Estimate;
-  /** Over the base line; null for the base line itself. */
+  /** Over the baseline; null for the baseline itself. */
   readonly speed_up: Estimate | null;
   /** Questions in this category that were decoded at temperature 0. */
   readonly temperature: number;
 }
 
-/** The turns that the base line ended in one way, as this run decoded them. */
+/** The turns that the baseline ended in one way, as this run decoded them. */
 export interface EndingRow {
-  /** How the base line's turns ended. */
+  /** How the baseline's turns ended. */
   readonly ending: FinishReason;
   readonly turns: number;
   /** New tokens of this run. */
   readonly tokens: number;
   readonly tokens_per_step: Estimate;
-  /** Over the base line; null for the base line itself. */
+  /** Over the baseline; null for the baseline itself. */
   readonly speed_up: Estimate | null;
 }
 

@@ -1,5 +1,5 @@
 import { expect } from 'chai';
-import { explainPartings, type Inspector } from '../../../src/bench/compare/explain.js';
+import { explainMismatches, type Inspector } from '../../../src/bench/compare/explain.js';
 import { checkIdentity, firstDifferent } from '../../../src/bench/compare/identity.js';
 import { compareRuns, type LoadedRun } from '../../../src/bench/compare/load.js';
 import { measureRun } from '../../../src/bench/compare/measure.js';
@@ -83,8 +83,8 @@ describe('identity', () => {
   it('finds the first difference of a conversation', () => {
     const [, result] = checkIdentity(compareRuns(threeRuns({ dynamic: differing })));
     expect(result.outcome).to.equal('different');
-    expect(result.partings).to.have.length(1);
-    const [{ question_id, turn, position, tokens, common }] = result.partings;
+    expect(result.mismatches).to.have.length(1);
+    const [{ question_id, turn, position, tokens, common }] = result.mismatches;
     expect({ question_id, turn, position }).to.deep.equal({ question_id: '2', turn: 1, position: 4 });
     expect(tokens).to.deep.equal([104, 77]);
     expect(common).to.deep.equal([100, 101, 102, 103]);
@@ -124,14 +124,14 @@ describe('identity', () => {
       },
       dispose: () => Promise.resolve(),
     };
-    expect(await explainPartings(results, comparison, () => Promise.resolve(inspector))).to.deep.equal([]);
+    expect(await explainMismatches(results, comparison, () => Promise.resolve(inspector))).to.deep.equal([]);
     expect(asked).to.deep.equal([1, 2, 3, 100, 101, 102, 103]);
-    const { logits, gap, before } = results[1].partings[0].explained!;
+    const { logits, gap, before } = results[1].mismatches[0].explained!;
     expect([logits, gap, before]).to.deep.equal([[13, 9.625], 3.375, '100 101 102 103']);
-    const notes = await explainPartings(results, comparison, () => Promise.reject(new Error('gone')));
+    const notes = await explainMismatches(results, comparison, () => Promise.reject(new Error('gone')));
     expect(notes[0]).to.match(/could not be opened \(gone\)/);
     const foreign = { ...inspector, backbone: 'other' };
-    expect((await explainPartings(results, comparison, () => Promise.resolve(foreign)))[0]).to.match(
+    expect((await explainMismatches(results, comparison, () => Promise.resolve(foreign)))[0]).to.match(
       /another one/,
     );
   });

@@ -1,13 +1,11 @@
 import { expect } from 'chai';
-import { createContext, runInContext } from 'node:vm';
 import { compareRuns } from '../../../src/bench/compare/load.js';
 import { makeReport } from '../../../src/bench/compare/makeReport.js';
 import { htmlReport } from '../../../src/bench/report/html.js';
-import { pageFunctions } from '../../../src/bench/report/page/script.js';
 import { showToken, ticks } from '../../../src/bench/report/page/text.js';
 import { depthsOf, maskDrawing, rowsOf, stepAt, treeDrawing } from '../../../src/bench/report/page/trees.js';
 import { movingAverage } from '../../../src/bench/report/page/views.js';
-import type { PageData } from '../../../src/bench/report/page/types.js';
+import type { PageData } from '../../../src/bench/report/pageData.js';
 import { madeRun, madeTurn } from '../madeRuns.js';
 import { Page } from './reportPage.js';
 
@@ -27,16 +25,10 @@ describe('the HTML report', () => {
 
   it('carries its data whole', () => {
     const data = JSON.parse(/id="data">(.*?)<\/script>/s.exec(html)![1]) as PageData;
-    expect(data.runs).to.deep.equal(['none', 'static', 'dynamic']);
-    expect(data.generations[0].lengths).to.deep.equal({ none: '1111', static: '22', dynamic: '31' });
+    expect(data.runs).to.deep.equal(['plain', 'static', 'dynamic']);
+    expect(data.generations[0].lengths).to.deep.equal({ plain: '1111', static: '22', dynamic: '31' });
     expect(data.texts['101']).to.equal('</script><b>');
     expect(data.traces).to.have.length(4);
-  });
-
-  it('needs no function that is not in it', () => {
-    const context = createContext({});
-    runInContext(pageFunctions(), context);
-    expect(runInContext('ticks(0, 10, 5)', context)).to.deep.equal(ticks(0, 10, 5));
   });
 
   for (const width of [300, 620, 1200]) {
