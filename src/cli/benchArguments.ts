@@ -44,11 +44,11 @@ export async function readRunArguments(args: Arguments): Promise<RunArguments> {
   return { set, questions, temperature, seed, repeats, onError, shard };
 }
 
-/** Says what was skipped; a run without all its questions ends with 1. */
-export function tellSkipped(runs: readonly LoadedRun[]): void {
+/** Says what was skipped, unless a report on the terminal does; a run without all its questions ends with 1. */
+export function tellSkipped(runs: readonly LoadedRun[], isInReport = false): void {
   const notes = skippedNotes(runs);
   if (notes.length === 0) return;
-  printError([...notes, `All reasons are in ${SKIPPED_FILE} of the folder.`].join('\n'));
+  if (!isInReport) printError([...notes, `All reasons are in ${SKIPPED_FILE} of the folder.`].join('\n'));
   process.exitCode ??= ExitCode.failure;
 }
 

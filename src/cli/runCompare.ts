@@ -86,7 +86,7 @@ async function runAndReport(args: Arguments, texts: readonly string[]): Promise<
     interrupt.release();
   }
   const runs = await Promise.all(variants.map((variant) => loadRun(folderOf(variant), variant.name)));
-  tellSkipped(runs);
+  tellSkipped(runs, !quiet);
   await report({ ...args, output }, runs, sweepOf(args, variants), leftOut);
 }
 

@@ -3,7 +3,7 @@ import { access } from 'node:fs/promises';
 import { basename, join, resolve } from 'node:path';
 import { MedusaError, UsageError } from '../../util/errors.js';
 import type { JsonReader } from '../../util/jsonReader.js';
-import { ANSWERS_FILE, readRunInfo, readSkipped, RECORDS_FILE, RUN_FILE, TRACE_FILE } from '../run/folder.js';
+import { ANSWERS_FILE, readRunInfo, readSkipped, RECORDS_FILE, RUN_FILE, SKIPPED_FILE, TRACE_FILE } from '../run/folder.js';
 import type { AnswerLine, RecordLine, RunInfo, SkippedLine, TraceLine } from '../run/formats.js';
 import { readJsonl } from '../run/jsonl.js';
 import { readAnswer, readRecord, readTrace } from '../run/readers.js';
@@ -133,7 +133,7 @@ function notesOn(runs: readonly LoadedRun[], ids: readonly string[]): string[] {
   }
   const skipped = skippedNotes(runs);
   notes.push(...skipped);
-  if (skipped.length > 0) notes.push('Skipped questions are left out of all runs.');
+  if (skipped.length > 0) notes.push(`Skipped questions are left out of all runs; all reasons are in ${SKIPPED_FILE} of the folders.`);
   for (const run of runs) {
     if (run.records.size > ids.length) {
       notes.push(

@@ -1,6 +1,6 @@
 /** The comparison as one HTML file: nothing is loaded from anywhere, and nothing runs but the page's own script. */
 import { createHash } from 'node:crypto';
-import { fastestRun } from '../compare/claim.js';
+import { baseline, fastestRun } from '../compare/claim.js';
 import type { LoadedRun } from '../compare/load.js';
 import type { Report } from '../compare/report.js';
 import type { Estimate } from '../compare/statistics.js';
@@ -86,7 +86,7 @@ function texts(report: Report): Record<string, HtmlContent> {
     '{{claim}}': marked(claim.join(' ')),
     '{{setup}}': list('setup', setup(report)),
     '{{cards}}': [cards(report), identityCard(report)],
-    '{{base}}': report.base,
+    '{{base}}': baseline(report),
     '{{parameter}}': report.sweep?.parameter,
     '{{cost-setting}}': `${model.precision} on ${model.provider}, ${machine.threads} thread(s)`,
     '{{runs}}': list(

@@ -1,4 +1,5 @@
 /** What a comparison reports, in its order: the one list behind the terminal's, the Markdown and the HTML report. */
+import { baseline } from '../compare/claim.js';
 import type { Report } from '../compare/report.js';
 import { PUBLISHED_NOTE, publishedTable } from './published.js';
 import type { Table } from './table.js';
@@ -39,7 +40,7 @@ const ENDINGS =
 
 /** The sections that have something to say, identity first: no number counts before it. */
 export function sections(report: Report): Section[] {
-  const { base } = report;
+  const base = baseline(report);
   const detail = true;
   const all: readonly (Omit<Section, 'table'> & { readonly table: Table | undefined })[] = [
     { id: 'identity', title: 'Outputs at temperature 0', table: identityTable(report) },
