@@ -15,7 +15,7 @@ const ids = ['1', '2', '3'];
 const runs = [
   madeRun('none', ids, () => madeTurn(Array<number>(12).fill(1), 10)),
   madeRun('static', ids, () => madeTurn(Array<number>(6).fill(2), 14)),
-  madeRun('dynamic', ids, () => madeTurn([3, 2, 3, 2, 2], 15)),
+  madeRun('dynamic', ids, () => madeTurn([3, 3, 2, 1, 3], 15)),
 ];
 const report = makeReport(compareRuns(runs), '1');
 const html = htmlReport(report, runs);
@@ -53,7 +53,7 @@ describe('the HTML report', () => {
       ids.flatMap((id) => [`${id}/1`, `${id}/2`]),
     );
     for (const { lengths } of data.generations)
-      expect(lengths).to.deep.equal({ plain: '111111111111', static: '222222', dynamic: '32322' });
+      expect(lengths).to.deep.equal({ plain: '111111111111', static: '222222', dynamic: '33213' });
     // The first questions of the two categories, two turns each.
     expect(data.traces.map(({ question, turn }) => `${question}/${turn}`)).to.deep.equal([
       '1/1',
@@ -109,21 +109,24 @@ describe('the HTML report', () => {
       it('draws columns as high as their shares', () => {
         const added = bars(page, 'histogram', '%').filter((bar) => bar.height > 0);
         expect(added.map(({ title }) => title)).to.deep.equal([
+          'dynamic: 20.0%',
           'static: 100.0%',
+          'dynamic: 20.0%',
           'dynamic: 60.0%',
-          'dynamic: 40.0%',
         ]);
-        expectClose(ratios(added.map((bar) => bar.height)), [1, 0.6, 0.4]);
-        // Side by side at 2 tokens, then the one at 3 tokens.
-        expect(added[1].x).to.be.above(added[0].x);
-        expect(added[2].x).to.be.above(added[1].x + added[1].width);
+        expectClose(ratios(added.map((bar) => bar.height)), [1, 5, 1, 3], 0.05);
+        // 1 token, 2 tokens of either run side by side, 3 tokens.
+        added
+          .slice(1)
+          .forEach((bar, index) => expect(bar.x).to.be.above(added[index].x + added[index].width));
+        // The share of all steps, not of those that came as far as the depth above.
         const depths = bars(page, 'depth', '%').filter((bar) => bar.height > 0);
         expect(depths.map(({ title }) => title)).to.deep.equal([
           'static: 100.0%',
-          'dynamic: 100.0%',
-          'dynamic: 40.0%',
+          'dynamic: 80.0%',
+          'dynamic: 60.0%',
         ]);
-        expectClose(ratios(depths.map((bar) => bar.height)), [1, 1, 0.4]);
+        expectClose(ratios(depths.map((bar) => bar.height)), [1, 0.8, 0.6]);
       });
 
       it('draws a run as long as its time a token, made of its stages', () => {
@@ -176,10 +179,10 @@ describe('the HTML report', () => {
         page.element('moving-window').listeners.change();
         const [fixed, dynamic] = pathPoints(chart.innerHTML);
         expect([fixed.points.length, dynamic.points.length]).to.deep.equal([5, 4]);
-        // 2.5, 2.5, 2.5 and 2 over the constant 2
+        // 3, 2.5, 1.5 and 2 tokens, against always 2
         const over = dynamic.points.map(({ y }) => fixed.points[0].y - y);
-        expectClose([over[0] - over[1], over[0] - over[2], over[3]], [0, 0, 0]);
         expect(over[0]).to.be.above(20);
+        expectClose(ratios(over), [1, 0.5, -0.5, 0], 0.02);
         expect(chart.innerHTML).to.include('tokens per step, last 2 steps');
       });
     });
