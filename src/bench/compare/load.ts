@@ -3,7 +3,15 @@ import { access } from 'node:fs/promises';
 import { basename, join, resolve } from 'node:path';
 import { MedusaError, UsageError } from '../../util/errors.js';
 import type { JsonReader } from '../../util/jsonReader.js';
-import { ANSWERS_FILE, readRunInfo, readSkipped, RECORDS_FILE, RUN_FILE, SKIPPED_FILE, TRACE_FILE } from '../run/folder.js';
+import {
+  ANSWERS_FILE,
+  readRunInfo,
+  readSkipped,
+  RECORDS_FILE,
+  RUN_FILE,
+  SKIPPED_FILE,
+  TRACE_FILE,
+} from '../run/folder.js';
 import type { AnswerLine, RecordLine, RunInfo, SkippedLine, TraceLine } from '../run/formats.js';
 import { readJsonl } from '../run/jsonl.js';
 import { readAnswer, readRecord, readTrace } from '../run/readers.js';
@@ -133,25 +141,40 @@ function notesOn(runs: readonly LoadedRun[], ids: readonly string[]): string[] {
   }
   const skipped = skippedNotes(runs);
   notes.push(...skipped);
-  if (skipped.length > 0) notes.push(`Skipped questions are left out of all runs; all reasons are in ${SKIPPED_FILE} of the folders.`);
-  for (const run of runs) {
-    if (run.records.size > ids.length) {
-      notes.push(
-        `${run.name} has ${run.records.size} questions, of which ${ids.length} are in all runs and counted.`,
-      );
-    }
-    if (run.info.status !== 'complete') notes.push(`${run.name} is not complete (${run.info.status}).`);
-    const load = Math.max(...run.info.sessions.map((session) => session.load_average));
-    if (load > 1) notes.push(`${run.name}: the machine was busy when it started (load average ${load}).`);
-    if (run.info.merged_from)
-      notes.push(`${run.name} was merged from ${run.info.merged_from.length} shards.`);
-    if (run.info.missing_shards)
-      notes.push(`${run.name} was merged without shard ${run.info.missing_shards.join(', ')}.`);
-  }
+  if (skipped.length > 0)
+    notes.push(
+      `Skipped questions are left out of all runs; all reasons are in ${SKIPPED_FILE} of the folders.`,
+    );
+  notes.push(...saidOnce(runs, (run) => notesOnRun(run, ids.length)));
   const differing = (['cpu', 'threads', 'onnxruntime'] as const).filter(
     (field) => new Set(runs.map((run) => run.info.machine[field])).size > 1,
   );
   if (differing.length > 0)
     notes.push(`The runs differ in ${differing.join(', ')}: times are not comparable.`);
   return notes;
+}
+
+function notesOnRun({ records, info }: LoadedRun, compared: number): string[] {
+  const load = Math.max(...info.sessions.map((session) => session.load_average));
+  const { status, merged_from, missing_shards } = info;
+  return [
+    ...(records.size > compared
+      ? [`${records.size} questions, of which ${compared} are in all runs and counted.`]
+      : []),
+    ...(status === 'complete' ? [] : [`not complete (${status}).`]),
+    ...(load > 1 ? [`the machine was busy at the start (load average ${load}).`] : []),
+    ...(merged_from ? [`merged from ${merged_from.length} shards.`] : []),
+    ...(missing_shards ? [`merged without shard ${missing_shards.join(', ')}.`] : []),
+  ];
+}
+
+/** Notes on single runs; what holds for several is said once. */
+function saidOnce(runs: readonly LoadedRun[], notesOf: (run: LoadedRun) => string[]): string[] {
+  const names = new Map<string, string[]>();
+  for (const run of runs) {
+    for (const note of notesOf(run)) names.set(note, [...(names.get(note) ?? []), run.name]);
+  }
+  return [...names].map(
+    ([note, each]) => `${each.length === runs.length ? 'All runs' : each.join(', ')}: ${note}`,
+  );
 }

@@ -1,4 +1,5 @@
 /** The page's files as they lie on disk, and its script in one piece. */
+import type * as esbuild from 'esbuild';
 import { existsSync, readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { join } from 'node:path';
@@ -20,7 +21,7 @@ export function pageScript(): string {
 function readOrBundle(): string {
   const built = join(folder, 'page.js');
   if (existsSync(built)) return readFileSync(built, 'utf8');
-  const { buildSync } = createRequire(import.meta.url)('esbuild') as typeof import('esbuild');
+  const { buildSync } = createRequire(import.meta.url)('esbuild') as typeof esbuild;
   const { outputFiles } = buildSync({
     entryPoints: [join(folder, 'main.ts')],
     bundle: true,

@@ -223,7 +223,7 @@ describe('comparisons', () => {
     };
     const comparison = compareRuns(threeRuns({ dynamic: fewer }));
     expect(comparison.ids).to.deep.equal(['1', '2', '4']);
-    expect(comparison.notes.join()).to.match(/plain has 4 questions, of which 3 are in all runs/);
+    expect(comparison.notes.join()).to.match(/plain, static: 4 questions, of which 3 are in all runs/);
   });
 
   it('refuse runs that are not comparable', () => {
