@@ -18,7 +18,8 @@ import { chooseGraphs } from '../src/models/choose.js';
 import { readManifest } from '../src/models/manifest.js';
 import { cpuFeatures, gpuFacts, nodeRuntimeFacts } from '../src/runtime/facts.js';
 import { openModel } from '../src/runtime/index.js';
-import { median, randomTokens, randomTree } from '../src/runtime/measure.js';
+import { randomTokens, randomTree } from '../src/runtime/measure.js';
+import { median } from '../src/util/numbers.js';
 
 const GREEDY = { logits: false };
 

@@ -31,7 +31,7 @@ function comparePair({ run, against, quotients }: Pair): string {
   return parts.length === 0 ? '' : `${run} ${parts.join(' and ')}.`;
 }
 
-/** The run with the highest speed over the base line; undefined when none has a speed. */
+/** The run with the highest speed over the baseline; undefined when none has a speed. */
 export function fastestRun(
   runs: readonly ReportRun[],
 ): (ReportRun & { readonly over_base: Quotients }) | undefined {
@@ -42,7 +42,14 @@ export function fastestRun(
   return others.length === 0 ? undefined : others.reduce((a, b) => (speed(b) > speed(a) ? b : a));
 }
 
-function overBase({ runs, base }: Claimed): string {
+/** The baseline in a sentence. */
+export function baseline({ base }: Pick<Report, 'base'>): string {
+  return base === 'plain' ? 'plain decoding' : base;
+}
+
+function overBase(report: Claimed): string {
+  const { runs } = report;
+  const base = baseline(report);
   const best = fastestRun(runs);
   if (best === undefined) return '';
   const speed = best.over_base.tokens_per_second;

@@ -54,6 +54,6 @@ function isDynamicOverStatic({ runs }: Report, pair: Pair): boolean {
 export const PUBLISHED_NOTE =
   'The same: the dynamic tree (the n - 1 most probable paths of the heads, n = 64 there), one inference for the prefill, ' +
   'the question format. Different: the model and its heads (theirs 7B on a GPU); their static tree is the fixed one that ' +
-  "Medusa published, ours is searched on our own heads' accuracies, a stronger base line; the reference code counts " +
+  "Medusa published, ours is searched on our own heads' accuracies, a stronger baseline; the reference code counts " +
   'steps from 0 and tokens past EOS, here neither is done; its head probabilities are renormalised over the top m, here ' +
   'only with --marginals top-m. They report a wall clock about 10% worse with the dynamic tree; ours is in the tables above.';

@@ -65,11 +65,6 @@ export function machineIdentity(facts: EngineFacts): RunIdentity['machine'] {
   };
 }
 
-/** The cost curve of this machine, as tuning.json holds it. */
-export function costCurve(facts: EngineFacts): Promise<unknown> {
-  return readJson(join(facts.modelFolder, 'tuning.json')).then((value) => value ?? null);
-}
-
 /** What else a reader may want to know of the machine. Nothing here keeps a run from being continued. */
 export async function environment(facts: EngineFacts): Promise<RunInfo['environment']> {
   const root = findPackageRoot();

@@ -8,6 +8,7 @@
  * questions.jsonl the question file, as it was asked
  * run.json        what was run, where, and how it ended
  */
+import type { CostPoint } from '../../decoding/policy/costCurve.js';
 import type { FinishReason, StageTimes } from '../../decoding/types.js';
 import type { ResolvedDecodingOptions } from '../../engine/options/decodingOptions.js';
 import type { QuestionId } from '../questions/parse.js';
@@ -167,8 +168,8 @@ export interface RunSession {
 export interface RunInfo extends RunIdentity {
   status: 'running' | 'interrupted' | 'failed' | 'complete';
   readonly environment: Record<string, string | number | null>;
-  /** Cost of a step by nodes as this machine's tuning measured it, where there is one. */
-  readonly cost_curve: unknown;
+  /** Cost of a verification by nodes, measured with this model, provider and threads before the run; null in older runs. */
+  readonly cost_curve: readonly CostPoint[] | null;
   sessions: RunSession[];
   /** Folders this one was merged from. */
   merged_from?: string[];

@@ -1,4 +1,5 @@
 /** Reads what formats.ts describes. Of any other content the error names the file, the line and the field. */
+import type { CostPoint } from '../../decoding/policy/costCurve.js';
 import { decodingTable } from '../../engine/options/decodingOptions.js';
 import type { FieldReaders, JsonReader } from '../../util/jsonReader.js';
 import type { QuestionId } from '../questions/parse.js';
@@ -204,18 +205,12 @@ const info: FieldReaders<RunInfo> = {
 
 export const readInfo = (run: JsonReader): RunInfo => run.fields(info);
 
-/** A tuning.json of any format; the curves are those that the report draws. */
-function readCostCurve(tuning: JsonReader): unknown {
-  return (
-    tuning.optional((each) => {
-      each
-        .field('curves')
-        .optional((curves) =>
-          curves.entries((curve) =>
-            curve.list((point) => [point.field('nodes').count(), point.field('milliseconds').number()]),
-          ),
-        );
-      return each.any();
-    }) ?? null
-  );
+const costPoint: FieldReaders<CostPoint> = { nodes: (nodes) => nodes.count(), milliseconds: number };
+
+/** Earlier versions kept all of tuning.json here, an object: which of its curves was the run's it does not say. */
+function readCostCurve(curve: JsonReader): CostPoint[] | null {
+  if (curve.isAbsent) return null;
+  if (curve.isList) return curve.list((point) => point.fields(costPoint));
+  curve.object();
+  return null;
 }
