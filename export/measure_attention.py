@@ -16,11 +16,11 @@ from pathlib import Path
 
 import numpy as np
 import onnxruntime as ort
+from medusa_export.session import open_session
 
 from medusa_export.graph.attention_split import SplitInputs, shared_inputs, split_attention
 from medusa_export.graph.builder import GraphBuilder
 from medusa_export.graph.rotary import rotary_tables
-from medusa_export.session import open_session
 from medusa_export.weights import ModelConfig
 
 CONFIG = ModelConfig("llama", 30, 576, 9, 3, 64, 1536, 49152, 2048, 1e5, 1e-5, True)
@@ -28,7 +28,7 @@ ROWS = (1, 4, 8, 16, 64)
 
 
 def apart_attention(b: GraphBuilder, name: str, qkv: str, key: str, value: str, shared: SplitInputs, parts: str) -> str:
-    """qkv [n, (Q + 2G) D] -> [n, Q D] with products for past and new rows apart; parts int64 [2] = (C, n)."""
+    """Qkv [n, (Q + 2G) D] -> [n, Q D] with products for past and new rows apart; parts int64 [2] = (C, n)."""
     heads, groups, size = CONFIG.query_heads, CONFIG.kv_heads, CONFIG.head_dim
     by_head = b.node(
         "Transpose", [b.node("Reshape", [qkv, b.ints(1, -1, heads + 2 * groups, size)])], perm=[0, 2, 1, 3]

@@ -9,16 +9,16 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from conftest import TorchTwin
-from shared_runner import SharedRunner
+from medusa_export.split_runner import ancestors
+from random_llama import write_random
 
 from attention_variants import write_variants
+from conftest import TorchTwin
 from medusa_export.errors import ExportError
 from medusa_export.export import export_backbone
 from medusa_export.graph.attention_24 import with_attention_24
-from medusa_export.split_runner import ancestors
 from medusa_export.weights import ModelConfig, open_source
-from random_llama import write_random
+from shared_runner import SharedRunner
 
 PROMPT = [5, 17, 300, 8, 8, 41, 199, 77, 3, 260, 12]
 TREE = [-1, 0, 0, 1, 1, 2, 3, 6]

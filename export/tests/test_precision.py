@@ -9,14 +9,14 @@ import gguf
 import numpy as np
 import onnx
 import pytest
+
 from conftest import TorchTwin, make_twin
 from gguf_files import write_gguf
-
 from medusa_export.export import export_backbone
 from medusa_export.graph.backbone import build_split
 from medusa_export.graph.linear import FloatLinear
-from medusa_export.session import EXTREMES, open_session, product_of_extremes
-from medusa_export.split_runner import SplitRunner
+from medusa_export.measure.session import EXTREMES, open_session, product_of_extremes
+from medusa_export.measure.split_runner import SplitRunner
 from medusa_export.weights import open_source
 from medusa_export.weights.rotation import RotatedSource
 
