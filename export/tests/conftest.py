@@ -46,6 +46,14 @@ def command(*words: object) -> Any:
     return module.run(args)
 
 
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """A skipped test is no test."""
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    if reporter.stats.get("skipped"):
+        reporter.write_line("tests were skipped, which counts as a failure")
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
 @pytest.fixture(scope="session")
 def default_weights() -> Path:
     """The default model's .gguf file."""
