@@ -1,4 +1,4 @@
-"""The best-first search against brute force, and the simulation's counting; with joints: test_conditional, test_lookup."""
+"""The best-first search against brute force, and what the simulation counts. Joints: test_conditional, test_lookup."""
 
 from __future__ import annotations
 
