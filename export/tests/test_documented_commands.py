@@ -60,3 +60,11 @@ def test_the_commands_for_vicuna(tmp_path: Path) -> None:
     manifest = json.loads((tmp_path / "onnx" / "manifest.json").read_text())
     assert manifest["heads"][0]["name"] == "medusa1"
     assert {i["name"] for i in manifest["heads"][0]["inputs"]} == {"hidden", "row", "top_m", "token"}
+
+
+def test_files_that_the_code_names_are_there() -> None:
+    root = DOCUMENT.parents[1]
+    named = re.compile(r"(?<![\w/.-])((?:docs|export|heads|scripts|src)/[\w./-]*\w\.(?:md|py|ts|txt))\b")
+    found = [(path, name) for path in (root / "export").rglob("*.py") for name in named.findall(path.read_text())]
+    assert len(found) > 10
+    assert [each for each in found if not (root / each[1]).exists()] == []

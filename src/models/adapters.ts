@@ -6,7 +6,7 @@ import { defaultModelName, modelMissing, type ModelPlace } from './locate.js';
 import { findPackageRoot } from '../util/packageRoot.js';
 import { prepareCommand } from './prepareCommand.js';
 
-/** A MEDUSA-2 adapter: changes of a backbone's weights that are merged at preparation (heads/FORMAT.md). */
+/** A MEDUSA-2 adapter: changes of a backbone's weights that are merged at preparation (docs/heads-format.md). */
 export const adapterSuffix = '.adapter.safetensors';
 
 /** medusa2 of path/medusa2.adapter.safetensors. */

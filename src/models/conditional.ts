@@ -5,7 +5,7 @@ import type { ConditionalTable } from '../decoding/tree/conditionalTable.js';
 import { ModelError } from '../util/errors.js';
 import { prepareAgain, type ConditionalEntry } from './manifest.js';
 
-/** A heads file's conditional joint lies beside it under its name with this ending (heads/FORMAT.md). */
+/** A heads file's conditional joint lies beside it under its name with this ending (docs/heads-format.md). */
 export const conditionalSuffix = '.conditional.safetensors';
 
 /**
