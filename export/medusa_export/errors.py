@@ -1,4 +1,4 @@
-"""The one error that users see: a single line that names what is wrong and, where possible, the mend."""
+"""The one error that users see: a single line that names what is wrong and, where possible, the remedy."""
 
 
 class ExportError(Exception):

@@ -21,10 +21,10 @@ class Precision:
     layouts: tuple[str, ...]
     sums: str = "float"  # of attention over tokens, see attention_split.py
     keep_embedding_codes: bool = False
-    turn: bool = False  # the residual stream, see rotation.py
+    rotate: bool = False  # the residual stream, see rotation.py
 
     def prepared(self, source: WeightSource) -> WeightSource:
-        return RotatedSource(source) if self.turn else source
+        return RotatedSource(source) if self.rotate else source
 
 
 PRECISIONS = {
@@ -32,7 +32,7 @@ PRECISIONS = {
     for p in (
         Precision("fp32", lambda: FloatLinear("float32"), ("split", "shared"), sums="double"),
         Precision("fp16", lambda: FloatLinear("float16"), ("shared",)),
-        Precision("int8", Int8RowLinear, ("split",), sums="whole", keep_embedding_codes=True, turn=True),
+        Precision("int8", Int8RowLinear, ("split",), sums="whole", keep_embedding_codes=True, rotate=True),
         Precision("int8-block", lambda: NBitsLinear(8, 32), ("split",), sums="double", keep_embedding_codes=True),
         Precision("int4", ExactQ4Linear, ("split",), sums="double", keep_embedding_codes=True),
     )

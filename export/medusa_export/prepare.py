@@ -1,24 +1,16 @@
-"""`python -m medusa_export.prepare`: a checkpoint becomes a model folder. Progress: JSON lines on stdout."""
+"""From a checkpoint, heads and an adapter to a model folder. Progress: JSON lines on stdout."""
 
 from __future__ import annotations
 
-import argparse
-import errno
 import json
-import signal
-import sys
-import traceback
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import FrameType
-from typing import NoReturn
 
 from .errors import ExportError
 from .export import export_backbone, export_heads, export_keep
-from .graph.heads import MAX_TOP_M
 from .manifest import Manifest, model_section, new_manifest, put, read_manifest, set_defaults
 from .memory_need import enough_memory, memory_need
-from .precisions import PRECISIONS, precision
+from .precisions import precision
 from .staging import check_target, publish, staging_folder
 from .tokenizer_files import write_tokenizer
 from .weights import WeightSource, open_source
@@ -29,9 +21,6 @@ from .weights.hashing import sha256_of
 from .weights.heads_checkpoint import HeadsCheckpoint
 from .weights.medusa_files import read_heads
 
-LAYOUTS = ("split", "shared", "both")
-DEFAULT_CAPACITY = 4096
-_LONGEST_MESSAGE = 1000  # characters
 TEMPERATURE_TOLERANCE = 0.05  # relative; a conditional joint hardly notices less than that
 
 
@@ -47,46 +36,6 @@ class Request:
     heads: list[Path]
     capacity: int
     adapter: Path | None = None
-
-
-def main(arguments: list[str] | None = None) -> int:
-    """Exit code 0, 1 (one line `error: ...` on stderr), 2 (usage) or 130 (interrupted)."""
-    request = _parse(sys.argv[1:] if arguments is None else arguments)
-    signal.signal(signal.SIGTERM, _interrupt)
-    try:
-        prepare(request)
-    except ExportError as error:
-        return _fail(str(error))
-    except KeyboardInterrupt:
-        print("error: interrupted; nothing was changed", file=sys.stderr)
-        return 130
-    except MemoryError:
-        return _fail(f"not enough memory to read {request.source}")
-    except OSError as error:
-        return _fail(_explain(error, request.output))
-    except Exception as error:
-        traceback.print_exc()
-        return _fail(f"the exporter itself is at fault ({type(error).__name__}: {error}); please report it")
-    return 0
-
-
-def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
-    raise KeyboardInterrupt
-
-
-def _fail(message: str) -> int:
-    """One line, however long a name or value in the checkpoint is."""
-    line = " ".join(message.splitlines())
-    print(f"error: {line if len(line) <= _LONGEST_MESSAGE else line[:_LONGEST_MESSAGE] + '...'}", file=sys.stderr)
-    return 1
-
-
-def _explain(error: OSError, output: Path) -> str:
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return f"the disk that holds {output} is full; nothing was changed"
-    if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
-        return f"cannot write to {error.filename or output}: {error.strerror}"
-    return f"{error.filename or output}: {error.strerror or error}"
 
 
 def _tell(stage: str, done: int = 0, total: int = 1, **more: int) -> None:
@@ -135,7 +84,7 @@ def _convert(request: Request, source: WeightSource, manifest: Manifest | None) 
         result = manifest or _begin(request, source, staged, digest, adapter)
         merged = source if adapter is None else AdaptedSource(source, adapter)
         if adapter is not None and "int4" in request.precisions and source.kind == "gguf":
-            _tell("Note: int4 rounds the merged weights to 4 bits anew, since they have no 4-bit codes; int8 is nearer")
+            _tell("Note: int4 rounds the merged weights to 4 bits, since they have no 4-bit codes; int8 is nearer")
         _export_backbones(request, merged, staged, result)
         for each in heads:
             _export_head(each, staged, result)
@@ -202,7 +151,7 @@ def _with_conditional(heads: HeadsCheckpoint, path: Path, source: WeightSource) 
     if _changed(tables.temperatures, heads.temperatures):
         _tell(
             f"Note: {beside.name} was trained on marginals with the temperatures {tables.temperatures}, but heads"
-            f" '{heads.name}' now have {heads.temperatures}; export/train_conditional.py makes one that fits better"
+            f" '{heads.name}' now have {heads.temperatures}; train it again (docs/training.md)"
         )
     return replace(heads, conditional=tables)
 
@@ -216,7 +165,7 @@ def _check_lookup(heads: HeadsCheckpoint) -> None:
     if fit["conditional_sha256"] != joint or _changed(fit.get("temperatures"), heads.temperatures):
         _tell(
             f"Note: the weights of context lookup of heads '{heads.name}' were fitted beside other probabilities than"
-            " these heads have now; export/fit_lookup.py --write fits them anew"
+            " these heads have now; fit them again (docs/training.md)"
         )
 
 
@@ -233,44 +182,3 @@ def _export_head(heads: HeadsCheckpoint, staged: Path, manifest: Manifest) -> No
     wanted = ["int8"] + (["fp16"] if any(e["precision"] == "fp16" for e in manifest["backbones"]) else [])
     for name in wanted:
         put(manifest, "heads", export_heads(heads, staged, name))
-
-
-def _parse(arguments: list[str]) -> Request:
-    parser = argparse.ArgumentParser(prog="medusa_export.prepare", description=__doc__, allow_abbrev=False)
-    parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="model folder to make or to add to")
-    parser.add_argument("--from", dest="source", type=Path, required=True, metavar="PATH", help=".gguf or HF folder")
-    parser.add_argument("--id", help="the model's name in the manifest (default: the output folder's name)")
-    parser.add_argument(
-        "--precision", action="append", metavar="NAME[,NAME]", help=f"{', '.join(PRECISIONS)} (default: int8)"
-    )
-    parser.add_argument("--layout", choices=LAYOUTS, help="default: split where the precision has it, else shared")
-    parser.add_argument("--heads", action="append", default=[], metavar="PATH[,PATH]", help="heads to export")
-    parser.add_argument(
-        "--adapter",
-        type=Path,
-        metavar="FILE",
-        help="MEDUSA-2 adapter (*.adapter.safetensors) to merge in",
-    )
-    parser.add_argument("--capacity", type=int, default=DEFAULT_CAPACITY, help="cache rows of layout shared")
-    args = parser.parse_args(arguments)
-    names = _list(args.precision or ["int8"])
-    for name in names:
-        if name not in PRECISIONS:
-            parser.error(f"--precision {name}: unknown (known: {', '.join(PRECISIONS)})")
-        if args.layout in ("split", "shared") and args.layout not in PRECISIONS[name].layouts:
-            parser.error(f"--precision {name} has no layout {args.layout} (it has: {PRECISIONS[name].layouts})")
-    if args.capacity < MAX_TOP_M:
-        parser.error(f"--capacity {args.capacity}: expected at least {MAX_TOP_M}")
-    output = args.output.resolve()
-    heads = [Path(path) for path in _list(args.heads)]
-    name, layout = args.id or output.name, args.layout or "auto"
-    return Request(output, args.source, name, names, layout, heads, args.capacity, args.adapter)
-
-
-def _list(values: list[str]) -> list[str]:
-    """Repeated options and comma-separated values are the same; order kept, doubles dropped."""
-    return list(dict.fromkeys(part for value in values for part in value.split(",") if part))
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -15,11 +15,11 @@ from typing import Any
 import gguf
 import numpy as np
 import torch
-from gguf_files import write_gguf
 from safetensors.torch import load_file, save_file
 from transformers import LlamaForCausalLM
 
-from medusa_export.tiny import tiny_tokenizer
+from gguf_files import write_gguf
+from tiny import tiny_tokenizer
 
 Damage = Callable[[Path], None]
 SAFETENSORS = ("hf/model.safetensors", "h.safetensors", "h.conditional.safetensors", "m.adapter.safetensors")
@@ -32,6 +32,8 @@ WHOLE_FILES = (*JSON, *SAFETENSORS, "model.gguf", "pt/medusa_lm_head.pt")
 
 @dataclass(frozen=True)
 class Case:
+    """One way to break one file."""
+
     file: str  # within the folder of `test_broken_files.sound`
     label: str
     damage: Damage

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,11 +10,12 @@ from typing import Any
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM, MistralConfig, MistralForCausalLM, Qwen2Config, Qwen2ForCausalLM
+
+from medusa_export.__main__ import parse
 
 torch.set_num_threads(1)
 SIZES: dict[str, Any] = {
@@ -40,6 +40,29 @@ FAMILIES: dict[str, Callable[[], torch.nn.Module]] = {
 }
 
 
+def command(*words: object) -> Any:
+    """Runs `python -m medusa_export WORDS`, less its handling of errors, and gives back what the command returns."""
+    module, args = parse([str(word) for word in words])
+    return module.run(args)
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """A skipped test is no test."""
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    if reporter.stats.get("skipped"):
+        reporter.write_line("tests were skipped, which counts as a failure")
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+@pytest.fixture(scope="session")
+def default_weights() -> Path:
+    """The default model's .gguf file."""
+    path = Path(os.environ.get("MEDUSA_PLUS_TEST_GGUF", ""))
+    if not path.is_file():
+        pytest.fail("MEDUSA_PLUS_TEST_GGUF must name SmolLM2-135M-Instruct.Q4_1.gguf; npm run test:python sets it")
+    return path
+
+
 @dataclass(frozen=True)
 class TorchTwin:
     """A torch model and the folder it was saved to."""
@@ -49,7 +72,7 @@ class TorchTwin:
 
     @torch.inference_mode()
     def causal(self, ids: list[int]) -> tuple[Any, Any]:
-        """hidden [n, H] after the final norm and logits [n, V] of a plain causal run."""
+        """Hidden [n, H] after the final norm and logits [n, V] of a plain causal run."""
         out = self.model(torch.tensor([ids]), output_hidden_states=True)
         return out.hidden_states[-1][0].numpy(), out.logits[0].numpy()
 

@@ -1,13 +1,16 @@
-"""A tiny random Llama with a byte tokenizer, as an HF folder: what the heads' tests distil from."""
+"""A tiny random Llama with a byte tokenizer, as an HF folder, and made-up answers: what heads are tested with."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
 
+import numpy as np
 import torch
 from safetensors.torch import save_file
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+
+from medusa_export.training.shards import Rollouts
 
 HIDDEN, LAYERS, HEADS, KV_HEADS, INTERMEDIATE = 32, 2, 4, 2, 48
 
@@ -70,3 +73,19 @@ def _weights(seed: int) -> dict[str, torch.Tensor]:
             p + "mlp.down_proj.weight": draw(HIDDEN, INTERMEDIATE),
         }
     return tensors
+
+
+def made_rollouts(lengths: list[int], hidden_size: int = 8, vocab: int = 60) -> Rollouts:
+    """Random answers of some lengths, greedy, states of `hidden_size` values."""
+    rng, n = np.random.default_rng(0), sum(lengths)
+    tokens = rng.integers(0, vocab, n).astype(np.int32)
+    return Rollouts(
+        rng.normal(size=(n, hidden_size)).astype(np.float16),
+        tokens,
+        np.tile(tokens[:, None], (1, 8)).astype(np.int32),
+        np.full((n, 8), -2, np.float16),
+        np.cumsum([0, *lengths]),
+        np.zeros(len(lengths)),
+        ["s"] * len(lengths),
+        [np.int32(i).tobytes() for i in range(len(lengths))],
+    )

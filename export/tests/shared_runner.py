@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from medusa_export.session import open_session
+from medusa_export.measure.session import open_session
 from medusa_export.weights.source import Array
 
 

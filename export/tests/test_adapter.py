@@ -10,19 +10,19 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.numpy import load_file, save_file
+
 from conftest import TorchTwin
 from gguf_files import write_gguf
-from safetensors.numpy import load_file, save_file
-from test_weights import write_heads
-
-from medusa_export import prepare
+from medusa_export.__main__ import main
 from medusa_export.errors import ExportError
-from medusa_export.split_runner import SplitRunner
-from medusa_export.tiny import tiny_tokenizer
+from medusa_export.measure.split_runner import SplitRunner
 from medusa_export.tokenizer_files.write import write_tokenizer_files
 from medusa_export.weights import open_source
 from medusa_export.weights.adapter import TARGETS, AdaptedSource, read_adapter
 from medusa_export.weights.hashing import sha256_of
+from test_weights import write_heads
+from tiny import tiny_tokenizer
 
 PROMPT = [5, 17, 300, 8, 8, 41, 199, 77, 3, 260, 12]
 RANK, ALPHA = 3, 6.0
@@ -76,7 +76,7 @@ def merged_twin(llama: TorchTwin) -> TorchTwin:
 
 
 def run(*arguments: object) -> int:
-    return prepare.main([str(a) for a in arguments])
+    return main(["prepare", *map(str, arguments)])
 
 
 def test_graphs_equal_the_merged_torch_model(tmp_path: Path, checkpoint: Path, llama: TorchTwin) -> None:

@@ -14,23 +14,23 @@ from typing import NoReturn
 import numpy as np
 import pytest
 import torch
-from broken_files import HEADERS, INFINITE, NAN, WHOLE_FILES, Case, all_cases, spoil
-from conftest import TorchTwin
-from gguf_files import write_gguf
 from safetensors import SafetensorError
 from safetensors.numpy import load_file as load_numpy
 from safetensors.torch import save_file
-from test_adapter import write_adapter
-from test_conditional import heads_with_conditional
-from test_medusa_files import tensors
 
-from medusa_export import prepare
+from broken_files import HEADERS, INFINITE, NAN, WHOLE_FILES, Case, all_cases, spoil
+from conftest import TorchTwin
+from gguf_files import write_gguf
+from medusa_export.__main__ import main
 from medusa_export.errors import ExportError
 from medusa_export.memory_need import memory_need
-from medusa_export.tiny import tiny_tokenizer
 from medusa_export.weights import ModelConfig
 from medusa_export.weights.finite import finite
 from medusa_export.weights.safetensors_file import SafetensorsFile
+from test_adapter import write_adapter
+from test_conditional import heads_with_conditional
+from test_medusa_files import tensors
+from tiny import tiny_tokenizer
 
 SPARE = 1 << 30  # bytes that a run may take; what is broken claims more
 HANG = 100  # seconds
@@ -87,7 +87,7 @@ def arguments(folder: Path, file: str) -> list[str]:
 
 def run(folder: Path, file: str, capsys: pytest.CaptureFixture[str]) -> tuple[int, str]:
     capsys.readouterr()
-    return prepare.main(arguments(folder, file)), capsys.readouterr().err
+    return main(["prepare", *arguments(folder, file)]), capsys.readouterr().err
 
 
 @pytest.mark.parametrize("file", ["hf/config.json", "h.json", "m.adapter.json", "pt/x", "vllm/x", "model.gguf"])
@@ -183,7 +183,7 @@ def test_values_that_float16_cannot_hold_are_refused_there(
     spoil("model.layers.1.mlp.up_proj.weight", torch.float32, -70000.0)(folder / "hf" / "model.safetensors")
     for name, expected in (("fp32", 0), ("fp16", 1)):
         given = ["--output", tmp_path / name, "--from", folder / "hf", "--precision", name, "--layout", "shared"]
-        assert prepare.main(list(map(str, given))) == expected
+        assert main(["prepare", *map(str, given)]) == expected
     assert "model.layers.1.mlp.up_proj.weight holds 70000.0, more than float16 can" in capsys.readouterr().err
 
 

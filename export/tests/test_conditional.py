@@ -11,13 +11,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import TorchTwin
-from test_prepare import assert_whole, manifest_of, run
-from test_weights import write_heads
 
+from conftest import TorchTwin
 from medusa_export.errors import ExportError
 from medusa_export.graph.heads import build_heads
-from medusa_export.heads.conditional import (
+from medusa_export.measure.session import open_session
+from medusa_export.tokenizer_files.write import write_tokenizer_files
+from medusa_export.training.conditional import (
     ConditionalConfig,
     ConditionalJoint,
     averaged,
@@ -25,36 +25,27 @@ from medusa_export.heads.conditional import (
     round_to_stored,
     save_conditional,
 )
-from medusa_export.heads.conditional_tree import PathJoint, conditional_best_first_tree
-from medusa_export.heads.tree_simulation import best_first_tree
-from medusa_export.session import open_session
-from medusa_export.tiny import TinySource, tiny_heads, tiny_tokenizer
-from medusa_export.tokenizer_files.write import write_tokenizer_files
+from medusa_export.training.trees import HeadsJoint, Proposals, best_first_tree, heads_tree
 from medusa_export.weights import open_source
 from medusa_export.weights.conditional_file import ConditionalTables, embedding_rows, output_rows, read_conditional
 from medusa_export.weights.heads_file import read_own_heads
 from medusa_export.weights.source import WeightSource
+from test_prepare import assert_whole, manifest_of, run
+from test_weights import write_heads
+from tiny import TinySource, tiny_heads, tiny_tokenizer
 
-KINDS = [
-    ("none", False, "projected", False),
-    ("silu", True, "projected", False),
-    ("silu", True, "both", False),
-    ("none", True, "free", False),
-    ("silu", False, "projected", True),
-    ("none", True, "both", True),
-]
+Kind = tuple[str, bool, bool]  # activation, context, levels
+KINDS: list[Kind] = [
+    ("none", False, False), ("silu", True, False), ("none", True, False), ("silu", False, True), ("none", True, True)
+]  # fmt: skip
 
 
-def random_joint(
-    source: WeightSource, token_map: np.ndarray, kind: tuple[str, bool, str, bool], seed: int = 3
-) -> ConditionalJoint:
+def random_joint(source: WeightSource, token_map: np.ndarray, kind: Kind, seed: int = 3) -> ConditionalJoint:
     """A correction of rank 6 and distance 2 with every parameter drawn at random, rounded as its file will be."""
     torch.manual_seed(seed)
     c = source.config
     sizes = {"heads": 4, "hidden_size": c.hidden_size, "vocab_size": c.vocab_size, "draft_vocab_size": len(token_map)}
-    config = ConditionalConfig(
-        rank=6, distances=2, activation=kind[0], context=kind[1], tables=kind[2], levels=kind[3], **sizes
-    )
+    config = ConditionalConfig(rank=6, distances=2, activation=kind[0], context=kind[1], levels=kind[2], **sizes)
     embeddings, outputs = embedding_rows(source), output_rows(source, token_map)
     model = ConditionalJoint(config, torch.tensor(embeddings), torch.tensor(outputs))
     with torch.no_grad():
@@ -65,7 +56,7 @@ def random_joint(
 
 
 def torch_q(model: ConditionalJoint, hidden: np.ndarray, rows: dict[str, np.ndarray]) -> np.ndarray:
-    """q [R, m] by the trained module; rows: position, head [R], tokens [R, D], candidates, probabilities [R, m]."""
+    """Q [R, m] by the trained module; rows: position, head [R], tokens [R, D], candidates, probabilities [R, m]."""
     given = {name: torch.from_numpy(rows[name]).long() for name in ("position", "head", "tokens", "candidates")}
     p = torch.from_numpy(rows["probabilities"])
     with torch.no_grad():
@@ -75,7 +66,7 @@ def torch_q(model: ConditionalJoint, hidden: np.ndarray, rows: dict[str, np.ndar
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda k: "-".join(map(str, k)))
 @pytest.mark.parametrize("precision", ["fp32", "int8"])
-def test_bin_and_graph_give_the_modules_q(tmp_path: Path, kind: tuple[str, bool, str, bool], precision: str) -> None:
+def test_bin_and_graph_give_the_modules_q(tmp_path: Path, kind: Kind, precision: str) -> None:
     """As decoding does it: token ids looked up in the .bin, z from the graph's `context`."""
     source, heads = TinySource(), tiny_heads(TinySource())
     model = random_joint(source, heads.token_map, kind)
@@ -87,14 +78,14 @@ def test_bin_and_graph_give_the_modules_q(tmp_path: Path, kind: tuple[str, bool,
     tables.write(tmp_path / "tables.bin")
     v, draft, rank = source.config.vocab_size, len(heads.token_map), 6
     raw = (tmp_path / "tables.bin").read_bytes()
-    assert len(raw) == 4 * (draft + 2 * v * rank + draft * rank + kind[3] * 2 * 4 * rank)
-    assert tables.facts().get("levels") == (4 if kind[3] else None)
+    assert len(raw) == 4 * (draft + 2 * v * rank + draft * rank + kind[2] * 2 * 4 * rank)
+    assert tables.facts().get("levels") == (4 if kind[2] else None)
     token_map = np.frombuffer(raw, "<i4", draft)
     assert (token_map == heads.token_map).all()
     values = np.frombuffer(raw, "<f4", offset=4 * draft)
     a, b = values[: 2 * v * rank].reshape(2, v, rank), values[2 * v * rank :][: draft * rank].reshape(draft, rank)
     level_bias, level_gain = np.zeros((4, rank)), np.ones((4, rank))
-    if kind[3]:
+    if kind[2]:
         level_bias, level_gain = values[-2 * 4 * rank :].reshape(2, 4, rank)
 
     hidden = np.random.default_rng(3).standard_normal((3, 64)).astype(np.float32)
@@ -130,7 +121,7 @@ def test_bin_and_graph_give_the_modules_q(tmp_path: Path, kind: tuple[str, bool,
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda k: "-".join(map(str, k)))
-def test_averaged_members_score_as_their_mean(kind: tuple[str, bool, str, bool]) -> None:
+def test_averaged_members_score_as_their_mean(kind: Kind) -> None:
     source = TinySource()
     token_map = np.arange(0, source.config.vocab_size, 2)
     members = [random_joint(source, token_map, kind, seed) for seed in (3, 4, 5)]
@@ -163,8 +154,8 @@ def test_tree_is_the_best_set_of_conditional_products() -> None:
         tokens = np.stack([rng.permutation(v)[:width] for _ in range(heads)])
         a, b, z = rng.normal(size=(2, v, 3)), rng.normal(size=(v, 3)), rng.normal(size=(heads, 3))
         bias, gain = rng.normal(size=(2, heads, 3))
-        tables = ConditionalTables(np.arange(v), a, b, "silu", None, None, bias, gain)
-        joint = PathJoint(tables, z)
+        tables = ConditionalTables(np.arange(v), a, b, "silu", np.zeros((heads, 3, 1)), z, bias, gain)
+        joint = HeadsJoint(Proposals(tokens[None], p[None]), tables, np.zeros((1, 1)))
 
         def q(path: tuple[int, ...], p=p, tokens=tokens, t=tables, z=z) -> float:
             """Written out by the definition."""
@@ -179,8 +170,8 @@ def test_tree_is_the_best_set_of_conditional_products() -> None:
 
         every = [path for d in range(1, heads + 1) for path in itertools.product(range(width), repeat=d)]
         every.sort(key=lambda path: -q(path))
-        tree = conditional_best_first_tree(p, tokens, 4, tokens, joint, nodes)
-        assert set(tree) == set(every[: nodes - 1])
+        tree = heads_tree(joint, 0, 4, nodes)
+        assert set(tree) == {tuple(int(tokens[k, r]) for k, r in enumerate(path)) for path in every[: nodes - 1]}
         assert all(path[:-1] in tree for path in tree if len(path) > 1)
 
 
@@ -189,8 +180,9 @@ def test_without_a_correction_the_tree_is_that_of_the_marginals() -> None:
     p = -np.sort(-rng.dirichlet(np.ones(9), 4)[:, :8], axis=1)
     tokens = np.stack([rng.permutation(20)[:8] for _ in range(4)])
     tables = ConditionalTables(np.arange(20), np.zeros((1, 20, 2)), np.zeros((20, 2)), "none", None, None)
-    joint = PathJoint(tables, None)
-    assert set(conditional_best_first_tree(p, tokens, 0, tokens, joint, 30)) == set(best_first_tree(p, 30))
+    joint = HeadsJoint(Proposals(tokens[None], p[None]), tables)
+    expected = [tuple(int(tokens[k, r]) for k, r in enumerate(path)) for path in best_first_tree(p, 30)]
+    assert set(heads_tree(joint, 0, 0, 30)) == set(expected)
 
 
 def heads_with_conditional(folder: Path, llama: TorchTwin) -> tuple[Path, Path]:
@@ -205,7 +197,7 @@ def heads_with_conditional(folder: Path, llama: TorchTwin) -> tuple[Path, Path]:
     tensors["token_map"] = tensors["token_map"] % 320
     save_file(tensors, path)
     heads, source = read_own_heads(path), open_source(folder / "hf")
-    save_conditional(random_joint(source, heads.token_map, ("silu", True, "projected", False)), path, {})
+    save_conditional(random_joint(source, heads.token_map, ("silu", True, False)), path, {})
     return folder / "hf", path
 
 
@@ -261,7 +253,7 @@ def test_a_conditional_that_does_not_fit_is_refused(
         )
 
 
-def test_prepare_says_when_the_heads_were_calibrated_anew(
+def test_prepare_says_when_the_heads_were_calibrated_again(
     tmp_path: Path, llama: TorchTwin, capsys: pytest.CaptureFixture[str]
 ) -> None:
     model, heads = heads_with_conditional(tmp_path, llama)

@@ -1,39 +1,41 @@
-"""The commands that docs/training.md gives for a model of one's own, run as they stand there, at toy size."""
+"""The commands of docs/training.md: all are understood, and those for a model of one's own run as they stand there."""
 
 from __future__ import annotations
 
 import json
 import re
 import shlex
-import sys
 from pathlib import Path
 
-import pytest
-
-pytest.importorskip("torch")
-pytest.importorskip("tokenizers")
-sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parent.parent)]
-
-from heads_tiny import VICUNA, write_tiny_model  # noqa: E402
-
-import distil  # noqa: E402
-import train_heads  # noqa: E402
-from medusa_export import prepare  # noqa: E402
+from conftest import command
+from heads_tiny import VICUNA, write_tiny_model
+from medusa_export.__main__ import COMMANDS, parse
 
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "training.md"
 # What the toy model and a CPU need otherwise; of a repeated option the last value counts.
 SMALL = {
-    "distil.py": "--device cpu --dtype float32 --slots 16 --conversations 80 --max-answer 16 --shard 40",
-    "train_heads.py": "--device cpu --batch 128 --steps 20 --draft-vocab 64 --max-overlap 1 --dtype float32",
+    "distil": "--device cpu --dtype float32 --slots 16 --conversations 80 --max-answer 16 --shard 40",
+    "train": "--device cpu --batch 128 --steps 20 --draft-vocab 64 --max-overlap 1 --dtype float32",
     "prepare": "--precision int8",
 }
 
 
-def documented(section: str) -> list[list[str]]:
-    """The commands of a section, as words: the indented lines, with the broken ones joined."""
-    text = DOCUMENT.read_text().split(f"## {section}")[1].split("\n## ")[0]
+def documented(section: str = "") -> list[tuple[str, list[str]]]:
+    """The commands of a section (of all), as name and words: the indented lines, with the broken ones joined."""
+    text = DOCUMENT.read_text()
+    text = text.split(f"## {section}")[1].split("\n## ")[0] if section else text
     lines = re.sub(r"\\\n", " ", text).split("\n")
-    return [shlex.split(line) for line in lines if re.match(r"    (python|medusa-plus) ", line)]
+    found = [re.match(r"    (?:python -m medusa_export|medusa-plus) ([a-z0-9-]+) (.*)", line) for line in lines]
+    return [(match[1], shlex.split(match[2])) for match in found if match]
+
+
+def test_every_documented_command_is_understood() -> None:
+    names = set()
+    for name, words in documented():
+        if name != "prepare":  # the program's own, which takes other options
+            parse([name, *words])
+            names.add(name)
+    assert names == set(COMMANDS) - {"prepare", "measure-precision"}
 
 
 def test_the_commands_for_vicuna(tmp_path: Path) -> None:
@@ -44,22 +46,25 @@ def test_the_commands_for_vicuna(tmp_path: Path) -> None:
         "VICUNA": str(model),
         "DATA": str(tmp_path / "data"),
         "RUN": str(tmp_path / "run"),
-        "sharegpt_prompts.jsonl": str(prompts),
+        "prompts.jsonl": str(prompts),
         "heads/vicuna-7b-v1.5/medusa1.safetensors": str(tmp_path / "medusa1.safetensors"),
     }
     commands = documented("Another model: Vicuna-7B on one GPU")
-    assert [Path(words[1]).name for words in commands] == ["distil.py", "train_heads.py", "prepare"]
-    for words in commands:
-        name = Path(words[1]).name
-        arguments = [places.get(word, word) for word in words[2:]] + SMALL[name].split()
-        if name == "distil.py":
-            distil.distil(distil.parse_arguments(arguments))
-        elif name == "train_heads.py":
-            train_heads.train(train_heads.parse_arguments(arguments))
-        else:
+    assert [name for name, _ in commands] == ["distil", "train", "prepare"]
+    for name, words in commands:
+        arguments = [places.get(word, word) for word in words] + SMALL[name].split()
+        if name == "prepare":
             # The command line passes these on to the exporter as they are; the model's name is the folder's.
-            output = ["--output", str(tmp_path / "onnx"), "--id", "vicuna-7b-v1.5"]
-            assert prepare.main([*arguments, *output]) == 0
+            arguments += ["--output", str(tmp_path / "onnx"), "--id", "vicuna-7b-v1.5"]
+        command(name, *arguments)
     manifest = json.loads((tmp_path / "onnx" / "manifest.json").read_text())
     assert manifest["heads"][0]["name"] == "medusa1"
     assert {i["name"] for i in manifest["heads"][0]["inputs"]} == {"hidden", "row", "top_m", "token"}
+
+
+def test_files_that_the_code_names_are_there() -> None:
+    root = DOCUMENT.parents[1]
+    named = re.compile(r"(?<![\w/.-])((?:docs|export|heads|scripts|src)/[\w./-]*\w\.(?:md|py|ts|txt))\b")
+    found = [(path, name) for path in (root / "export").rglob("*.py") for name in named.findall(path.read_text())]
+    assert len(found) > 10
+    assert [each for each in found if not (root / each[1]).exists()] == []

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from medusa_export.graph.heads import build_heads
-from medusa_export.session import open_session
-from medusa_export.tiny import TinySource, tiny_heads
+from medusa_export.measure.session import open_session
 from medusa_export.weights.heads_checkpoint import HeadsCheckpoint
 from medusa_export.weights.source import Array
+from tiny import TinySource, tiny_heads
 
 HIDDEN = np.random.default_rng(3).standard_normal((5, 64)).astype(np.float32)
 

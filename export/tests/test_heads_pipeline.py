@@ -3,36 +3,24 @@
 from __future__ import annotations
 
 import csv
-import importlib.util
 import json
-import sys
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
-torch = pytest.importorskip("torch")
-pytest.importorskip("tokenizers")
-sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parent.parent)]
-
-from heads_tiny import write_tiny_model  # noqa: E402
-
-import calibrate_heads  # noqa: E402
-import distil  # noqa: E402
-import evaluate_heads  # noqa: E402
-import train_conditional  # noqa: E402
-import train_heads  # noqa: E402
-from medusa_export import prepare  # noqa: E402
-from medusa_export.graph.heads import build_heads  # noqa: E402
-from medusa_export.heads.calibration import calibration_error, propose  # noqa: E402
-from medusa_export.heads.checkpoint import load_heads  # noqa: E402
-from medusa_export.heads.conditional_data import load_text  # noqa: E402
-from medusa_export.heads.shards import Rollouts, finished_conversations, load_rollouts  # noqa: E402
-from medusa_export.heads.tree_simulation import Proposals, nested_tree  # noqa: E402
-from medusa_export.session import open_session  # noqa: E402
-from medusa_export.weights import open_source  # noqa: E402
-from medusa_export.weights.heads_file import read_own_heads  # noqa: E402
+from conftest import command
+from heads_tiny import write_tiny_model
+from medusa_export.graph.heads import build_heads
+from medusa_export.measure.session import open_session
+from medusa_export.training.calibration import propose
+from medusa_export.training.checkpoint import load_heads
+from medusa_export.training.conditional_data import load_text
+from medusa_export.training.shards import finished_conversations, load_rollouts
+from medusa_export.weights import open_source
+from medusa_export.weights.heads_file import read_own_heads
 
 # A random backbone falls into the same few loops whatever it is asked, so every answer repeats another.
 LOOPS = ("--max-overlap", "1")
@@ -46,30 +34,26 @@ def distilled(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     prompts = root / "prompts.jsonl"
     rows = [{"source": "abc"[i % 3], "prompt": f"Say {i}."} for i in range(150)]
     prompts.write_text("".join(json.dumps(r) + "\n" for r in rows))
-    distil.distil(distil_arguments(model, data, prompts))
+    command("distil", *distil_arguments(model, data, prompts))
     return model, data
 
 
-def distil_arguments(model: Path, data: Path, prompts: Path):
+def distil_arguments(model: Path, data: Path, prompts: Path) -> list[str]:
     text = f"--backbone {model} --prompts {prompts} --out {data} --conversations 120 --slots 32 --shard 40"
-    return distil.parse_arguments(
-        [*text.split(), "--max-answer", "24", "--magpie", "0", "--dtype", "float32", "--system", "s"]
-    )
+    return [*text.split(), "--max-answer", "24", "--magpie", "0", "--dtype", "float32", "--system", "s"]
 
 
-def train_arguments(model: Path, data: Path, run: Path, steps: int, out: Path | None = None):
+def train_arguments(model: Path, data: Path, run: Path, steps: int, out: Path | None = None) -> list[str]:
     text = f"--data {data} --backbone {model} --run {run} --layers 1 --draft-vocab 128 --steps {steps} --batch 256"
     more = ["--out", str(out)] if out else []
-    return train_heads.parse_arguments(
-        [*text.split(), "--dtype", "float32", "--lr", "3e-3", "--common", "32", "--sampled", "32", *LOOPS, *more]
-    )
+    return [*text.split(), "--dtype", "float32", "--lr", "3e-3", "--common", "32", "--sampled", "32", *LOOPS, *more]
 
 
 def test_shards_are_aligned_and_a_rerun_adds_nothing(distilled: tuple[Path, Path]) -> None:
     model, data = distilled
     before = sorted(p.name for p in data.iterdir())
     assert finished_conversations(data) == set(range(120))
-    distil.distil(distil_arguments(model, data, data.parent / "prompts.jsonl"))
+    command("distil", *distil_arguments(model, data, data.parent / "prompts.jsonl"))
     assert sorted(p.name for p in data.iterdir()) == before
     rollouts = load_rollouts(data, ("train", "validation", "calibration"))
     greedy = np.repeat(rollouts.temperature == 0, np.diff(rollouts.offsets))
@@ -78,22 +62,6 @@ def test_shards_are_aligned_and_a_rerun_adds_nothing(distilled: tuple[Path, Path
     assert (rollouts.tokens[greedy] == rollouts.top_ids[greedy, 0]).all()
     assert (np.diff(rollouts.top_logprobs.astype(np.float32), axis=1) <= 0).all()
     assert np.isfinite(rollouts.hidden).all() and len(set(rollouts.contexts)) == len(rollouts.contexts)
-
-
-def test_the_batched_generator_writes_the_same_shards(distilled: tuple[Path, Path], tmp_path: Path) -> None:
-    model, data = distilled
-    arguments = distil_arguments(model, tmp_path / "data", data.parent / "prompts.jsonl")
-    arguments.generator, arguments.conversations = "batched", 40
-    distil.distil(arguments)
-    splits = ("train", "validation", "calibration")
-    stepped, batched = load_rollouts(data, splits), load_rollouts(tmp_path / "data", splits)
-    # Another plan length leaves the first conversations as they are; answers are matched by their contexts.
-    place = {context: i for i, context in enumerate(stepped.contexts)}
-    assert len(batched.contexts) > 30
-    for i, context in enumerate(batched.contexts):
-        here, there = (slice(*r.offsets[j : j + 2]) for r, j in ((batched, i), (stepped, place[context])))
-        assert batched.tokens[here].tolist() == stepped.tokens[there].tolist()
-        np.testing.assert_allclose(batched.hidden[here], stepped.hidden[there], atol=4e-3)
 
 
 def test_splits_share_no_context(distilled: tuple[Path, Path]) -> None:
@@ -105,21 +73,17 @@ def test_splits_share_no_context(distilled: tuple[Path, Path]) -> None:
 def test_losses_fall_and_the_checkpoint_returns(distilled: tuple[Path, Path], tmp_path: Path) -> None:
     model, data = distilled
     out = tmp_path / "medusa1.safetensors"
-    train_heads.train(train_arguments(model, data, tmp_path / "run", 120, out))
+    command("train", *train_arguments(model, data, tmp_path / "run", 120, out))
     with (tmp_path / "run" / "losses.csv").open() as f:
         rows = list(csv.DictReader(f))
     for k in range(1, 5):
         assert float(rows[-1][f"loss_{k}"]) < 0.7 * float(rows[0][f"loss_{k}"])
-    if importlib.util.find_spec("matplotlib"):
-        assert (tmp_path / "run" / "losses.png").stat().st_size > 1000
     heads, sidecar = load_heads(out)
     assert sidecar["format"] == 3 and len(sidecar["accuracies"]) == 4 and len(sidecar["accuracies"][0]) == 64
     assert len(sidecar["static_tree"]) == 63 and sidecar["static_tree"][0] == [0]
     assert 257 in heads.token_map.tolist()  # the end token is always in the draft vocabulary
-    report = evaluate_heads.evaluate(
-        evaluate_heads.parse_arguments(
-            ["--heads", str(out), "--data", str(data), "--nodes", "1", "16", "--write", "held_out", *LOOPS]
-        )
+    report = command(
+        "evaluate", "--heads", str(out), "--data", str(data), "--nodes", "1", "16", "--write", "held_out", *LOOPS
     )
     assert report["trees"]["1"]["dynamic"]["tokens_per_step"] == 1
     for kind in ("static", "dynamic"):
@@ -135,8 +99,7 @@ def test_heads_that_read_the_chosen_token_are_trained_prepared_and_equal_torch(
     for tokens in ("none", "root"):
         out = tmp_path / f"{tokens}.safetensors"
         arguments = train_arguments(model, data, tmp_path / tokens, 60, out)
-        arguments.tokens, arguments.backbone_id = tokens, "x"
-        train_heads.train(arguments)
+        command("train", *arguments, "--tokens", tokens, "--backbone-id", "x")
         with (tmp_path / tokens / "losses.csv").open() as f:
             losses[tokens] = float(list(csv.DictReader(f))[-1]["loss_1"])
     # The same batches: knowing the token in between makes the next one easier to guess.
@@ -144,7 +107,7 @@ def test_heads_that_read_the_chosen_token_are_trained_prepared_and_equal_torch(
     heads, sidecar = load_heads(out, model)
     assert sidecar["format"] == 3 and sidecar["token_scale"] > 0
     folder = tmp_path / "prepared"
-    prepare.prepare(prepare._parse(["--output", str(folder), "--from", str(model), "--id", "x", "--heads", str(out)]))
+    assert command("prepare", "--output", folder, "--from", model, "--id", "x", "--heads", out) == 0
     entry = json.loads((folder / "manifest.json").read_text())["heads"][0]
     assert [i["name"] for i in entry["inputs"]] == ["hidden", "row", "top_m", "token"]
     own = replace(read_own_heads(out), embedding=open_source(model).tensor("embed.weight"))
@@ -162,12 +125,12 @@ def test_heads_that_read_the_chosen_token_are_trained_prepared_and_equal_torch(
 def test_a_resumed_run_equals_an_unbroken_one(distilled: tuple[Path, Path], tmp_path: Path, monkeypatch) -> None:
     model, data = distilled
     whole, broken = tmp_path / "whole.safetensors", tmp_path / "broken.safetensors"
-    train_heads.train(train_arguments(model, data, tmp_path / "whole", 30, whole))
+    command("train", *train_arguments(model, data, tmp_path / "whole", 30, whole))
 
     class Stopped(Exception):
         pass
 
-    from medusa_export.heads.trainer import Trainer
+    from medusa_export.training.trainer import Trainer
 
     step = Trainer._train_step
 
@@ -179,9 +142,9 @@ def test_a_resumed_run_equals_an_unbroken_one(distilled: tuple[Path, Path], tmp_
 
     monkeypatch.setattr(Trainer, "_train_step", stop_at_15)
     with pytest.raises(Stopped):
-        train_heads.train(train_arguments(model, data, tmp_path / "broken", 30, broken))
+        command("train", *train_arguments(model, data, tmp_path / "broken", 30, broken))
     monkeypatch.setattr(Trainer, "_train_step", step)
-    train_heads.train(train_arguments(model, data, tmp_path / "broken", 30, broken))
+    command("train", *train_arguments(model, data, tmp_path / "broken", 30, broken))
     for a, b in zip(load_heads(whole)[0].parameters(), load_heads(broken)[0].parameters(), strict=True):
         torch.testing.assert_close(a, b)
 
@@ -189,41 +152,16 @@ def test_a_resumed_run_equals_an_unbroken_one(distilled: tuple[Path, Path], tmp_
 def test_questions_are_answered_once_and_greedily(distilled: tuple[Path, Path], tmp_path: Path) -> None:
     model, data = distilled
     out = tmp_path / "h.safetensors"
-    train_heads.train(train_arguments(model, data, tmp_path / "run", 10, out))
+    command("train", *train_arguments(model, data, tmp_path / "run", 10, out))
     questions = tmp_path / "q.jsonl"
     rows = [{"question_id": 5 + i, "category": "c", "turns": [f"Ask {i}?"]} for i in range(3)]
     questions.write_text("".join(json.dumps(r) + "\n" for r in rows))
     text = f"--heads {out} --questions {questions} --backbone {model} --cache {tmp_path / 'cache'} --max-new-tokens 12"
-    first = evaluate_heads.evaluate(evaluate_heads.parse_arguments(text.split()))
+    first = command("evaluate", *text.split())
     stamp = (tmp_path / "cache" / "shard-questions.safetensors").stat().st_mtime_ns
-    second = evaluate_heads.evaluate(evaluate_heads.parse_arguments(text.split()))
+    second = command("evaluate", *text.split())
     assert first == second and first["answers"] == 3 and first["tokens"] == 36
     assert (tmp_path / "cache" / "shard-questions.safetensors").stat().st_mtime_ns == stamp
-
-
-def test_a_published_tree_is_measured_beside_the_own_ones(distilled: tuple[Path, Path], tmp_path: Path) -> None:
-    """Given the tree that is searched from the accuracies, the two are one."""
-    model, data = distilled
-    heads, file = tmp_path / "medusa1.safetensors", tmp_path / "choices.json"
-    train_heads.train(train_arguments(model, data, tmp_path / "run", 40, heads))
-    own = nested_tree(load_heads(heads)[1]["accuracies"], 16)
-    file.write_text(json.dumps({"own": own, "top": [[0], [0, 0]], "orphan": [[0], [1, 0]], "ranks": [[-1]]}))
-
-    def measured(name: str) -> dict:
-        text = f"--heads {heads} --data {data} --max-overlap 1 --nodes 16 --choices {file} {name}"
-        return evaluate_heads.evaluate(evaluate_heads.parse_arguments(text.split()))
-
-    report = measured("own")
-    trees, gains = report["trees"]["16"], report["choices_gains"]["16"]
-    assert trees["choices"] == trees["static"] and gains["static_over_choices"]["percent"] == 0
-    assert gains["dynamic_over_choices"]["percent"] == pytest.approx(
-        100 * (trees["dynamic"]["tokens_per_step"] / trees["static"]["tokens_per_step"] - 1), abs=0.02
-    )
-    top = measured("top")["trees"]["16"]["choices"]
-    assert len([share for share in top["accepted_by_depth"] if share > 0]) <= 2
-    for name, message in (("none", "no tree 'none'"), ("orphan", r"\[1, 0\]"), ("ranks", r"\[-1\]")):
-        with pytest.raises(ValueError, match=message):
-            measured(name)
 
 
 def test_a_conditional_joint_is_trained_and_measured(distilled: tuple[Path, Path], tmp_path: Path) -> None:
@@ -235,15 +173,15 @@ def test_a_conditional_joint_is_trained_and_measured(distilled: tuple[Path, Path
     half.mkdir()
     (half / shards[0]).symlink_to(data / shards[0])
     heads = tmp_path / "medusa1.safetensors"
-    train_heads.train(train_arguments(model, half, tmp_path / "run", 80, heads))
+    command("train", *train_arguments(model, half, tmp_path / "run", 80, heads))
     text = f"--heads {heads} --data {data} --backbone {model} --run {tmp_path / 'conditional'} --rank 16 --steps 80"
     arguments = [*text.split(), "--trained-shards", str(seen), "--batch", "128", "--max-overlap", "1"]
     other = tmp_path / "other.txt"
     other.write_text(shards[1])
     arguments += ["--also", str(heads), str(other), "--text", str(half), "--members", "2"]
     with pytest.raises(SystemExit):
-        train_conditional.parse_arguments([*arguments, "--members", "0"])
-    path = train_conditional.train(train_conditional.parse_arguments(arguments))
+        command("train-conditional", *arguments, "--members", "0")
+    path = command("train-conditional", *arguments)
     for member in ("member-1", "member-2"):
         with (tmp_path / "conditional" / member / "losses.csv").open() as f:
             rows = list(csv.DictReader(f))
@@ -258,43 +196,26 @@ def test_a_conditional_joint_is_trained_and_measured(distilled: tuple[Path, Path
     assert facts["training"]["with_other_heads"] == {"answers": len(twice.sources), "tokens": len(twice.tokens)}
     assert facts["training"]["held_out_loss"] < facts["training"]["held_out_loss_product"]
     text = f"--heads {heads} --data {data} --backbone {model} --conditional --nodes 1 16 --max-overlap 1"
-    report = evaluate_heads.evaluate(evaluate_heads.parse_arguments(text.split()))
+    report = command("evaluate", *text.split())
     trees = {n: report["trees"][n]["dynamic_conditional"]["tokens_per_step"] for n in ("1", "16")}
     assert trees["1"] == 1 < trees["16"] <= report["oracle_top_m"]["tokens_per_step"]
-    with pytest.raises(FileNotFoundError, match=r"no shard-.*nowhere: run distil\.py first"):
+    with pytest.raises(FileNotFoundError, match=r"no shard-.*nowhere: run distil first"):
         load_text([data, tmp_path / "nowhere"], ("train",))
     # The tiny model's next token depends on the last one, which the marginals leave out.
-    assert report["gains"]["16"]["over_dynamic_temperature"]["percent"] > 0
+    assert report["gains"]["16"]["dynamic_conditional_over_dynamic_temperature"]["percent"] > 0
 
 
-def test_a_source_can_be_held_out_for_calibration(distilled: tuple[Path, Path], tmp_path: Path) -> None:
-    model, data = distilled
-    arguments = train_arguments(model, data, tmp_path / "run", 5, tmp_path / "h.safetensors")
-    arguments.calibration_source = ["b"]
-    train_heads.train(arguments)
-    training = load_heads(tmp_path / "h.safetensors")[1]["training"]
-    everything, train = load_rollouts(data, ("train", "calibration")), load_rollouts(data, ("train",))
-    assert training["answers"] == sum(s != "b" for s in train.sources) < len(train.sources)
-    greedy = np.array([s == "b" for s in everything.sources]) & (everything.temperature == 0)
-    assert training["calibration"]["answers"] == greedy.sum() and training["calibration"]["sources"] == ["b"]
-    arguments.calibration_source = ["b", "d"]
-    with pytest.raises(ValueError, match=r"--calibration-source d: the data has no such source \(it has: a, b, c\)"):
-        train_heads.train(arguments)
-
-
-def test_heads_are_calibrated_on_shards_they_never_saw(
-    distilled: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_heads_are_calibrated_on_shards_they_never_saw(distilled: tuple[Path, Path], tmp_path: Path) -> None:
     model, data = distilled
     out = tmp_path / "h.safetensors"
-    train_heads.train(train_arguments(model, data, tmp_path / "run", 60, out))
+    command("train", *train_arguments(model, data, tmp_path / "run", 60, out))
     tensors, before = out.read_bytes(), load_heads(out)[1]
     _, *others = sorted(data.glob("shard-*.safetensors"))
     assert len(others) == 2
     listed = tmp_path / "shards.txt"
     listed.write_text("".join(f"/elsewhere/{p.name}\n" for p in others))
-    text = f"--heads {out} --data {data} --trained-shards {listed} --compare --compare-answers 2 --write"
-    fitted = calibrate_heads.main(calibrate_heads.parse_arguments([*text.split(), *LOOPS]))
+    text = f"--heads {out} --data {data} --trained-shards {listed} --write"
+    fitted = command("calibrate", *text.split(), *LOOPS)
     after = load_heads(out)[1]
     assert out.read_bytes() == tensors
     assert after["temperatures"] == fitted["temperatures"] != before["temperatures"]
@@ -304,21 +225,6 @@ def test_heads_are_calibrated_on_shards_they_never_saw(
     pool = load_rollouts(data, ("train", "calibration"), without=frozenset(p.name for p in others))
     assert after["calibration"]["answers"] == (pool.temperature == 0).sum()
     assert sum(after["calibration"]["sources"].values()) == after["calibration"]["answers"]
-    printed = capsys.readouterr().out
-    assert printed.count("| stored |") == printed.count("| other sources |") == printed.count("| itself |") == 3
     more = [*text.split()[:-1], "--source", "nowhere", *LOOPS]
     with pytest.raises(ValueError, match=r"--source nowhere: no such source .*\(a, b, c\)"):
-        calibrate_heads.main(calibrate_heads.parse_arguments(more))
-
-
-def test_calibration_error_is_the_distance_of_confidence_from_truth() -> None:
-    tokens = np.arange(9, dtype=np.int32)
-    ids = np.full((9, 1, 1), 99)
-    ids[:4, 0, 0] = [1, 2, 3, 99]  # 3 of 4 right, said to be 0.95 sure; the others 0 of 4 at 0.15
-    confidence = np.where(np.arange(9) < 4, 0.95, 0.15).astype(np.float32)[:, None, None]
-    rows = Rollouts(
-        np.zeros((9, 1), np.float16), tokens, np.zeros((9, 8), np.int32), np.zeros((9, 8), np.float16),
-        np.array([0, 9]), np.zeros(1), ["s"], [b""],
-    )  # fmt: skip
-    (error,) = calibration_error(Proposals(ids, confidence), rows)
-    assert error == pytest.approx((4 * abs(0.95 - 0.75) + 4 * 0.15) / 8)
+        command("calibrate", *more)

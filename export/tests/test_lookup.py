@@ -5,45 +5,28 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from conftest import TorchTwin
+
+from conftest import TorchTwin, command
 from heads_tiny import write_tiny_model
+from medusa_export.errors import ExportError
+from medusa_export.training.checkpoint import load_heads, save_heads
+from medusa_export.training.context_lookup import ContextIndex
+from medusa_export.training.conversations import Answer
+from medusa_export.training.lookup_fit import Observations, fit_weights, observe
+from medusa_export.training.model import HeadsConfig, MedusaHeads
+from medusa_export.training.shards import Rollouts, write_shard
+from medusa_export.training.simulation import dynamic_trees, lookup_trees, simulate
+from medusa_export.training.trees import HeadsJoint, Proposals, best_first_tree, heads_tree, lookup_tree
+from medusa_export.weights.conditional_file import ConditionalTables
+from medusa_export.weights.heads_file import read_own_heads
 from test_conditional import heads_with_conditional
 from test_prepare import manifest_of, run
 from test_weights import write_heads
-
-sys.path.insert(0, str(Path(__file__).parent.parent))
-
-import evaluate_heads
-import fit_lookup
-from medusa_export.errors import ExportError
-from medusa_export.heads.checkpoint import load_heads, save_heads
-from medusa_export.heads.conditional_tree import (
-    PathJoint,
-    conditional_best_first_tree,
-    conditional_tree,
-)
-from medusa_export.heads.context_lookup import (
-    ContextIndex,
-    HeadsJoint,
-    Observations,
-    fit_weights,
-    lookup_best_first_tree,
-    lookup_tree,
-    observe,
-    simulate_lookup,
-)
-from medusa_export.heads.conversations import Answer
-from medusa_export.heads.model import HeadsConfig, MedusaHeads
-from medusa_export.heads.shards import Rollouts, write_shard
-from medusa_export.heads.tree_simulation import Proposals, best_first_tree, dynamic_tree, simulate
-from medusa_export.weights.conditional_file import ConditionalTables
-from medusa_export.weights.heads_file import read_own_heads
 
 V = 12  # tokens of the synthetic answers
 
@@ -76,7 +59,7 @@ def test_index_finds_the_longest_and_most_recent() -> None:
 
 
 def random_lists(rng: np.random.Generator, heads: int, width: int) -> tuple[np.ndarray, np.ndarray]:
-    """ids [heads, width] and descending probabilities of sum below 1."""
+    """Ids [heads, width] and descending probabilities of sum below 1."""
     p = -np.sort(-rng.dirichlet(np.ones(width + 1), heads)[:, :width], axis=1)
     return np.stack([rng.permutation(V)[:width] for _ in range(heads)]), p.astype(np.float32)
 
@@ -128,7 +111,7 @@ def test_tree_is_the_best_set_of_mixed_products(conditional: bool) -> None:
             every += level
         every.sort(key=lambda path: -q(path))
         index = ContextIndex(known, lengths)
-        tree = lookup_best_first_tree(joint.at(0), heads, weights, index, nodes, max_depth)
+        tree = lookup_tree(joint, 0, index, weights, nodes, max_depth)
         assert set(tree) == set(every[: nodes - 1])
         assert all(path[:-1] in tree for path in tree if len(path) > 1)
         deeper += any(len(path) > heads for path in tree)
@@ -138,7 +121,7 @@ def test_tree_is_the_best_set_of_mixed_products(conditional: bool) -> None:
 def test_copies_alone_go_as_deep_as_allowed() -> None:
     index = ContextIndex([1, 2, 3] * 8)
     nothing = HeadsJoint(Proposals(np.zeros((1, 0, 0), np.int32), np.zeros((1, 0, 0), np.float32)))
-    tree = lookup_best_first_tree(nothing.at(0), 0, [[0.9] * 8], index, 64)
+    tree = lookup_tree(nothing, 0, index, [[0.9] * 8], 64)
     assert tree == [tuple(([1, 2, 3] * 6)[:depth]) for depth in range(1, 17)]
 
 
@@ -153,12 +136,10 @@ def test_weights_of_zero_give_the_trees_without_lookup() -> None:
         def tokens(paths: list[tuple[int, ...]], ids=ids) -> list[tuple[int, ...]]:
             return [tuple(int(ids[k, r]) for k, r in enumerate(path)) for path in paths]
 
-        tree = lookup_best_first_tree(HeadsJoint(proposals).at(0), 4, zero, index, 40)
+        tree = lookup_tree(HeadsJoint(proposals), 0, index, zero, 40)
         assert tree == tokens(best_first_tree(p, 40))
-        z = tables.context(hidden)[0]
-        joint = PathJoint(tables, z)
-        tree = lookup_best_first_tree(HeadsJoint(proposals, tables, hidden).at(0), 4, zero, index, 40)
-        assert tree == tokens(conditional_best_first_tree(p, ids, index.tokens[-1], ids, joint, 40))
+        joint = HeadsJoint(proposals, tables, hidden)
+        assert lookup_tree(joint, 0, index, zero, 40) == heads_tree(joint, 0, index.tokens[-1], 40)
 
 
 def synthetic(rng: np.random.Generator, lengths: list[int], alphabet: int = 4) -> tuple[Rollouts, Proposals]:
@@ -180,16 +161,12 @@ def test_simulation_without_weights_is_that_of_the_ordinary_tree(limit: int) -> 
     rollouts, proposals = synthetic(rng, [30, 1, 12, 2, 50])
     tables, zero = random_tables(rng, 4), [[0.0] * 8] * 5
     r = rollouts
-    cases = [
-        (HeadsJoint(proposals), dynamic_tree(proposals, 30)),
-        (HeadsJoint(proposals, tables, r.hidden), conditional_tree(proposals, r.tokens, r.hidden, tables, 30)),
-    ]
-    for joint, ordinary in cases:
-        expected = simulate(proposals, r.tokens, r.offsets, ordinary, limit)
-        tally = simulate_lookup(r, lookup_tree(joint, zero, 30), limit)
+    for joint in (HeadsJoint(proposals), HeadsJoint(proposals, tables, r.hidden)):
+        expected = simulate(r, dynamic_trees(joint, 30), limit)
+        tally = simulate(r, lookup_trees(joint, zero, 30), limit)
         assert expected.tokens_per_step > 1.1
         assert (tally.steps, tally.added, tally.per_answer) == (expected.steps, expected.added, expected.per_answer)
-        assert tally.accepted_by_depth.tolist() == [*expected.accepted_by_depth.tolist(), *[0] * 12]
+        assert tally.accepted_by_depth.tolist() == expected.accepted_by_depth.tolist()
 
 
 def test_simulation_counts_what_is_copied() -> None:
@@ -199,8 +176,7 @@ def test_simulation_counts_what_is_copied() -> None:
     r.contexts[0] = np.array([1, 2, 3, 1, 2, 3], np.int32).tobytes()
     proposals.ids[:] = 9
     proposals.ids[:, :, 1:] = [8, 7, 6, 5, 4]
-    tree = lookup_tree(HeadsJoint(proposals), [[0.99] * 8] * 5, 5)
-    tally = simulate_lookup(r, tree, 1000)
+    tally = simulate(r, lookup_trees(HeadsJoint(proposals), [[0.99] * 8] * 5, 5), 1000)
     assert tally.per_answer == [(12, 3)] and tally.accepted_by_depth[:5].tolist() == [3, 3, 2, 2, 0]
 
 
@@ -283,15 +259,15 @@ def test_weights_are_fitted_stored_measured_and_prepared(
 ) -> None:
     model, heads, data = answered
     measure = f"--heads {heads} --data {data} --nodes 1 16 --max-overlap 1 --lookup"
-    with pytest.raises(SystemExit, match=r"h\.json has no weights for it: run export/fit_lookup\.py --write"):
-        evaluate_heads.evaluate(evaluate_heads.parse_arguments(measure.split()))
+    with pytest.raises(ExportError, match=r"h\.json has no weights for it: run fit-lookup --write"):
+        command("evaluate", *measure.split())
     seen = tmp_path / "seen.txt"
     seen.write_text("none\n")
     before, tensors = load_heads(heads)[1], heads.read_bytes()
     text = f"--heads {heads} --data {data} --backbone {model} --trained-shards {seen} --max-overlap 1 --answers 20"
-    dry = fit_lookup.main(fit_lookup.parse_arguments(text.split()))
+    dry = command("fit-lookup", *text.split())
     assert load_heads(heads)[1] == before
-    weights = fit_lookup.main(fit_lookup.parse_arguments([*text.split(), "--write"]))
+    weights = command("fit-lookup", *text.split(), "--write")
     assert weights == dry and len(weights) == 3 and min(weights[0][3:]) > 0.85
     assert capsys.readouterr().out.count("| 2 | 8 | ") == 2
     after = load_heads(heads)[1]
@@ -300,11 +276,11 @@ def test_weights_are_fitted_stored_measured_and_prepared(
     assert (after["lookup"]["lengths"], after["lookup"]["weights"]) == (8, weights)
     record = after["lookup"]["fitted_on"]
     assert (record["answers"], record["tokens"], record["joint"]) == (20, 600, "product")
-    report = evaluate_heads.evaluate(evaluate_heads.parse_arguments(measure.split()))
+    report = command("evaluate", *measure.split())
     trees = {n: report["trees"][n]["dynamic_lookup"]["tokens_per_step"] for n in ("1", "16")}
     assert trees["1"] == 1 and trees["16"] > 8
-    assert set(report["lookup_gains"]["16"]) == {"over_static", "over_dynamic_temperature"}
-    assert "gains" not in report and "dynamic_lookup over_static" in capsys.readouterr().out
+    assert set(report["gains"]["16"]) == {"dynamic_lookup_over_static", "dynamic_lookup_over_dynamic_temperature"}
+    assert "dynamic_lookup_over_static: +" in capsys.readouterr().out
     assert run("--output", tmp_path / "out", "--from", model, "--heads", heads) == 0
     assert manifest_of(tmp_path / "out")["heads"][0]["lookup"] == {"weights": weights}
 
@@ -315,31 +291,17 @@ def test_the_fit_is_beside_the_conditional_joint_where_there_is_one(tmp_path: Pa
     write_answers(tmp_path / "data", 40, vocab=320, hidden=64)
     text = f"--heads {path} --data {tmp_path / 'data'} --backbone {model} --max-overlap 1"
     (tmp_path / "seen.txt").write_text("")
-    fit_lookup.main(
-        fit_lookup.parse_arguments([*text.split(), "--trained-shards", str(tmp_path / "seen.txt"), "--write"])
-    )
+    command("fit-lookup", *text.split(), "--trained-shards", str(tmp_path / "seen.txt"), "--write")
     side = path.with_suffix(".json")
     record = json.loads(side.read_text())["lookup"]["fitted_on"]
     conditional = path.with_name("h.conditional.safetensors")
     assert record["joint"] == "conditional"
     assert record["conditional_sha256"] == hashlib.sha256(conditional.read_bytes()).hexdigest()
     arguments = [*text.split(), "--conditional", "--lookup", "--nodes", "16"]
-    report = evaluate_heads.evaluate(evaluate_heads.parse_arguments(arguments))
-    over = report["lookup_gains"]["16"]
-    assert set(over) == {"over_static", "over_dynamic_temperature", "over_dynamic_conditional"}
-    assert over["over_dynamic_conditional"]["percent"] > 100
-
-
-def test_heads_that_read_the_path_are_refused(answered: tuple[Path, Path, Path], tmp_path: Path) -> None:
-    model, _, data = answered
-    path = tmp_path / "p.safetensors"
-    heads = MedusaHeads(HeadsConfig(2, 32, 1, 258, "own", "path"), torch.arange(258))
-    save_heads(heads, path, {"temperatures": [1.0, 1.0], "accuracies": [[0.1] * 64] * 2, "token_scale": 1.0})
-    text = f"--heads {path} --data {data} --backbone {model}"
-    with pytest.raises(SystemExit, match=r"--lookup: .*read the path"):
-        evaluate_heads.evaluate(evaluate_heads.parse_arguments([*text.split(), "--lookup"]))
-    with pytest.raises(SystemExit, match=r"read the path"):
-        fit_lookup.main(fit_lookup.parse_arguments(text.split()))
+    report = command("evaluate", *arguments)
+    names = {name for name in report["gains"]["16"] if name.startswith("dynamic_lookup_over_")}
+    assert len(names) == 3
+    assert report["gains"]["16"]["dynamic_lookup_over_dynamic_conditional"]["percent"] > 100
 
 
 ROW = [0.5] * 8

@@ -4,42 +4,36 @@ from __future__ import annotations
 
 import csv
 import json
-import sys
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from transformers import AutoModelForCausalLM
 
-torch = pytest.importorskip("torch")
-pytest.importorskip("tokenizers")
-sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parent.parent)]
+from conftest import command
+from heads_tiny import write_tiny_model
+from medusa_export.errors import ExportError
+from medusa_export.training.backbone import Backbone, load_backbone
+from medusa_export.training.checkpoint import load_heads
+from medusa_export.training.fidelity import fused_kl, measure_fidelity
+from medusa_export.training.joint_trainer import JointTrainer
+from medusa_export.training.lora import Lora, run_sequences, save_adapter
+from medusa_export.training.recipes import LoraConfig
+from medusa_export.training.sequences import Sequences, states_of, with_states
+from medusa_export.training.shards import finished_conversations, load_rollouts
+from medusa_export.weights.adapter import read_adapter
+from medusa_export.weights.hashing import sha256_of
 
-from heads_tiny import write_tiny_model  # noqa: E402
-from transformers import AutoModelForCausalLM  # noqa: E402
 
-import calibrate_heads  # noqa: E402
-import distil  # noqa: E402
-import evaluate_heads  # noqa: E402
-import fit_lookup  # noqa: E402
-import measure_backbone  # noqa: E402
-import train_conditional  # noqa: E402
-import train_heads  # noqa: E402
-import train_medusa2  # noqa: E402
-from medusa_export.errors import ExportError  # noqa: E402
-from medusa_export.heads.backbone_torch import Backbone, load_backbone  # noqa: E402
-from medusa_export.heads.checkpoint import load_heads  # noqa: E402
-from medusa_export.heads.fidelity import fused_kl, measure_fidelity  # noqa: E402
-from medusa_export.heads.joint_trainer import JointTrainer  # noqa: E402
-from medusa_export.heads.lora import Lora, LoraConfig, merged_backbone, run_sequences, save_adapter  # noqa: E402
-from medusa_export.heads.sequences import Sequences, states_of, with_states  # noqa: E402
-from medusa_export.heads.shards import finished_conversations, load_rollouts  # noqa: E402
-from medusa_export.weights.adapter import read_adapter  # noqa: E402
-from medusa_export.weights.hashing import sha256_of  # noqa: E402
+def first_heads(distilled: tuple[Path, Path]) -> Path:
+    return distilled[1].with_name("medusa1.safetensors")
 
 
 @pytest.fixture(scope="module")
 def distilled(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """(model folder, shard folder)."""
+    """(model folder, shard folder); MEDUSA-1 heads to start from lie beside them."""
     root = tmp_path_factory.mktemp("medusa2")
     model, data = write_tiny_model(root / "model"), root / "data"
     text = f"--backbone {model} --out {data} --conversations 120 --slots 32 --shard 40 --max-answer 24 --dtype float32"
@@ -47,7 +41,12 @@ def distilled(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     rows = [{"source": "abc"[i % 3], "prompt": f"Say {i}."} for i in range(150)]
     prompts.write_text("".join(json.dumps(r) + "\n" for r in rows))
     more = ["--prompts", str(prompts), "--magpie", "0", "--system", "s"]
-    distil.distil(distil.parse_arguments([*text.split(), *more]))
+    command("distil", *text.split(), *more)
+    text = (
+        f"--data {data} --backbone {model} --backbone-id tiny --run {root / 'run'} --out {first_heads((model, data))}"
+    )
+    text += " --output shared --tokens root --draft-vocab 128 --steps 60 --soft 0.5 --max-overlap 1 --dtype float32"
+    command("train", *text.split())
     return model, data
 
 
@@ -145,22 +144,23 @@ def test_merged_weights_equal_the_adapter(distilled: tuple[Path, Path], backbone
                 for value in part.values():
                     value.copy_(value.half().float())
             tokens = torch.randint(0, 258, (2, 20), generator=torch.Generator().manual_seed(5))
-            merged = run_sequences(merged_backbone(model, adapter), tokens)
+            merged = run_sequences(load_backbone(model, adapter=adapter), tokens)
             adapted = run_sequences(backbone, tokens, lora)
         torch.testing.assert_close(merged @ backbone.lm_head.t(), adapted @ backbone.lm_head.t(), atol=1e-4, rtol=1e-4)
 
 
-def arguments(distilled: tuple[Path, Path], run: Path, steps: int, *more: object):
+def arguments(distilled: tuple[Path, Path], run: Path, steps: int, *more: object) -> list[str]:
     text = f"--data {distilled[1]} --backbone {distilled[0]} --backbone-id tiny --run {run} --steps {steps}"
     text += " --batch 600 --micro-tokens 300 --warmup 5 --rank 4 --alpha 8 --dtype float32 --lr 3e-3"
-    text += " --heads-lr-scale 1 --head-weight 0.3 --stage1-steps 60 --stage1-draft-vocab 128 --evaluate-every 10"
-    text += " --max-overlap 1"
-    return train_medusa2.parse_arguments([*text.split(), *map(str, more)])
+    text += (
+        f" --heads-lr-scale 1 --head-weight 0.3 --evaluate-every 10 --max-overlap 1 --heads {first_heads(distilled)}"
+    )
+    return [*text.split(), *map(str, more)]
 
 
 def test_losses_fall_and_the_files_return(distilled: tuple[Path, Path], tmp_path: Path) -> None:
     out = tmp_path / "out"
-    train_medusa2.train(arguments(distilled, tmp_path / "run", 60, "--out", out, "--stage1-tokens", "root"))
+    command("train-medusa2", *arguments(distilled, tmp_path / "run", 60, "--out", out))
     with (tmp_path / "run" / "losses.csv").open() as f:
         rows = list(csv.DictReader(f))
     trained = [r for r in rows if r["loss_1"]]
@@ -178,55 +178,24 @@ def test_losses_fall_and_the_files_return(distilled: tuple[Path, Path], tmp_path
     facts = json.loads((out / "medusa2.adapter.json").read_text())
     assert facts["base"] == {"id": "tiny", "sha256": sha256_of(distilled[0])}
     assert facts["training"]["steps"] == 60 and facts["training"]["tokens_per_second"] > 0
-    check_measures(distilled, out, tmp_path / "run" / "stage1" / "medusa1.safetensors")
+    check_measures(distilled, out)
 
 
-def check_measures(distilled: tuple[Path, Path], out: Path, first: Path) -> None:
-    """measure_backbone.py and evaluate_heads.py read the files and measure the merged backbone."""
+def check_measures(distilled: tuple[Path, Path], out: Path) -> None:
+    """`evaluate` reads the files and measures the heads on the merged backbone's states."""
     model, data = distilled
     adapter, heads = out / "medusa2.adapter.safetensors", out / "medusa2.safetensors"
     # A tiny random model says nearly the same in every answer: nothing would be left of the held-out ones.
     common = ["--backbone", str(model), "--adapter", str(adapter), "--data", str(data), "--max-overlap", "1"]
-    report = measure_backbone.measure(measure_backbone.parse_arguments([*common, "--out", str(out / "r.json")]))
-    assert json.loads((out / "r.json").read_text()) == report
-    found = report["splits"]["validation"]
-    assert found["all"]["rows"] == found["greedy"]["rows"] + found["sampled"]["rows"]
-    assert 0 < found["all"]["kl"] < 0.5 and 0.5 < found["all"]["greedy_agreement"] < 1
-    # The answers are the original's, which another model cannot expect better on average than the original does.
-    assert found["sampled"]["perplexity"] > 0.98 * found["sampled"]["perplexity_original"]
-    few = measure_backbone.measure(measure_backbone.parse_arguments([*common, "--rows", "60"]))
-    assert 0 < few["splits"]["validation"]["all"]["rows"] < found["all"]["rows"]
-    report = evaluate_heads.evaluate(
-        evaluate_heads.parse_arguments(["--heads", str(heads), *common, "--nodes", "16", "--against", str(first)])
-    )
+    report = command("evaluate", "--heads", heads, *common, "--nodes", "16")
     assert 1 < report["trees"]["16"]["dynamic"]["tokens_per_step"] <= report["oracle_top_m"]["tokens_per_step"]
-    gain = report["against"]["gains"]["16"]["dynamic_temperature"]
-    assert gain["interval95"][0] <= gain["percent"] <= gain["interval95"][1]
-    itself = [
-        "--heads",
-        str(first),
-        "--backbone",
-        str(model),
-        "--data",
-        str(data),
-        "--max-overlap",
-        "1",
-        "--nodes",
-        "16",
-    ]
-    same = evaluate_heads.evaluate(evaluate_heads.parse_arguments([*itself, "--against", str(first)]))
-    assert same["against"]["gains"]["16"]["static"]["percent"] == 0
-    without = evaluate_heads.parse_arguments(
-        ["--heads", str(heads), "--backbone", str(model), "--data", str(data), "--max-overlap", "1"]
-    )
     with pytest.raises(ValueError, match="no --adapter is given"):
-        evaluate_heads.evaluate(without)
+        command("evaluate", "--heads", heads, "--backbone", model, "--data", data, "--max-overlap", "1")
 
 
 def test_a_resumed_run_equals_an_unbroken_one(distilled: tuple[Path, Path], tmp_path: Path, monkeypatch) -> None:
     whole, broken = tmp_path / "whole", tmp_path / "broken"
-    train_medusa2.train(arguments(distilled, whole, 24, "--out", whole / "out"))
-    stage_1 = ["--heads", whole / "stage1" / "medusa1.safetensors"]
+    command("train-medusa2", *arguments(distilled, whole, 24, "--out", whole / "out"))
     step = JointTrainer._train_step
 
     class Stopped(Exception):
@@ -240,39 +209,37 @@ def test_a_resumed_run_equals_an_unbroken_one(distilled: tuple[Path, Path], tmp_
 
     monkeypatch.setattr(JointTrainer, "_train_step", stop_at_13)
     with pytest.raises(Stopped):
-        train_medusa2.train(arguments(distilled, broken, 24, "--out", broken / "out", *stage_1))
+        command("train-medusa2", *arguments(distilled, broken, 24, "--out", broken / "out"))
     monkeypatch.setattr(JointTrainer, "_train_step", step)
-    train_medusa2.train(arguments(distilled, broken, 24, "--out", broken / "out", *stage_1))
+    command("train-medusa2", *arguments(distilled, broken, 24, "--out", broken / "out"))
     ours, theirs = (read_adapter(run / "out" / "medusa2.adapter.safetensors") for run in (whole, broken))
     for name, (a, b) in ours.factors.items():
         np.testing.assert_allclose(theirs.factors[name][0], a, atol=1e-3)
         np.testing.assert_allclose(theirs.factors[name][1], b, atol=1e-3)
-    heads = [load_heads(run / "out" / "medusa2.safetensors")[0] for run in (whole, broken)]
+    heads = [load_heads(run / "out" / "medusa2.safetensors", distilled[0])[0] for run in (whole, broken)]
     for p, q in zip(heads[0].parameters(), heads[1].parameters(), strict=True):
         torch.testing.assert_close(p, q, atol=2e-3, rtol=1e-3)
     with pytest.raises(ValueError, match="another recipe"):
-        train_medusa2.train(arguments(distilled, broken, 24, "--lr", "1e-4", *stage_1))
+        command("train-medusa2", *arguments(distilled, broken, 24, "--lr", "1e-4"))
 
 
 def test_heads_of_other_weights_are_refused(distilled: tuple[Path, Path], tmp_path: Path) -> None:
-    train_medusa2.train(arguments(distilled, tmp_path / "run", 1))
-    file = tmp_path / "run" / "stage1" / "medusa1.json"
-    facts = json.loads(file.read_text())
+    file = tmp_path / "medusa1.json"
+    shutil.copy(first_heads(distilled), file.with_suffix(".safetensors"))
+    facts = json.loads(first_heads(distilled).with_suffix(".json").read_text())
     facts["backbone"]["gguf_sha256"] = "ab" * 32
     file.write_text(json.dumps(facts))
     with pytest.raises(ValueError, match="sha256 abababababab"):
         heads = file.with_suffix(".safetensors")
-        train_medusa2.train(arguments(distilled, tmp_path / "other", 1, "--heads", heads))
+        command("train-medusa2", *arguments(distilled, tmp_path / "other", 1, "--heads", heads))
 
 
 @pytest.fixture(scope="module")
 def finished(distilled: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A finished run: run/ with losses.csv and its stage1/, out/ with adapter and heads of a frozen output layer."""
+    """A finished run: run/ with losses.csv, out/ with adapter and heads of a frozen output layer."""
     root = tmp_path_factory.mktemp("finished")
-    train_medusa2.train(arguments(distilled, root / "warm", 1))
-    first = root / "warm" / "stage1" / "medusa1.safetensors"
-    frozen = ["--heads", first, "--freeze-output", "--out", root / "out"]
-    train_medusa2.train(arguments(distilled, root / "run", 30, *frozen))
+    frozen = ["--freeze-output", "--out", root / "out"]
+    command("train-medusa2", *arguments(distilled, root / "run", 30, *frozen))
     return root
 
 
@@ -290,7 +257,7 @@ def measures(run: Path) -> list[tuple[float, float]]:
 
 def test_a_run_goes_on_from_an_earlier_adapter(distilled: tuple[Path, Path], finished: Path, tmp_path: Path) -> None:
     again = [*go_on(finished), "--out", tmp_path / "out"]
-    train_medusa2.train(arguments(distilled, tmp_path / "run", 3, *again))
+    command("train-medusa2", *arguments(distilled, tmp_path / "run", 3, *again))
     (kl_before, _), *_, (kl, top1) = measures(finished / "run")
     kl_again, top1_again = measures(tmp_path / "run")[0]
     assert kl_before < 1e-4 < kl / 10
@@ -301,7 +268,7 @@ def test_a_run_goes_on_from_an_earlier_adapter(distilled: tuple[Path, Path], fin
     assert facts["training"]["started_from"]["adapter_sha256"] == sha256_of(adapter)
     # Not a chain: the output layer is that of the first heads, also after a second run.
     named = (tmp_path / "out" / facts["output_of"]["file"]).resolve()
-    assert named == (finished / "warm" / "stage1" / "medusa1.safetensors").resolve()
+    assert named == first_heads(distilled).resolve()
     load_heads(tmp_path / "out" / "medusa2.safetensors", distilled[0])
 
 
@@ -309,16 +276,14 @@ def test_adapter_and_heads_of_two_runs_are_refused(
     distilled: tuple[Path, Path], finished: Path, tmp_path: Path
 ) -> None:
     flag, adapter, _, heads, _ = go_on(finished)
-    first = finished / "warm" / "stage1" / "medusa1.safetensors"
-    with pytest.raises(SystemExit):
-        arguments(distilled, tmp_path / "run", 1, flag, adapter)
+    first = first_heads(distilled)
     for more, message in (
         (["--heads", heads], r"belong to adapter \w{12}\.\.\., --adapter names no adapter"),
         (["--heads", first, flag, adapter], r"belong to no adapter, --adapter names adapter \w{12}"),
         (["--heads", heads, flag, adapter, "--rank", "5"], r"rank 4, alpha 8, 14 matrices; this run has rank 5"),
     ):
         with pytest.raises(ValueError, match=message):
-            train_medusa2.train(arguments(distilled, tmp_path / "run", 1, *more))
+            command("train-medusa2", *arguments(distilled, tmp_path / "run", 1, *more))
 
 
 @pytest.fixture(scope="module")
@@ -329,7 +294,7 @@ def own_answers(distilled: tuple[Path, Path], finished: Path, tmp_path_factory: 
     _, adapter, *_ = go_on(finished)
     text = f"--backbone {model} --adapter {adapter} --out {own} --conversations 120 --first 10 --slots 32 --shard 60"
     text += f" --max-answer 24 --dtype float32 --prompts {data.parent / 'prompts.jsonl'} --magpie 0 --system s"
-    distil.distil(distil.parse_arguments(text.split()))
+    command("distil", *text.split())
     return own
 
 
@@ -337,16 +302,17 @@ def test_first_leaves_conversations_out(own_answers: Path) -> None:
     assert finished_conversations(own_answers) == set(range(10, 120))
     for first in ("-1", "120"):
         with pytest.raises(SystemExit):
-            distil.parse_arguments(["--backbone", "b", "--out", "o", "--conversations", "120", "--first", first])
+            command("distil", "--backbone", "b", "--out", "o", "--conversations", "120", "--first", first)
 
 
 def learn_on(model: Path, finished: Path, root: Path, *more: object) -> Path:
-    """train_heads.py --init on the finished run's heads; returns the new ones."""
+    """`train --init` on the finished run's heads; returns the new ones."""
     *_, heads, _ = go_on(finished)
     out = root / "heads.safetensors"
     text = f"--backbone {model} --backbone-id tiny --init {heads} --freeze-output --draft-vocab 128 --output shared"
-    text += f" --steps 40 --batch 64 --lr 3e-3 --dtype float32 --max-overlap 1 --out {out} --run {root / 'run'}"
-    train_heads.train(train_heads.parse_arguments([*text.split(), *map(str, more)]))
+    text += " --tokens root --steps 40 --batch 64 --lr 3e-3 --dtype float32 --max-overlap 1"
+    text += f" --out {out} --run {root / 'run'}"
+    command("train", *text.split(), *map(str, more))
     return out
 
 
@@ -360,10 +326,10 @@ def test_heads_learn_on_with_the_merged_models_own_answers(
     assert all(torch.equal(a, b) for a, b in zip(before.output_weight, after.output_weight, strict=True))
     assert not torch.equal(before.block_weight[0], after.block_weight[0])
     assert (facts["kind"], facts["backbone"]["adapter_sha256"]) == ("medusa-2", sha256_of(Path(adapter)))
-    assert facts["output_of"]["file"].endswith("warm/stage1/medusa1.safetensors")
+    assert facts["output_of"]["file"].endswith("/medusa1.safetensors")
     assert facts["training"]["started_from"]["sha256"] == sha256_of(Path(heads))
     with pytest.raises(SystemExit):
-        train_heads.parse_arguments(["--data", "d", "--backbone", "b", "--run", "r", "--freeze-output"])
+        command("train", "--data", "d", "--backbone", "b", "--run", "r", "--freeze-output")
 
 
 def test_heads_of_a_merged_model_are_fitted_on_its_own_answers_only(
@@ -372,14 +338,13 @@ def test_heads_of_a_merged_model_are_fitted_on_its_own_answers_only(
     model, data = distilled
     _, adapter, _, heads, _ = go_on(finished)
     fitted = ["--heads", str(heads), "--backbone", str(model), "--max-overlap", "1"]
-    weights = fit_lookup.main(fit_lookup.parse_arguments([*fitted, "--data", str(own_answers)]))
+    weights = command("fit-lookup", *fitted, "--data", str(own_answers))
     assert len(weights) == 5 and any(w > 0 for row in weights for w in row)
-    calibrate_heads.main(calibrate_heads.parse_arguments([*fitted, "--data", str(own_answers)]))
-    for script in (fit_lookup, calibrate_heads, train_conditional):
-        more = ["--run", str(tmp_path / "c")] if script is train_conditional else []
-        main = script.train if script is train_conditional else script.main
+    command("calibrate", *fitted, "--data", str(own_answers))
+    for name in ("fit-lookup", "calibrate", "train-conditional"):
+        more = ["--run", tmp_path / "c"] if name == "train-conditional" else []
         with pytest.raises(ValueError, match="holds answers made with no adapter, not with the adapter of sha256"):
-            main(script.parse_arguments([*fitted, *more, "--data", str(data)]))
+            command(name, *fitted, *more, "--data", data)
     with pytest.raises(ValueError, match=r"made with no adapter, not with the adapter of sha256 \w{12}"):
         learn_on(model, finished, tmp_path, "--data", data, "--adapter", adapter)
     with pytest.raises(ValueError, match=r"made with the adapter of sha256 \w{12}\.\.\., not with no adapter"):
@@ -394,21 +359,18 @@ def test_the_merged_model_answers_with_its_own_states(
     prompts.write_text("".join(json.dumps({"source": "a", "prompt": f"Say {i}."}) + "\n" for i in range(8)))
     text = f"--backbone {model} --adapter {path} --conversations 6 --slots 4 --max-answer 12 --dtype float32 --system s"
     text += f" --prompts {prompts} --magpie 0"
-    for number, generator in enumerate(("step", "batched")):
-        out = tmp_path / generator
-        distil.distil(distil.parse_arguments([*text.split(), "--out", str(out), "--generator", generator]))
-        answers = load_rollouts(out, ("train", "validation", "calibration"))
-        merged = merged_backbone(model, read_adapter(path))
-        _, again = with_states(answers, merged)
-        np.testing.assert_allclose(answers.hidden.astype(np.float32), again.hidden, atol=6e-3)
-        _, original = with_states(answers, backbone)
-        assert np.abs(original.hidden - again.hidden).max() > 0.05, number
-        assert json.loads((out / "distil.json").read_text())["adapter_sha256"] == read_adapter(path).sha256
-        with pytest.raises(ValueError, match=r"holds answers made with the adapter of sha256 .*, not with no adapter"):
-            distil.distil(distil.parse_arguments(["--backbone", str(model), "--out", str(out)]))
+    out = tmp_path / "out"
+    command("distil", *text.split(), "--out", out)
+    answers = load_rollouts(out, ("train", "validation", "calibration"))
+    _, again = with_states(answers, load_backbone(model, adapter=read_adapter(path)))
+    np.testing.assert_allclose(answers.hidden.astype(np.float32), again.hidden, atol=6e-3)
+    _, original = with_states(answers, backbone)
+    assert np.abs(original.hidden - again.hidden).max() > 0.05
+    assert json.loads((out / "distil.json").read_text())["adapter_sha256"] == read_adapter(path).sha256
+    with pytest.raises(ValueError, match=r"holds answers made with the adapter of sha256 .*, not with no adapter"):
+        command("distil", "--backbone", model, "--out", out)
     with pytest.raises(ValueError, match="holds answers made with no adapter, not with the adapter"):
-        distil.distil(distil.parse_arguments([*text.split(), "--out", str(data)]))
+        command("distil", *text.split(), "--out", str(data))
     other = saved(changed_lora(backbone), tmp_path / "other", model, sha256="ab" * 32)
     with pytest.raises(ExportError, match="was trained on tiny \\(sha256 abababababab"):
-        distil.distil(distil.parse_arguments(["--backbone", str(model), "--out", str(tmp_path / "x"),
-                                              "--adapter", str(other)]))  # fmt: skip
+        command("distil", "--backbone", model, "--out", tmp_path / "x", "--adapter", other)

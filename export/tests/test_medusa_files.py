@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import TorchTwin
 from safetensors.torch import save_file
 
+from conftest import TorchTwin
 from medusa_export.errors import ExportError
 from medusa_export.weights import open_source
 from medusa_export.weights.heads_checkpoint import HeadsCheckpoint

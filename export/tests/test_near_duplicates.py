@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-pytest.importorskip("safetensors")
-sys.path[:0] = [str(Path(__file__).parent.parent)]
-
-from medusa_export.heads.conversations import Answer  # noqa: E402
-from medusa_export.heads.near_duplicates import (  # noqa: E402
+from medusa_export.training.conversations import Answer
+from medusa_export.training.near_duplicates import (
     drop_near_duplicates,
     gram_hashes,
     largest_shares,
     load_held_out,
     shared_shares,
 )
-from medusa_export.heads.shards import Rollouts, TokenRows, load_tokens, write_shard  # noqa: E402
+from medusa_export.training.shards import Rollouts, TokenRows, load_tokens, write_shard
 
 
 def rows_of(*answers: list[int]) -> TokenRows:

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
-torch = pytest.importorskip("torch")
-sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parent.parent)]
-
-from medusa_export.errors import ExportError  # noqa: E402
-from medusa_export.heads.checkpoint import load_heads, save_heads  # noqa: E402
-from medusa_export.heads.model import HeadsConfig, MedusaHeads  # noqa: E402
-from medusa_export.weights.adapter import SUFFIX, read_adapter  # noqa: E402
-from medusa_export.weights.heads_file import read_own_heads  # noqa: E402
+from medusa_export.errors import ExportError
+from medusa_export.training.checkpoint import load_heads, save_heads
+from medusa_export.training.model import HeadsConfig, MedusaHeads
+from medusa_export.weights.adapter import SUFFIX, read_adapter
+from medusa_export.weights.heads_file import read_own_heads
 
 COMMITTED = Path(__file__).resolve().parents[2] / "heads"
 
@@ -75,8 +72,8 @@ def test_other_draft_tokens_are_refused(pair: tuple[Path, Path]) -> None:
     first, second = pair
     other = random_heads("own", 3, torch.arange(20))
     save_heads(other, second, {}, output_of=first)
-    for read, error in ((load_heads, ValueError), (read_own_heads, ExportError)):
-        with pytest.raises(error, match="output layer of another token_map"):
+    for read in (load_heads, read_own_heads):
+        with pytest.raises(ExportError, match="output layer of another token_map"):
             read(second)
 
 
@@ -91,7 +88,7 @@ def test_a_sidecar_that_names_no_file_is_refused(pair: tuple[Path, Path]) -> Non
 
 def test_the_committed_heads_are_whole_and_belong_to_what_lies_beside_them() -> None:
     files = [p for p in COMMITTED.rglob("*.safetensors") if len(p.suffixes) == 1]
-    assert len(files) >= 2
+    assert files
     for file in files:
         heads, adapters = read_own_heads(file), list(file.parent.glob("*" + SUFFIX))
         assert heads.count == len(heads.temperatures) == 4

@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import TorchTwin
-from shared_runner import SharedRunner
 
+from conftest import TorchTwin
 from medusa_export.export import export_backbone, export_keep
-from medusa_export.split_runner import SplitRunner, ancestors
+from medusa_export.measure.split_runner import SplitRunner, ancestors
 from medusa_export.weights import open_source
+from shared_runner import SharedRunner
 
 PROMPT = [5, 17, 300, 8, 8, 41, 199, 77, 3, 260, 12]
 # A tree: node 0 is the root; node i hangs on TREE[i].

@@ -9,14 +9,14 @@ import gguf
 import numpy as np
 import onnx
 import pytest
+
 from conftest import TorchTwin, make_twin
 from gguf_files import write_gguf
-
 from medusa_export.export import export_backbone
 from medusa_export.graph.backbone import build_split
 from medusa_export.graph.linear import FloatLinear
-from medusa_export.session import EXTREMES, open_session, product_of_extremes
-from medusa_export.split_runner import SplitRunner
+from medusa_export.measure.session import EXTREMES, open_session, product_of_extremes
+from medusa_export.measure.split_runner import SplitRunner
 from medusa_export.weights import open_source
 from medusa_export.weights.rotation import RotatedSource
 
@@ -105,8 +105,8 @@ def test_results_are_near_those_of_fp32(folder: Path, name: str, limit: float) -
 
 def test_turning_the_stream_changes_nothing_in_float32(twin: TorchTwin, tmp_path: Path) -> None:
     source = RotatedSource(open_source(twin.folder))
-    build_split(source, FloatLinear(), tmp_path / "turned.onnx", False, silent).finish()
-    step = SplitRunner(tmp_path / "turned.onnx").run(np.array(TEXT[:30]), want_logits=True)
+    build_split(source, FloatLinear(), tmp_path / "rotated.onnx", False, silent).finish()
+    step = SplitRunner(tmp_path / "rotated.onnx").run(np.array(TEXT[:30]), want_logits=True)
     hidden, logits = twin.causal(TEXT[:30])
     np.testing.assert_allclose(step.hidden, hidden, atol=5e-4, rtol=5e-4)
     np.testing.assert_allclose(step.logits, logits, atol=5e-4, rtol=5e-4)

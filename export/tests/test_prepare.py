@@ -1,4 +1,4 @@
-"""`python -m medusa_export.prepare`: new folders, additions, refusals, and what is left when it is stopped."""
+"""`python -m medusa_export prepare`: new folders, additions, refusals, and what is left when it is stopped."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from conftest import TorchTwin
 from gguf_files import write_gguf
-from test_weights import write_heads
-
-from medusa_export import prepare
-from medusa_export.tiny import tiny_tokenizer
+from medusa_export.__main__ import main
 from medusa_export.tokenizer_files.write import write_tokenizer_files
+from test_weights import write_heads
+from tiny import tiny_tokenizer
 
 EXPORT = Path(__file__).resolve().parents[1]
 
@@ -33,7 +33,7 @@ def checkpoint(tmp_path: Path, llama: TorchTwin) -> Path:
 
 
 def run(*arguments: object) -> int:
-    return prepare.main([str(a) for a in arguments])
+    return main(["prepare", *map(str, arguments)])
 
 
 def manifest_of(folder: Path) -> dict[str, Any]:
@@ -182,9 +182,10 @@ def test_an_output_that_cannot_be_made(tmp_path: Path, checkpoint: Path, capsys:
 def start(output: Path, checkpoint: Path) -> subprocess.Popen[str]:
     """A run as a process of its own that waits before it publishes."""
     code = (
-        "import sys, time; from medusa_export import prepare; publish = prepare.publish\n"
+        "import sys, time; from medusa_export import prepare; from medusa_export.__main__ import main\n"
+        "publish = prepare.publish\n"
         "def slow(*a):\n print('READY', flush=True); time.sleep(60); publish(*a)\n"
-        "prepare.publish = slow\nsys.exit(prepare.main(sys.argv[1:]))"
+        "prepare.publish = slow\nsys.exit(main(['prepare', *sys.argv[1:]]))"
     )
     arguments = [sys.executable, "-c", code, "--output", str(output), "--from", str(checkpoint)]
     pipe = subprocess.PIPE

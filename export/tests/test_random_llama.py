@@ -10,9 +10,9 @@ import onnx
 import pytest
 from shared_runner import SharedRunner
 
-from medusa_export.split_runner import ancestors
+from medusa_export.measure.split_runner import ancestors
 from medusa_export.weights import ModelConfig
-from random_llama import write_random
+from medusa_export.measure.random_llama import write_random
 
 SMALL = ModelConfig(
     family="llama", layers=2, hidden_size=256, query_heads=2, kv_heads=2, head_dim=128, intermediate_size=688,

@@ -1,11 +1,7 @@
-"""The default model's real weights: graphs against transformers' own reading of the same GGUF file.
-
-Runs when MEDUSA_PLUS_TEST_GGUF names the file; a wrong name is a failure, not a skip.
-"""
+"""The default model's real weights: graphs against transformers' own reading of the same GGUF file."""
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +10,11 @@ import pytest
 import torch
 
 from medusa_export.export import export_backbone
-from medusa_export.split_runner import SplitRunner
+from medusa_export.measure.split_runner import SplitRunner
 from medusa_export.tokenizer_files.from_gguf import tokenizer_from_gguf
 from medusa_export.weights import open_source
 from medusa_export.weights.gguf_file import GgufSource
 
-pytestmark = pytest.mark.skipif("MEDUSA_PLUS_TEST_GGUF" not in os.environ, reason="MEDUSA_PLUS_TEST_GGUF names no file")
 QUESTION = (
     "<|im_start|>user\nName three rivers of Europe and the sea each flows into.<|im_end|>\n<|im_start|>assistant\n"
 )
@@ -31,38 +26,33 @@ def silent(done: int, total: int) -> None:
 
 
 @pytest.fixture(scope="module")
-def path() -> Path:
-    found = Path(os.environ["MEDUSA_PLUS_TEST_GGUF"])
-    if not found.is_file():
-        pytest.fail(f"MEDUSA_PLUS_TEST_GGUF={found} is no file; name SmolLM2-135M-Instruct.Q4_1.gguf or unset it")
-    return found
-
-
-@pytest.fixture(scope="module")
-def folder(path: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder(default_weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("real")
     for name in ("fp32", "int8", "int4"):
-        export_backbone(open_source(path), out, name, "split", 0, silent)
+        export_backbone(open_source(default_weights), out, name, "split", 0, silent)
     return out
 
 
 @pytest.fixture(scope="module")
-def ids(path: Path) -> list[int]:
+def ids(default_weights: Path) -> list[int]:
     import json
 
     from tokenizers import Tokenizer
 
-    return list(Tokenizer.from_str(json.dumps(tokenizer_from_gguf(GgufSource(path)).tokenizer)).encode(QUESTION).ids)
+    return list(
+        Tokenizer.from_str(json.dumps(tokenizer_from_gguf(GgufSource(default_weights)).tokenizer)).encode(QUESTION).ids
+    )
 
 
 @pytest.fixture(scope="module")
-def model(path: Path) -> Any:
+def model(default_weights: Path) -> Any:
     """A transformers model with the dequantised weights, rows of q and k put back by this module's own formula."""
     import gguf
-    from gguf_files import _gguf_name
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    reader = gguf.GGUFReader(path)
+    from gguf_files import _gguf_name
+
+    reader = gguf.GGUFReader(default_weights)
     tensors = {t.name: gguf.dequantize(t.data, t.tensor_type) for t in reader.tensors}
     config = LlamaConfig(
         vocab_size=49152, hidden_size=576, intermediate_size=1536, num_hidden_layers=30, num_attention_heads=9,

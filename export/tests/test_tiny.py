@@ -12,9 +12,9 @@ import pytest
 
 from medusa_export.errors import ExportError
 from medusa_export.manifest import dump, read_manifest
-from medusa_export.session import open_session
-from medusa_export.split_runner import SplitRunner
-from medusa_export.tiny import write_tiny, write_tiny_half
+from medusa_export.measure.session import open_session
+from medusa_export.measure.split_runner import SplitRunner
+from tiny import write_tiny, write_tiny_half
 
 FIXTURE = Path(__file__).resolve().parents[2] / "test" / "fixtures" / "tiny"
 HALF_FIXTURE = FIXTURE.with_name("tiny16")
@@ -34,7 +34,7 @@ def test_fixture_is_up_to_date(tmp_path: Path) -> None:
     assert {p.name for p in tmp_path.iterdir()} == committed_names
     written, committed = (json.loads((folder / "manifest.json").read_text()) for folder in (tmp_path, FIXTURE))
     assert without_hashes(written) == without_hashes(committed), (
-        "run: python -m medusa_export.tiny --output test/fixtures/tiny"
+        "run: python export/tests/tiny.py --output test/fixtures/tiny"
     )
     for name in ("tokenizer.json", "tokenizer_config.json"):
         assert (tmp_path / name).read_bytes() == (FIXTURE / name).read_bytes()
@@ -47,7 +47,7 @@ def test_fixture_of_heads_that_read_the_root_is_up_to_date(tmp_path: Path) -> No
     write_tiny(tmp_path, reads_token=True)
     written, committed = (json.loads((folder / "manifest.json").read_text()) for folder in (tmp_path, TOKEN_FIXTURE))
     assert without_hashes(written) == without_hashes(committed), (
-        "run: python -m medusa_export.tiny --reads-token --output DIR; keep its manifest.json and heads.* only"
+        "run: python export/tests/tiny.py --reads-token --output DIR; keep its manifest.json and heads.* only"
     )
     for path in tmp_path.glob("heads.*.onnx"):
         new, old = (
@@ -60,7 +60,7 @@ def test_fixture_in_float16_is_up_to_date(tmp_path: Path) -> None:
     write_tiny_half(tmp_path)
     names = {p.name for p in tmp_path.iterdir()}
     assert names == {p.name for p in HALF_FIXTURE.iterdir()}, (
-        "run: python -m medusa_export.tiny --half --output test/fixtures/tiny16"
+        "run: python export/tests/tiny.py --half --output test/fixtures/tiny16"
     )
     for name in (name for name in names if name.endswith(".onnx")):
         new, old = (onnx.load(folder / name).graph for folder in (tmp_path, HALF_FIXTURE))

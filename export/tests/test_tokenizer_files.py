@@ -5,26 +5,25 @@ from __future__ import annotations
 import io
 import itertools
 import json
-import os
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
 import pytest
 import regex
-from conftest import TorchTwin
-from gguf_files import write_gguf
 from tokenizers import Tokenizer
 
-from medusa_export import prepare
+from conftest import TorchTwin
+from gguf_files import write_gguf
+from medusa_export.__main__ import main
 from medusa_export.errors import ExportError
-from medusa_export.tiny import byte_alphabet, tiny_tokenizer
 from medusa_export.tokenizer_files.byte_level import PRE_TOKENIZERS, byte_level_tokenizer
 from medusa_export.tokenizer_files.from_gguf import tokenizer_from_gguf
 from medusa_export.tokenizer_files.sentencepiece import sentencepiece_tokenizer
 from medusa_export.tokenizer_files.turn_ends import with_turn_ends
 from medusa_export.tokenizer_files.write import write_tokenizer_files
 from medusa_export.weights.gguf_file import GgufSource
+from tiny import byte_alphabet, tiny_tokenizer
 
 HARD = [
     "",
@@ -198,17 +197,15 @@ def test_turn_ends_of_files_reach_the_manifest(
     (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": [4]}))
     for path, others in ((gguf_file, {0}), (folder, {0, 3, 4})):
         out = tmp_path / f"out-{path.name}"
-        assert prepare.main(["--output", str(out), "--from", str(path)]) == 0
+        assert main(["prepare", "--output", str(out), "--from", str(path)]) == 0
         assert set(json.loads((out / "manifest.json").read_text())["tokenizer"]["eos_token_ids"]) == others | {2}
         note = "Note: <|im_end|> ends turns in the chat template: added to the tokens that end an answer"
         stages = [json.loads(line)["stage"] for line in capsys.readouterr().out.splitlines()]
         assert note in stages
 
 
-@pytest.mark.skipif("MEDUSA_PLUS_TEST_GGUF" not in os.environ, reason="MEDUSA_PLUS_TEST_GGUF names no file")
-def test_default_model_equals_a_plain_encoder_and_transformers() -> None:
-    path = Path(os.environ["MEDUSA_PLUS_TEST_GGUF"])
-    assert path.is_file(), f"MEDUSA_PLUS_TEST_GGUF={path} is no file"
+def test_default_model_equals_a_plain_encoder_and_transformers(default_weights: Path) -> None:
+    path = default_weights
     source = GgufSource(path)
     tokens, merges = source.field("tokenizer.ggml.tokens"), source.field("tokenizer.ggml.merges")
     types = source.field("tokenizer.ggml.token_type")

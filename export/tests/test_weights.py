@@ -11,15 +11,15 @@ import gguf
 import numpy as np
 import pytest
 import torch
-from conftest import SIZES, TorchTwin, make_twin
-from gguf_files import write_gguf
 from safetensors.torch import load_file, save_file
 
+from conftest import SIZES, TorchTwin, make_twin
+from gguf_files import write_gguf
 from medusa_export.errors import ExportError
-from medusa_export.tiny import TinySource, tiny_heads
 from medusa_export.weights import open_source
 from medusa_export.weights.medusa_files import read_heads
 from medusa_export.weights.rotation import Orthogonal
+from tiny import TinySource, tiny_heads
 
 Q = gguf.GGMLQuantizationType
 

@@ -259,7 +259,7 @@ async function runExporter(run: ExporterRun, options: PrepareOptions, report: Re
   let stage = '';
   let memory: number | undefined;
   report.begin('Converting and exporting');
-  const child = await runModule(run.python, 'medusa_export.prepare', args, {
+  const child = await runModule(run.python, 'medusa_export', ['prepare', ...args], {
     environment: exportEnvironment(run.requirements),
     signal: options.signal,
     onLine: (text) => {

@@ -8,7 +8,6 @@ export const environmentVariables = {
   MEDUSA_PLUS_PYTHON: 'Python that prepares models; without it python3 or python on PATH',
   MEDUSA_PLUS_MT_BENCH_URL: 'Mirror of the MT-Bench files (docs/bench.md)',
   MEDUSA_PLUS_DEBUG: '1: print errors with their stack',
-  MEDUSA_PLUS_NO_C_KERNEL: '1: train heads without the compiled attention kernel (export/)',
   MEDUSA_PLUS_TEST_GGUF: 'GGUF file of the default model for the Python tests (npm run test:python sets it)',
 } as const;
 

@@ -67,7 +67,7 @@ describe('in a folder of hostile files', function () {
 
   it('prepare runs none of them', async () => {
     const { stderr } = await run('prepare', '--from', 'model.gguf');
-    expect(await started(), stderr).to.deep.equal(['probe', 'pip install', 'medusa_export.prepare']);
+    expect(await started(), stderr).to.deep.equal(['probe', 'pip install', 'medusa_export prepare']);
     await expectNothingRan();
     // The exporter got as far as its own packages, which were not installed.
     expect(stderr).to.match(/No module named '(gguf|numpy|onnx)'/);

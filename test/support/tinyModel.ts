@@ -24,7 +24,7 @@ export async function copyTiny(parent: string, name = 'tiny'): Promise<string> {
   return folder;
 }
 
-/** Its heads and manifest as `python -m medusa_export.tiny --reads-token` writes them; the other files are the same. */
+/** Its heads and manifest as `python export/tests/tiny.py --reads-token` writes them; the other files are the same. */
 export const tinyTokenFolder = fileURLToPath(new URL('../fixtures/tinytoken', import.meta.url));
 
 /** A copy of the tiny model with heads that read the next tree's root. */

@@ -48,7 +48,7 @@ def declare_shared_inputs(b: GraphBuilder, config: ModelConfig, dtype: str, capa
 
 
 def shared_attention(b: GraphBuilder, config: ModelConfig, layer: int, qkv: str, shared: SharedInputs) -> str:
-    """qkv [n, (Q + 2G) D] -> [n, Q D]; declares nothing, but names the outputs cache_key_out.i, cache_value_out.i."""
+    """Qkv [n, (Q + 2G) D] -> [n, Q D]; declares nothing, but names the outputs cache_key_out.i, cache_value_out.i."""
     name = f"layers.{layer}.attention"
     batched = b.node("Unsqueeze", [qkv, b.ints(0)])
     inputs = [

@@ -27,7 +27,7 @@ come in three kinds:
 |---|---|---|
 | float | Softmax, float32 products | comparisons only: rows differ by 1e-4 |
 | double | exp in float32, sums in float64 | fp32, and block-quantised products on weights as they are |
-| whole | whole numbers below 2^24 in float32 | turned weights, whose values have a known size |
+| whole | whole numbers below 2^24 in float32 | rotated weights, whose values have a known size |
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ def split_attention(
 
 
 def _mix_float(b: GraphBuilder, scores: str, values: str) -> str:
-    """scores [1, G, (Q/G) n, C + n], values [1, G, C + n, D] -> softmax(scores) x values [1, G, (Q/G) n, D]."""
+    """Scores [1, G, (Q/G) n, C + n], values [1, G, C + n, D] -> softmax(scores) x values [1, G, (Q/G) n, D]."""
     return b.node("MatMul", [b.node("Softmax", [scores], axis=-1), values])
 
 

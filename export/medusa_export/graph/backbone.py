@@ -116,14 +116,14 @@ def _layers(
 
 
 def _mlp_inner(b: GraphBuilder, linear: Linear, p: str, x: str, gate_up: list[WeightTensor], size: int) -> str:
-    """x [n, H] -> silu(gate(x)) * up(x) [n, I]; gate and up are one product."""
+    """X [n, H] -> silu(gate(x)) * up(x) [n, I]; gate and up are one product."""
     both = linear.apply(b, p + "gate_up", x, gate_up)
     gate, up = b.nodes("Split", [both, b.ints(size, size)], [p + "gate", p + "up"], axis=-1)
     return b.node("Mul", [b.contrib("QuickGelu", [gate], alpha=1.0), up], p + "inner")
 
 
 def _turn_blocks(b: GraphBuilder, x: str, matrix: Array, size: int) -> str:
-    """x [n, I], every block of B channels times `matrix` [B, B]."""
+    """X [n, I], every block of B channels times `matrix` [B, B]."""
     blocks = b.reshape(x, (-1, len(matrix)), f"{size // len(matrix)}n")
     return b.reshape(b.node("MatMul", [blocks, b.weight("inner.turn", matrix)]), (-1, size), "n")
 

@@ -61,8 +61,9 @@ def build_heads(heads: HeadsCheckpoint, precision: str, path: Path) -> GraphBuil
 
 
 def _embedded(b: GraphBuilder, heads: HeadsCheckpoint, precision: str, dtype: str) -> str:
-    """token [1] -> its row of the embedding, [1, H]. int8 keeps a Q8_0 table, or rounds each row to int8 and a scale:
-    the row only helps to guess."""
+    """Token [1] -> its row of the embedding, [1, H]. int8 keeps a Q8_0 table, or rounds each row to int8 and a scale:
+    the row only helps to guess.
+    """
     table, token = heads.embedding, b.input("token", "int64", [1])
     assert table is not None, "heads that read tokens need the embedding (prepare attaches it)"
     blocks = table.blocks() if precision == "int8" else None
@@ -75,7 +76,7 @@ def _embedded(b: GraphBuilder, heads: HeadsCheckpoint, precision: str, dtype: st
 
 
 def _context(b: GraphBuilder, h: str, dtype: str, tables: ConditionalTables) -> str:
-    """h [1, H] -> z [K, r]; float32 in every precision, since it is small and goes through an exponential."""
+    """H [1, H] -> z [K, r]; float32 in every precision, since it is small and goes through an exponential."""
     count, rank, size = tables.context_weight.shape
     if dtype == "float16":
         h = b.node("Cast", [h], to=TensorProto.FLOAT)
@@ -97,7 +98,7 @@ class _HeadProducts:
         self._numpy = np.dtype(dtype)
 
     def blocks(self, h: str, e: str | None = None) -> str:
-        """h [1, H] and, for heads that read it, the token's row e [1, H] -> [K, 1, H]."""
+        """H [1, H] and, for heads that read it, the token's row e [1, H] -> [K, 1, H]."""
         b, count, size = self._b, self._heads.count, self._heads.hidden_size
         x = b.node("Expand", [b.node("Unsqueeze", [h, b.ints(0)]), b.ints(count, 1, size)])
         for j in range(len(self._heads.blocks[0])):
@@ -107,7 +108,8 @@ class _HeadProducts:
                 first = h
                 if e is not None:
                     first = b.node("Concat", [h, e], axis=1)
-                    weights = np.concatenate((weights, np.stack(self._heads.token_weights)), axis=2)
+                    scaled = [self._heads.token_scale * u for u in self._heads.token_weights]
+                    weights = np.concatenate((weights, np.stack(scaled)), axis=2)
                 flat = self._product(name, first, weights.reshape(count * size, -1))
                 y = b.node("Reshape", [flat, b.ints(count, 1, size)])
             else:
@@ -118,7 +120,7 @@ class _HeadProducts:
         return x
 
     def outputs(self, x: str) -> str:
-        """x [K, 1, H] -> [K, V']."""
+        """X [K, 1, H] -> [K, V']."""
         b, outputs = self._b, self._heads.outputs
         if all(output is outputs[0] for output in outputs):  # one matrix for all heads: read once
             b.row_set = "heads"
@@ -130,7 +132,7 @@ class _HeadProducts:
         return b.node("Concat", rows, axis=0)
 
     def _each(self, name: str, x: str, weights: Array) -> str:
-        """x [K, 1, H], head k times weights[k]^T -> [K, 1, H]."""
+        """X [K, 1, H], head k times weights[k]^T -> [K, 1, H]."""
         b, count, size = self._b, *weights.shape[:2]
         if self._int8 is None:
             return b.node("MatMul", [x, b.weight(name + ".weight", weights.transpose(0, 2, 1).astype(self._numpy))])
@@ -138,15 +140,15 @@ class _HeadProducts:
         return b.node("Reshape", [b.node("Concat", rows, axis=0), b.ints(count, 1, size)])
 
     def _row(self, x: str, k: int) -> str:
-        """x [K, 1, H] -> [1, H] of head k."""
+        """X [K, 1, H] -> [1, H] of head k."""
         return self._b.node("Gather", [x, self._b.constant(f"head.{k}", np.int64(k))], axis=0)
 
     def _product(self, name: str, x: str, weight: Array) -> str:
-        """x [1, H] times weight [N, H]^T."""
+        """X [1, H] times weight [N, H]^T."""
         return self._codes(name, x, HeadMatrix(weight, None))
 
     def _codes(self, name: str, x: str, matrix: HeadMatrix) -> str:
-        """x [r, H] times `matrix` [N, H]^T, whose int8 codes are kept."""
+        """X [r, H] times `matrix` [N, H]^T, whose int8 codes are kept."""
         b = self._b
         if self._int8 is None:
             return b.node("MatMul", [x, b.weight(name + ".weight", matrix.float32().T.astype(self._numpy))])

@@ -15,7 +15,7 @@ from .linear import add_bias, stack
 
 
 class NBitsLinear:
-    """Weights quantised anew: asymmetric, `bits` 4 or 8, blocks of `block` along K.
+    """Weights quantised again: asymmetric, `bits` 4 or 8, blocks of `block` along K.
 
     x [n, K] --MatMulNBits--> [n, N]
     """
@@ -38,7 +38,7 @@ class ExactQ4Linear:
     x [n, K] --MatMulNBits(codes, z, d)------------------------------------> [n, N] --Add--> y
       '--Reshape [n, K/32, 32]--ReduceSum--> [n, K/32] --MatMul(m + z d)--> [n, N] --'
 
-    Other tensors go through MatMulNBits quantised anew: the LM head and Q8_0 ones to 8 bits, floats to 4.
+    Other tensors go through MatMulNBits, quantised again: the LM head and Q8_0 ones to 8 bits, floats to 4.
     """
 
     dtype = "float32"

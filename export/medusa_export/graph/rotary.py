@@ -9,7 +9,7 @@ from .builder import GraphBuilder
 
 
 def rotary_tables(b: GraphBuilder, config: ModelConfig, dtype: str, positions: int | None = None) -> tuple[str, str]:
-    """cos and sin, [positions, D / 2] each; all of the context length by default."""
+    """Cos and sin, [positions, D / 2] each; all of the context length by default."""
     half = config.head_dim // 2
     inverse = config.rope_theta ** (-np.arange(half, dtype=np.float64) / half)
     angle = np.arange(positions or config.context_length)[:, None] * inverse

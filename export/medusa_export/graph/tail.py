@@ -25,7 +25,7 @@ def head_tensor_name(source: WeightSource) -> str:
 def emit_tail(
     b: GraphBuilder, source: WeightSource, linear: Linear, x: str, skip: str, rows: str, want: str | None
 ) -> None:
-    """x and skip: [n, H], whose sum is the last layer's result. Declares next_tokens, logits and hidden."""
+    """X and skip: [n, H], whose sum is the last layer's result. Declares next_tokens, logits and hidden."""
     config = source.config
     b.row_set = "wanted"
     x_rows, skip_rows = b.node("Gather", [x, rows], axis=0), b.node("Gather", [skip, rows], axis=0)
@@ -57,7 +57,7 @@ def emit_tail(
 
 
 def emit_logits(b: GraphBuilder, scores: str, want: str, vocab: int) -> None:
-    """logits = scores [r, V] if want else an empty [0, V]; only the wish costs a copy."""
+    """Logits = scores [r, V] if want else an empty [0, V]; only the wish costs a copy."""
 
     def branch(name: str, node: object) -> object:
         info = helper.make_tensor_value_info(name, TensorProto.FLOAT, None)

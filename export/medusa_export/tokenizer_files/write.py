@@ -12,16 +12,18 @@ from .facts import TokenizerFiles
 from .from_folder import tokenizer_from_folder
 from .from_gguf import tokenizer_from_gguf
 
-__all__ = ["write_tokenizer"]
+
+def read_tokenizer(source: WeightSource) -> TokenizerFiles:
+    """Both documents and the facts, from the checkpoint's own tables or files."""
+    if isinstance(source, GgufSource):
+        return tokenizer_from_gguf(source)
+    if isinstance(source, HfFolderSource):
+        return tokenizer_from_folder(source)
+    raise TypeError(f"no tokenizer in a {type(source).__name__}")
 
 
 def write_tokenizer(source: WeightSource, folder: Path) -> TokenizerFiles:
-    if isinstance(source, GgufSource):
-        files = tokenizer_from_gguf(source)
-    elif isinstance(source, HfFolderSource):
-        files = tokenizer_from_folder(source)
-    else:
-        raise TypeError(f"no tokenizer in a {type(source).__name__}")
+    files = read_tokenizer(source)
     write_tokenizer_files(files, folder)
     return files
 

@@ -1,7 +1,7 @@
 """MEDUSA-2's change of the backbone: a low-rank adapter (LoRA, arXiv 2106.09685), and the source that merges it.
 
-Files: `<name>.adapter.safetensors` beside `<name>.adapter.json` (heads/FORMAT.md). An adapted matrix W [N, K] becomes
-W + (alpha / rank) B A with A [rank, K] and B [N, rank]; norms, embedding and output layer stay.
+Files: `<name>.adapter.safetensors` beside `<name>.adapter.json` (docs/heads-format.md). An adapted matrix W [N, K]
+becomes W + (alpha / rank) B A with A [rank, K] and B [N, rank]; norms, embedding and output layer stay.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""The conditional joint beside a heads file: `<name>.conditional.safetensors` and `.json` (heads/FORMAT.md).
+"""The conditional joint beside a heads file: `<name>.conditional.safetensors` and `.json` (docs/heads-format.md).
 
-The file keeps projections and, for free rows, int8 codes; `read_conditional` multiplies them out into the final tables:
+The file keeps projections; `read_conditional` multiplies them out into the final tables:
 
-    A_d [V, r] = E P_d^T (+ rows_d) (+ bias, in A_1)      E [V, H]: the backbone's embeddings
-    B [V', r]  = O Q^T (+ rows)                           O [V', H]: the backbone's output rows of the draft tokens
-    z_k [r]    = Z_k h + b_k                              left to the heads graph
+    A_d [V, r] = E P_d^T (+ bias, in A_1)      E [V, H]: the backbone's embeddings
+    B [V', r]  = O Q^T                         O [V', H]: the backbone's output rows of the draft tokens
+    z_k [r]    = Z_k h + b_k                   left to the heads graph
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class ConditionalTables:
         return int(self.b.shape[1])
 
     def context(self, hidden: Array) -> Array | None:
-        """z of every head: hidden [N, H] -> float32 [N, K, r]; None without context."""
+        """Z of every head: hidden [N, H] -> float32 [N, K, r]; None without context."""
         if self.context_weight is None or self.context_bias is None:
             return None
         k, r, h = self.context_weight.shape
@@ -67,7 +67,8 @@ class ConditionalTables:
 
     def write(self, path: Path) -> None:
         """token_map int32 [V'], A float32 [D][V][r], B float32 [V'][r], with levels their biases and gains float32
-        [K][r] each: little-endian, nothing else."""
+        [K][r] each: little-endian, nothing else.
+        """
         levels = () if self.level_bias is None else (self.level_bias, self.level_gain)
         with path.open("wb") as file:
             file.write(np.ascontiguousarray(self.token_map, "<i4").tobytes())
@@ -105,7 +106,7 @@ def read_conditional(
     if facts.get("heads_sha256") != heads_sha256:
         raise ExportError(
             f"{path.name} was trained for heads with sha256 {str(facts.get('heads_sha256'))[:12]}..., but heads"
-            f" '{heads_name}' have {heads_sha256[:12]}...; train it again (export/train_conditional.py) or remove it"
+            f" '{heads_name}' have {heads_sha256[:12]}...; train it again (docs/training.md) or remove it"
         )
     if facts.get("activation") not in ACTIVATIONS:
         raise ExportError(f"{facts_path.name}: activation {shown(facts.get('activation'))} (known: {ACTIVATIONS})")
@@ -143,11 +144,12 @@ class _Reader:
 
     def tables(self, source: WeightSource, token_map: Array) -> ConditionalTables:
         f, r = self._facts, self._rank
-        v, h, k = f["vocab_size"], f["hidden_size"], f["heads"]
+        h, k = f["hidden_size"], f["heads"]
         embeddings = embedding_rows(source)
-        a = np.stack([self._table(f"a.{d}", embeddings, (v, r)) for d in range(1, self._distances + 1)])
+        projections = [self._tensor(f"a.{d}.projection", (r, h)) for d in range(1, self._distances + 1)]
+        a = np.stack([embeddings @ projection.T for projection in projections])
         a[0] += self._tensor("a.bias", (r,))
-        b = self._table("b", output_rows(source, token_map), (len(token_map), r))
+        b = output_rows(source, token_map) @ self._tensor("b.projection", (r, h)).T
         context, levels = self._context, self._levels
         return ConditionalTables(
             np.asarray(token_map, np.int32),
@@ -161,18 +163,6 @@ class _Reader:
             sha256_of(self._file.path),
             self._temperatures,
         )
-
-    def _table(self, name: str, rows: Array, shape: tuple[int, int]) -> Array:
-        """rows [N, H] times the projection, plus the stored rows; at least one of the two is there."""
-        there = [part for part in ("projection", "table") if f"{name}.{part}" in self._file.entries]
-        if not there:
-            raise ExportError(f"{self._file.path.name}: {name} has neither {name}.projection nor {name}.table")
-        total = np.zeros(shape, np.float32)
-        if "projection" in there:
-            total += rows @ self._tensor(f"{name}.projection", (shape[1], rows.shape[1])).T
-        if "table" in there:
-            total += self._tensor(f"{name}.table", shape) * self._tensor(f"{name}.scale", shape[:1])[:, None]
-        return total
 
     def _tensor(self, name: str, shape: tuple[int, ...]) -> Array:
         if name not in self._file.entries:

@@ -163,7 +163,8 @@ class GgufSource:
 
 class _Reader(gguf.GGUFReader):
     """gguf's reader, but nothing is read past the end of the file: it takes what is not there for values of no size,
-    so that an array of 2^60 of them never ends."""
+    so that an array of 2^60 of them never ends.
+    """
 
     _left = 8_000_000  # values that the metadata and the list of tensors may hold; the largest vocabularies need 3
 

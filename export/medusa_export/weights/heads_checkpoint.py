@@ -4,7 +4,7 @@ Head k of K: x0 = hidden [H]; x_{j+1} = x_j + SiLU(W_kj x_j + b_kj) for its bloc
 probabilities = softmax(logits / temperature_k) over the draft vocabulary; its token i is token_map[i] of the backbone.
 
 Heads that read the token the backbone has just chosen, x(t+1), add U_k e to the product of their first block, where e
-is the token's row of the backbone's input embedding.
+is the token's row of the backbone's input embedding, times token_scale.
 """
 
 from __future__ import annotations
@@ -48,7 +48,8 @@ class HeadsCheckpoint:
     # Static trees of every size: the first n - 1 paths of ranks are the tree of n nodes; none: searched when needed.
     static_tree: list[list[int]] = field(default_factory=list)
     conditional: ConditionalTables | None = None
-    token_weights: list[Array] | None = None  # [K] U_k [H, H] float32, for rows of the embedding as they are
+    token_weights: list[Array] | None = None  # [K] U_k [H, H] float32
+    token_scale: float = 1.0  # of the rows of the embedding that U_k reads
     embedding: WeightTensor | None = None  # [V, H], the backbone's: needed with token_weights
     adapter_sha256: str | None = None  # MEDUSA-2: of the adapter that the backbone was trained with
     lookup: list[list[float]] | None = None  # [K + 1][lengths] weights of context lookup, by level and match length
@@ -70,7 +71,8 @@ class HeadsCheckpoint:
         self, config: ModelConfig, model_id: str, model_sha256: str, adapter_sha256: str | None = None
     ) -> None:
         """Refuse heads that belong to another backbone: by size, by id unless the weights' hash agrees, and by the
-        adapter that is merged in (`adapter_sha256`; None: none is)."""
+        adapter that is merged in (`adapter_sha256`; None: none is).
+        """
         if self.hidden_size != config.hidden_size:
             raise ExportError(
                 f"heads '{self.name}' have hidden size {self.hidden_size}, but {model_id} has {config.hidden_size}"

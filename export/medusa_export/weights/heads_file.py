@@ -1,4 +1,4 @@
-"""Reader of this project's heads: `<name>.safetensors` beside `<name>.json` (heads/FORMAT.md, formats 1 to 4)."""
+"""Reader of this project's heads: `<name>.safetensors` beside `<name>.json` (docs/heads-format.md, formats 1 to 4)."""
 
 from __future__ import annotations
 
@@ -58,6 +58,7 @@ def _heads(reader: _Reader, weights: Path, stem: str) -> HeadsCheckpoint:
         backbone_sha256=backbone.text("gguf_sha256", None),
         static_tree=reader.static_tree(),
         token_weights=reader.token_weights(),
+        token_scale=reader.token_scale(),
         adapter_sha256=backbone.text("adapter_sha256", None),
         lookup=lookup_weights(reader.facts, count, sidecar),
         lookup_fit=_facts_of_fit(reader.facts),
@@ -197,17 +198,19 @@ class _Reader:
         ]
 
     def token_weights(self) -> list[Array] | None:
-        """U_k of every head, with the scale of the embedding's rows multiplied in; None where no token is read."""
-        reads = self.facts.get("tokens", "none")
-        if reads == "none":
+        """U_k of every head; None where no token is read."""
+        if not self._reads_token():
             return None
-        if reads != "root":
-            raise ExportError(
-                f"{self.sidecar}: heads with tokens {shown(reads)} can be trained and measured, but not prepared: they"
-                " propose for each path of a tree, which no graph here does. Give heads with tokens 'root' or none"
-            )
-        scale = self.fields.number("token_scale", above=0)
-        return [scale * self._matrix(f"{k}.tokens.0", self._hidden).float32() for k in range(self.count)]
+        return [self._matrix(f"{k}.tokens.0", self._hidden).float32() for k in range(self.count)]
+
+    def token_scale(self) -> float:
+        return self.fields.number("token_scale", above=0) if self._reads_token() else 1.0
+
+    def _reads_token(self) -> bool:
+        reads = self.facts.get("tokens", "none")
+        if reads not in ("none", "root"):
+            raise ExportError(f"{self.sidecar}: tokens {shown(reads)} is not supported (supported: 'none', 'root')")
+        return reads == "root"
 
     def output(self, k: int) -> HeadMatrix:
         return self._shared or self._output(f"{k}.output")

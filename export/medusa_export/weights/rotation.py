@@ -1,4 +1,4 @@
-"""Turns the residual stream so that no channel of it is much larger than the others; the model computes the same.
+"""Rotates the residual stream so that no channel of it is much larger than the others; the model computes the same.
 
 RMSNorm without gain commutes with an orthogonal Q: norm(x Q) = norm(x) Q. With the gains moved into the matrices that
 follow, every product can work on x' = x Q instead of x (rows are vectors here; W is [out, in]):
@@ -8,12 +8,12 @@ follow, every product can work on x' = x Q instead of x (rows are vectors here; 
 | q, k, v, gate, up, lm_head | (W * gain) Q | they read norm(x') = norm(x) Q |
 | o, down | Q^T W | they write into the stream |
 | v rows, o columns, one head at a time | R^T, R | they read and write each other |
-| down columns, 64 at a time | H | the graph turns silu(gate) * up by the same Hadamard matrix |
+| down columns, 64 at a time | H | the graph multiplies silu(gate) * up by the same Hadamard matrix |
 
-The embedding's row is multiplied by Q in the graph, so the table keeps its own codes; `hidden` is turned back for the
+The embedding's row is multiplied by Q in the graph, so the table keeps its own codes; `hidden` is rotated back for the
 heads. Q mixes hundreds of channels, so outliers of a few channels spread over all, and one int8 scale a row of
-activations wastes little. (The idea is QuaRot's, arXiv 2404.00456. All but the turn before `down` and the two at the
-ends cost nothing at run time.)
+activations wastes little. (The idea is QuaRot's, arXiv 2404.00456. All but the rotation before `down` and the two at
+the ends cost nothing at run time.)
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Orthogonal:
         self._factors = factors
 
     def after(self, rows: Array) -> Array:
-        """rows [N, size] -> rows Q."""
+        """Rows [N, size] -> rows Q."""
         x = (rows * self._signs).reshape(len(rows), *(len(f) for f in self._factors))
         for axis, factor in enumerate(self._factors, start=1):
             x = np.moveaxis(np.moveaxis(x, axis, -1) @ factor, -1, axis)
@@ -66,7 +66,7 @@ def hadamard(power: int) -> Array:
 
 
 class RotatedSource:
-    """A `WeightSource` whose residual stream is turned; its norms have gain 1."""
+    """A `WeightSource` whose residual stream is rotated; its norms have gain 1."""
 
     def __init__(self, source: WeightSource) -> None:
         self._source, self.config, self.path = source, source.config, source.path
@@ -92,7 +92,7 @@ class RotatedSource:
         return replace(found, read=lambda: self._turned(stem, prefix, found), read_blocks=None)
 
     def output_matrix(self, name: str) -> WeightTensor:
-        """The LM head for the turned stream, gain of the final norm included."""
+        """The LM head for the rotated stream, gain of the final norm included."""
         found = self._source.tensor(name)
         gain = self.final_gain()
         return replace(found, read=lambda: self.stream.after(found.float32() * gain), read_blocks=None)
@@ -136,5 +136,5 @@ class RotatedSource:
     def _turned_values(self, values: Array) -> Array:
         """Rows of v [G D, ...] -> every head's values times R."""
         heads = values.reshape(self.config.kv_heads, self.config.head_dim, -1)
-        turned = np.stack([self._head.after(np.ascontiguousarray(head.T)).T for head in heads])
-        return np.ascontiguousarray(turned).reshape(values.shape)
+        rotated = np.stack([self._head.after(np.ascontiguousarray(head.T)).T for head in heads])
+        return np.ascontiguousarray(rotated).reshape(values.shape)

@@ -1,1 +1,0 @@
-"""Medusa heads: the frozen backbone in torch, self-distilled data, training, evaluation and the checkpoint format."""

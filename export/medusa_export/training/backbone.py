@@ -1,0 +1,182 @@
+"""A minimal Llama decoder in torch for distillation: one token per slot and step, static KV cache, no autograd.
+
+Shapes below use B slots, S cache positions, L layers, H hidden, Hq/Hkv query/key-value heads, D head size,
+V vocabulary.
+The architecture is the Llama family's (RMSNorm, rotary positions on half-split channels, grouped queries, SwiGLU).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from ..weights import ModelConfig, open_source
+from ..weights.adapter import AdaptedSource, Adapter
+
+
+@dataclass
+class Layer:
+    """Weights of one decoder layer; q, k, v and gate, up are stored stacked so that each pair is one product."""
+
+    attn_norm: torch.Tensor  # [H]
+    qkv: torch.Tensor  # [(Hq + 2 Hkv) D, H]
+    out: torch.Tensor  # [H, Hq D]
+    mlp_norm: torch.Tensor  # [H]
+    gate_up: torch.Tensor  # [2 I, H]
+    down: torch.Tensor  # [H, I]
+    qkv_bias: torch.Tensor | None = None  # [(Hq + 2 Hkv) D], Qwen2 only
+
+
+class KVCache:
+    """Keys and values of B independent slots, [L, B, Hkv, S, D] each."""
+
+    def __init__(self, config: ModelConfig, slots: int, capacity: int, dtype: torch.dtype, device: str) -> None:
+        shape = (config.layers, slots, config.kv_heads, capacity, config.head_dim)
+        self.keys = torch.zeros(shape, dtype=dtype, device=device)
+        self.values = torch.zeros(shape, dtype=dtype, device=device)
+        self.capacity = capacity
+
+    def load_prefix(self, slot: int, keys: torch.Tensor, values: torch.Tensor) -> None:
+        """Copy a shared prefix, [L, Hkv, n, D], into one slot."""
+        n = keys.shape[2]
+        self.keys[:, slot, :, :n] = keys
+        self.values[:, slot, :, :n] = values
+
+
+class Backbone:
+    """A frozen Llama-family decoder. Products run in `compute` precision; the residual stream and logits stay fp32."""
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        embedding: torch.Tensor,
+        layers: list[Layer],
+        final_norm: torch.Tensor,
+        lm_head: torch.Tensor | None = None,
+        compute: torch.dtype = torch.float32,
+        device: str = "cpu",
+    ) -> None:
+        self.config, self.compute, self.device = config, compute, device
+        self.embedding = embedding.to(device)  # [V, H] fp32
+        self.lm_head = self.embedding if lm_head is None else lm_head.to(device)  # [V, H] fp32
+        self.output_weight = self.lm_head.to(compute)
+        self.final_norm = final_norm.to(device)
+        self.layers = [self._place(layer) for layer in layers]
+        half = config.head_dim // 2
+        inverse = config.rope_theta ** (-torch.arange(half, dtype=torch.float64) / half)
+        self.inverse_frequency = inverse.to(torch.float32).to(device)  # [D/2]
+
+    def _place(self, layer: Layer) -> Layer:
+        products = {"qkv", "out", "gate_up", "down", "qkv_bias"}
+        moved: dict[str, Any] = {}
+        for name, value in vars(layer).items():
+            dtype = self.compute if name in products else torch.float32
+            moved[name] = None if value is None else value.to(self.device, dtype).contiguous()
+        return Layer(**moved)
+
+    def new_cache(self, slots: int, capacity: int) -> KVCache:
+        return KVCache(self.config, slots, capacity, self.compute, self.device)
+
+    @torch.inference_mode()
+    def step(self, tokens: torch.Tensor, positions: torch.Tensor, cache: KVCache) -> torch.Tensor:
+        """Feed one token per slot. tokens, positions: int64 [B]. Returns the hidden state after the last norm, fp32
+        [B, H].
+        """
+        # Only the part of the cache that some slot has reached takes part; rounded up so that shapes repeat.
+        reach = min(cache.capacity, (int(positions.max()) + 32) // 32 * 32)
+        visible = (torch.arange(reach, device=self.device) <= positions[:, None])[:, None, None]  # [B, 1, 1, S]
+        bias = torch.zeros(visible.shape, dtype=self.compute, device=self.device).masked_fill_(~visible, float("-inf"))
+        c, b = self.config, tokens.shape[0]
+        x = self.embedding[tokens]
+        angle = positions[:, None].float() * self.inverse_frequency  # [B, D/2]
+        cos, sin = angle.cos()[:, None], angle.sin()[:, None]  # [B, 1, D/2]
+        slots = torch.arange(b, device=self.device)
+        q_width, kv_width = c.query_heads * c.head_dim, c.kv_heads * c.head_dim
+        for index, layer in enumerate(self.layers):
+            h = F.rms_norm(x, (c.hidden_size,), layer.attn_norm, c.rms_norm_eps).to(self.compute)
+            qkv = F.linear(h, layer.qkv, layer.qkv_bias)
+            rotated = rotate(qkv[:, : q_width + kv_width].view(b, c.query_heads + c.kv_heads, c.head_dim), cos, sin)
+            keys, values = cache.keys[index], cache.values[index]
+            keys[slots, :, positions] = rotated[:, c.query_heads :].to(self.compute)
+            values[slots, :, positions] = qkv[:, q_width + kv_width :].view(b, c.kv_heads, c.head_dim)
+            # The queries that share a key head become rows of one attention problem: no copy of keys per query head.
+            q = rotated[:, : c.query_heads].view(b, c.kv_heads, c.query_heads // c.kv_heads, c.head_dim)
+            q = q.to(self.compute)
+            mixed = F.scaled_dot_product_attention(q, keys[:, :, :reach], values[:, :, :reach], attn_mask=bias)
+            x = x + F.linear(mixed.reshape(b, q_width), layer.out)
+            h = F.rms_norm(x, (c.hidden_size,), layer.mlp_norm, c.rms_norm_eps).to(self.compute)
+            gate, up = F.linear(h, layer.gate_up).chunk(2, dim=-1)
+            x = x + F.linear(F.silu(gate) * up, layer.down)
+        return F.rms_norm(x, (c.hidden_size,), self.final_norm, c.rms_norm_eps)
+
+    @torch.inference_mode()
+    def logits(self, hidden: torch.Tensor) -> torch.Tensor:
+        """Next-token logits, [B, V] in compute precision, of hidden states fp32 [B, H]."""
+        return F.linear(hidden.to(self.compute), self.output_weight)
+
+    @torch.inference_mode()
+    def top_logits(self, hidden: torch.Tensor, logits: torch.Tensor, count: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """The `count` best tokens, (fp32 logits, ids), each [B, count], best first.
+
+        bf16 logits tie and would change the argmax: their 4 * count best are scored again with the fp32 output layer.
+        """
+        if self.compute == torch.float32:
+            return logits.topk(count, dim=-1)
+        ids = logits.float().topk(4 * count, dim=-1).indices  # [B, C]
+        exact = torch.einsum("bch,bh->bc", self.lm_head[ids], hidden)
+        values, order = exact.topk(count, dim=-1)
+        return values, ids.gather(1, order)
+
+
+def rotate(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
+    """Rotary embedding on half-split channels: x [B, heads, D], cos and sin [B, 1, D/2]."""
+    first, second = x.float().chunk(2, dim=-1)
+    return torch.cat((first * cos - second * sin, second * cos + first * sin), dim=-1)
+
+
+def load_backbone(
+    path: str | Path, compute: torch.dtype = torch.float32, device: str = "cpu", adapter: Adapter | None = None
+) -> Backbone:
+    """From a .gguf file or a Hugging Face folder; with an adapter, W + (alpha / rank) B A in place of W.
+
+    Dequantised and merged in fp32, then brought to `compute`.
+    """
+    source = open_source(Path(path))
+    source = source if adapter is None else AdaptedSource(source, adapter)
+    config = source.config
+
+    def take(*names: str) -> torch.Tensor:
+        return torch.from_numpy(np.concatenate([source.tensor(name).float32() for name in names]))
+
+    def layer(index: int) -> Layer:
+        p = f"layers.{index}."
+        return Layer(
+            attn_norm=take(p + "attn_norm.weight"),
+            qkv=take(*(p + f"{x}.weight" for x in "qkv")),
+            out=take(p + "o.weight"),
+            mlp_norm=take(p + "mlp_norm.weight"),
+            gate_up=take(p + "gate.weight", p + "up.weight"),
+            down=take(p + "down.weight"),
+            qkv_bias=take(*(p + f"{x}.bias" for x in "qkv")) if config.qkv_bias else None,
+        )
+
+    lm_head = None if config.tied_embeddings else take("lm_head.weight")
+    layers = [layer(i) for i in range(config.layers)]
+    return Backbone(config, take("embed.weight"), layers, take("norm.weight"), lm_head, compute, device)
+
+
+def load_lm_head(path: str | Path) -> torch.Tensor:
+    """Only the output layer, fp32 [V, H]."""
+    source = open_source(Path(path))
+    name = "embed.weight" if source.config.tied_embeddings else "lm_head.weight"
+    return torch.from_numpy(np.array(source.tensor(name).float32()))
+
+
+def load_embedding(path: str | Path) -> torch.Tensor:
+    """Only the input embedding, fp32 [V, H]."""
+    return torch.from_numpy(np.array(open_source(Path(path)).tensor("embed.weight").float32()))
