@@ -4,7 +4,7 @@ export { createAcceptance, type AcceptanceOptions } from './acceptance.js';
 export { buildTree, CandidateTreeBuilder, rootTree, type Marginals } from './tree/candidateTree.js';
 export type { ConditionalTable, ContextActivation } from './tree/conditionalTable.js';
 export { CostCurve, type CostPoint } from './policy/costCurve.js';
-export { decode, type DecodeOptions, type DecodeResult } from './decode.js';
+export { decode, type DecodeResult, type LoopOptions } from './decode.js';
 export { drawTree, type DrawTreeOptions } from './tree/drawTree.js';
 export { argmax } from './distribution.js';
 export { NotFiniteError } from './notFinite.js';

@@ -77,14 +77,18 @@ export interface DraftingModel {
   readonly headCount: number;
   /** Most candidates `propose` can return per head. */
   readonly maxTopM: number;
-  /** Prompt tokens that one run takes; a longer prompt can be given in such parts, at no cost. */
+  /** Most tokens that one `prefill` takes, a part of a longer prompt; any number when absent. */
   readonly promptRows?: number;
   /** Positions cached now. */
   readonly cachedLength: number;
 
   /** Forgets all cached positions from `length` on (0 <= length <= cachedLength). */
   truncate(length: number): void;
-  /** Appends `ids` to the cache and returns the last row's result (rows = 1). */
+  /**
+   * Appends `ids` to the cache and returns the last row's result (rows = 1). The function `prefill` does so for any length.
+   *
+   * @throws RangeError when there are none, more than `promptRows`, or more than the cache has room for
+   */
   prefill(ids: ArrayLike<number>, options: VerifyOptions): Promise<VerifiedRows>;
   /** Runs all nodes of `tree` after the cached positions, without changing the cache. One result row per node. */
   verify(tree: CandidateTree, options: VerifyOptions): Promise<VerifiedRows>;
@@ -175,10 +179,13 @@ export interface StageTimes {
 
 export type FinishReason = 'eos' | 'stop' | 'length' | 'context' | 'aborted';
 
-/** Looks at each new token in turn. */
-export interface Stopping {
-  /** Returns why generation ends with this token, or undefined to go on. */
-  push(token: number): Exclude<FinishReason, 'context' | 'aborted'> | undefined;
+/** Why a token was the last one. */
+export type StopReason = Exclude<FinishReason, 'context' | 'aborted'>;
+
+/** Is shown each new token in turn, and says when a generation ends. The last token is part of the output and is counted. */
+export interface StoppingCriteria {
+  /** Returns why the generation ends with this token, or undefined to go on. */
+  push(token: number): StopReason | undefined;
 }
 
 /** One verification step, as the loop reports it. The prefill is reported as step 0 with no tree. */

@@ -1,6 +1,7 @@
 import { checkEngineOptions, checkGenerateOptions, checkPromptKind } from '../util/argumentChecks.js';
 import { createAcceptance } from '../decoding/acceptance.js';
 import { decode } from '../decoding/decode.js';
+import { prefill } from '../decoding/prefill.js';
 import type { DecodeStatistics, DecodeStep, DraftingModel } from '../decoding/types.js';
 import {
   resolveDecodingOptions,
@@ -13,7 +14,8 @@ import { explainNotFinite } from './notFiniteMessage.js';
 import { openEngineParts, type EngineParts } from './open.js';
 import { PolicyMaker } from './policies.js';
 import type { Report } from '../util/progressReport.js';
-import { TextAssembler } from './text/textAssembler.js';
+import { StopStrings } from './text/stopStrings.js';
+import { TextStream } from './text/textStream.js';
 import type { Tokenizer } from './text/tokenizer.js';
 
 export type ProviderName = 'cpu' | 'cuda' | 'auto';
@@ -201,7 +203,7 @@ export class MedusaEngine implements AsyncDisposable {
     this.begin();
     try {
       model.truncate(0);
-      return (await model.prefill(ids, { logits: true })).logits!;
+      return (await prefill(model, ids, { logits: true }))!.logits!;
     } catch (error) {
       throw this.explained(error);
     } finally {
@@ -243,7 +245,7 @@ export class MedusaEngine implements AsyncDisposable {
     const { model, policies, parts } = this.open;
     const policy = await policies.make(resolved);
     const start = performance.now();
-    const assembler = new TextAssembler(parts.tokenizer, resolved.stop);
+    const stream = new TextStream(parts.tokenizer, resolved.stop);
     const cachedTokens = this.begin();
     const texts: string[] = [];
     let timeToFirstToken = 0;
@@ -258,7 +260,7 @@ export class MedusaEngine implements AsyncDisposable {
         }),
         maxNewTokens: resolved.maxNewTokens,
         eosTokenIds: parts.eosTokenIds,
-        stopping: assembler,
+        stopping: resolved.stop.length > 0 ? new StopStrings(parts.tokenizer, resolved.stop) : undefined,
         cachedTokens,
         clock: () => performance.now(),
         signal,
@@ -269,13 +271,13 @@ export class MedusaEngine implements AsyncDisposable {
       for (; !next.done; next = await steps.next()) {
         if (next.value.index === 0) timeToFirstToken = performance.now() - start;
         onStep?.(next.value);
-        const text = assembler.take();
+        const text = stream.push(textTokens(next.value));
         texts.push(text);
         if (text !== '') yield { kind: 'text', text };
       }
       const { tokens, cachedTokens: nowCached, ...statistics } = next.value;
       this.cachedTokens = nowCached;
-      const rest = assembler.end();
+      const rest = stream.end();
       texts.push(rest);
       if (rest !== '') yield { kind: 'text', text: rest };
       return { text: texts.join(''), tokenIds: tokens, statistics, timeToFirstToken };
@@ -343,6 +345,11 @@ export class MedusaEngine implements AsyncDisposable {
         `(${Math.max(1, contextLength - maxNewTokens)} with room for ${maxNewTokens} new ones): shorten it.`,
     );
   }
+}
+
+/** The tokens of a step that are text: all but an EOS, which some tokenizers could write out. */
+function textTokens({ tokens, finishReason }: DecodeStep): readonly number[] {
+  return finishReason === 'eos' ? tokens.slice(0, -1) : tokens;
 }
 
 interface OpenEngine {
