@@ -19,13 +19,16 @@ export interface HeadProposals {
   readonly ids: Int32Array;
   /** [heads, topM] probabilities under the softmax over the head's whole (draft) vocabulary, descending. */
   readonly probabilities: Float32Array;
-  /** [heads, r] what the hidden state adds to the contexts of a `ConditionalTable` of rank r, where the heads say so. */
-  readonly contexts?: Float32Array;
+  /**
+   * [heads, r] what the hidden state adds to the queries of a `ConditionalTable` of rank r, where the heads give it (their
+   * graph's output `context`).
+   */
+  readonly hiddenTerms?: Float32Array;
 }
 
 /**
  * A candidate tree in struct-of-arrays form. Node 0 is the root; parents precede children; siblings are in
- * ascending rank order relative to each other, a copy without a rank after them.
+ * ascending rank order relative to each other, a token looked up that no head listed after them.
  */
 export interface CandidateTree {
   /** Number of nodes, root included, n >= 1. */
@@ -36,7 +39,7 @@ export interface CandidateTree {
   readonly parents: Int32Array;
   /** [size] distance from the root; 0 for the root. */
   readonly depths: Int32Array;
-  /** [size] the node's rank within the list of head `depth - 1`; -1 for the root and for copies that no head listed. */
+  /** [size] the node's rank within the list of head `depth - 1`; -1 for the root and for tokens looked up that no head listed. */
   readonly ranks: Int32Array;
   /** [size] probability that drafting assigns to the whole path from the root; 1 for the root. */
   readonly probabilities: Float32Array;
@@ -144,7 +147,7 @@ export interface TreePolicy {
    * The tree of the next step, within `limits`. `proposals` is undefined exactly when `wantedTopM()` returned 0 for
    * the same limits.
    *
-   * @param text the prompt and all tokens since, the root last; only policies that copy from it read it
+   * @param text the prompt and all tokens since, the root last; only a prompt lookup reads it
    */
   build(
     root: number,

@@ -1,6 +1,6 @@
 import { join } from 'node:path';
 import type { ConditionalTable } from '../decoding/tree/conditionalTable.js';
-import type { LookupWeights } from '../decoding/tree/contextLookup.js';
+import type { LookupWeights } from '../decoding/tree/promptLookup.js';
 import type { CostPoint } from '../decoding/policy/costCurve.js';
 import type { NestedTrees } from '../decoding/tree/nestedTrees.js';
 import { NotFiniteError } from '../decoding/notFinite.js';

@@ -1,7 +1,7 @@
 import type { ConditionalTable } from '../decoding/tree/conditionalTable.js';
 import type { CostPoint } from '../decoding/policy/costCurve.js';
 import { CostCurve } from '../decoding/policy/costCurve.js';
-import type { LookupWeights } from '../decoding/tree/contextLookup.js';
+import type { LookupWeights } from '../decoding/tree/promptLookup.js';
 import type { NestedTrees } from '../decoding/tree/nestedTrees.js';
 import { autoTree, dynamicTree, noTree, staticTree } from '../decoding/policy/treePolicy.js';
 import {
@@ -82,7 +82,7 @@ export class PolicyMaker {
   }
 }
 
-/** The weights of the heads that take part, and the row for levels beyond heads. */
+/** The weights of the heads that take part, and the row for depths beyond heads. */
 function usedWeights(weights: LookupWeights | undefined, heads: number): LookupWeights {
   if (weights === undefined) throw new Error('These heads have no lookup weights.');
   return [...weights.slice(0, Math.min(heads, weights.length - 1)), weights[weights.length - 1]];

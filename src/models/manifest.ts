@@ -2,9 +2,9 @@ import { readFile, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { NestedTrees } from '../decoding/tree/nestedTrees.js';
 import { TreeFormatError, type TemplateBounds } from '../decoding/tree/treeTemplate.js';
-import type { ContextActivation } from '../decoding/tree/conditionalTable.js';
-import { longestMatch } from '../decoding/tree/contextIndex.js';
-import { isWeightRow, type LookupWeights } from '../decoding/tree/contextLookup.js';
+import type { TableActivation } from '../decoding/tree/conditionalTable.js';
+import { longestMatch } from '../decoding/tree/lookupIndex.js';
+import { isWeightRow, type LookupWeights } from '../decoding/tree/promptLookup.js';
 import { ModelError } from '../util/errors.js';
 import type { ModelShape, SharedAttention } from '../runtime/spec.js';
 import { JsonReader } from '../util/jsonReader.js';
@@ -65,7 +65,7 @@ export interface BackboneEntry extends GraphEntry {
 export interface ConditionalEntry extends StoredFile {
   readonly rank: number;
   readonly distances: number;
-  readonly activation: ContextActivation;
+  readonly activation: TableActivation;
   /** Whether the heads graph has the output `context`. */
   readonly hasContext: boolean;
   /** How many heads have a bias and a gain of their own: all or none. */

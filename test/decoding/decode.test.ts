@@ -25,7 +25,7 @@ const policies: fc.Arbitrary<() => TreePolicy> = fc.oneof(
       topM: fc.integer({ min: 1, max: topM }),
       auto: fc.boolean(),
       conditional: fc.option(
-        anyTable(largestVocabulary).map((made) => madeTable({ ...made, usesContexts: false })),
+        anyTable(largestVocabulary).map((made) => madeTable({ ...made, usesHidden: false })),
         {
           nil: undefined,
         },

@@ -1,6 +1,6 @@
 import { CandidateTreeBuilder, rootTree, type Marginals } from '../tree/candidateTree.js';
 import type { ConditionalTable } from '../tree/conditionalTable.js';
-import { ContextLookup, type LookupWeights } from '../tree/contextLookup.js';
+import { PromptLookup, type LookupWeights } from '../tree/promptLookup.js';
 import { CostCurve, type CostPoint } from './costCurve.js';
 import { bestTreeSize, Calibration, leastProbabilities, RecentRate, SpeculationAccount } from './treeSize.js';
 import { fillTemplate, templateSizeWithin, type TreeTemplate } from '../tree/treeTemplate.js';
@@ -34,7 +34,7 @@ export interface DynamicTreeOptions {
   readonly marginals?: Marginals;
   /** A learnt correction of the joint probability; without it the marginals are multiplied (MEDUSA-Plus). */
   readonly conditional?: ConditionalTable;
-  /** Lets trees copy from the text so far, as far as these weights trust its repeats; without them they do not. */
+  /** Weights of the prompt lookup: how far trees trust repeats of the text so far. Without them nothing is looked up. */
   readonly lookup?: LookupWeights;
 }
 
@@ -176,16 +176,16 @@ const longestStep = 3;
 const coldDrafts = 4;
 
 function newBuilder({ conditional, lookup }: DynamicTreeOptions): CandidateTreeBuilder {
-  return new CandidateTreeBuilder(conditional, lookup && new ContextLookup(lookup));
+  return new CandidateTreeBuilder(conditional, lookup && new PromptLookup(lookup));
 }
 
 /** The options of a search that respects the limits as well. */
 function within(
   { nodes, heads, marginals }: DynamicTreeOptions,
   limits: TreeLimits,
-): TreeLimits & { copyDepth: number; marginals?: Marginals } {
+): TreeLimits & { lookupDepth: number; marginals?: Marginals } {
   const most = limits.depth < 1 ? 1 : Math.min(nodes, limits.nodes);
-  return { nodes: most, depth: Math.min(heads, limits.depth), copyDepth: limits.depth, marginals };
+  return { nodes: most, depth: Math.min(heads, limits.depth), lookupDepth: limits.depth, marginals };
 }
 
 function checkOptions({ nodes, heads, topM }: DynamicTreeOptions): void {

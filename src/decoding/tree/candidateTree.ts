@@ -1,16 +1,16 @@
-import { CandidateLevels, type LevelOptions } from './candidateLevels.js';
+import { HeadCandidates, type MarginalOptions } from './headCandidates.js';
 import { ConditionalSearch } from './conditionalSearch.js';
 import { scoreless, type ConditionalTable } from './conditionalTable.js';
-import { type ContextLookup, deepestCopy } from './contextLookup.js';
+import { type PromptLookup, deepestLookup } from './promptLookup.js';
 import { ProductSearch } from './productSearch.js';
 import type { CandidateTree, HeadProposals, TreeLimits } from '../types.js';
 
-export type { Marginals } from './candidateLevels.js';
+export type { Marginals } from './headCandidates.js';
 
-export interface TreeSearchOptions extends TreeLimits, LevelOptions {
-  /** Largest depth of copies from the context; default: `depth`. */
-  readonly copyDepth?: number;
-  /** The text so far, the root last: what a lookup copies from. */
+export interface TreeSearchOptions extends TreeLimits, MarginalOptions {
+  /** Largest depth of tokens looked up in the text; default: `depth`. */
+  readonly lookupDepth?: number;
+  /** The text so far, the root last: what a lookup searches. */
   readonly text?: readonly number[];
   /** [nodes] the search ends after n nodes where the next one is less probable than `least[n - 1]`; default: never. */
   readonly least?: ArrayLike<number>;
@@ -19,21 +19,21 @@ export interface TreeSearchOptions extends TreeLimits, LevelOptions {
 /**
  * Builds dynamic candidate trees: the most probable prefixes of all combinations of the heads' candidates, where a
  * combination's probability is the product of the heads' marginals (MEDUSA-Plus), or, given a `ConditionalTable`, of
- * probabilities that depend on the candidates before (`ConditionalSearch`). With a `ContextLookup` they depend on the text
+ * probabilities that depend on the candidates before (`ConditionalSearch`). With a `PromptLookup` they depend on the text
  * so far too.
  *
  * A workspace to be reused for every step; the trees it returns are the caller's.
  */
 export class CandidateTreeBuilder {
   private readonly search: ProductSearch | ConditionalSearch;
-  private readonly candidates = new CandidateLevels();
+  private readonly candidates = new HeadCandidates();
   private marginals = new Float32Array(0);
   private rows = new Int32Array(0);
   private root: number | undefined;
 
   constructor(
     table?: ConditionalTable,
-    private readonly lookup?: ContextLookup,
+    private readonly lookup?: PromptLookup,
   ) {
     const isProduct = table === undefined && lookup === undefined;
     this.search = isProduct ? new ProductSearch() : new ConditionalSearch(table ?? scoreless, lookup);
@@ -46,22 +46,22 @@ export class CandidateTreeBuilder {
    * @param root the root's token
    * @returns the number of nodes found, root included
    * @throws RangeError when a probability is NaN, negative or larger than its predecessor's, or when the table needs
-   *   contexts that the proposals lack, or when the text that a lookup copies from does not end with the root
+   *   hidden terms that the proposals lack, or when the text that a lookup searches does not end with the root
    */
   find(root: number, proposals: HeadProposals, options: TreeSearchOptions): number {
     const { search, candidates } = this;
     const { nodes, least } = options;
-    const levels = Math.max(0, Math.min(proposals.heads, options.depth, nodes - 1));
+    const heads = Math.max(0, Math.min(proposals.heads, options.depth, nodes - 1));
     if (this.rows.length < nodes) this.rows = new Int32Array(nodes);
     this.root = root;
     if (search instanceof ConditionalSearch) {
-      candidates.load(proposals, levels, proposals.topM, options);
+      candidates.load(proposals, heads, proposals.topM, options);
       return search.run(root, candidates, nodes, this.look(root, options), least);
     }
     // A node of rank r has r likelier siblings, so ranks from nodes - 1 on can never enter.
     const width = Math.min(proposals.topM, Math.max(1, nodes - 1));
-    candidates.load(proposals, levels, width, options);
-    return search.run(this.correctedMarginals(), levels, width, nodes, least);
+    candidates.load(proposals, heads, width, options);
+    return search.run(this.correctedMarginals(), heads, width, nodes, least);
   }
 
   /** [found] path probabilities of the last search, root (1) first, descending. Valid until the next `find`. */
@@ -84,7 +84,7 @@ export class CandidateTreeBuilder {
       tree.probabilities[row] = search.probabilities[node];
       if (search instanceof ConditionalSearch) {
         tree.tokens[row] = search.token(node);
-        if (search.isCopy(node)) tree.ranks[row] = -1;
+        if (search.isLookedUp(node)) tree.ranks[row] = -1;
       } else if (row > 0) {
         tree.tokens[row] = candidates.token(depth - 1, rank);
       }
@@ -92,22 +92,22 @@ export class CandidateTreeBuilder {
     return tree;
   }
 
-  /** Has the lookup know the text. Returns how deep copies may lie. */
-  private look(root: number, { nodes, depth, copyDepth, text }: TreeSearchOptions): number {
+  /** Has the lookup know the text. Returns how deep the tokens it finds may lie. */
+  private look(root: number, { nodes, depth, lookupDepth, text }: TreeSearchOptions): number {
     if (this.lookup === undefined) return 0;
     if (text?.at(-1) !== root)
       throw new RangeError(`The text must end with the root ${root}, not with ${text?.at(-1)}.`);
     this.lookup.index.update(text);
-    return Math.min(copyDepth ?? depth, deepestCopy, nodes - 1);
+    return Math.min(lookupDepth ?? depth, deepestLookup, nodes - 1);
   }
 
-  /** [levels, width] the marginals with their factors, at most 1. */
+  /** [heads, width] the marginals with their factors, at most 1. */
   private correctedMarginals(): Float32Array {
-    const { levels, width, probabilities, factors } = this.candidates;
-    if (this.marginals.length < levels * width) this.marginals = new Float32Array(levels * width);
-    for (let level = 0; level < levels; level++) {
-      for (let i = level * width; i < (level + 1) * width; i++) {
-        const marginal = probabilities[i] * factors[level];
+    const { heads, width, probabilities, factors } = this.candidates;
+    if (this.marginals.length < heads * width) this.marginals = new Float32Array(heads * width);
+    for (let head = 0; head < heads; head++) {
+      for (let i = head * width; i < (head + 1) * width; i++) {
+        const marginal = probabilities[i] * factors[head];
         this.marginals[i] = marginal < 1 ? marginal : 1;
       }
     }
@@ -123,7 +123,7 @@ export function buildTree(
   proposals: HeadProposals,
   options: TreeSearchOptions,
   table?: ConditionalTable,
-  lookup?: ContextLookup,
+  lookup?: PromptLookup,
 ): CandidateTree {
   const builder = new CandidateTreeBuilder(table, lookup);
   return builder.take(builder.find(root, proposals, options));

@@ -62,27 +62,27 @@ export function searchTemplate(
   limits: TreeLimits,
   topM: number,
 ): TreeTemplate {
-  const levels = accuracies.slice(0, limits.depth).map((level, head) => sortedRanks(level, topM, head));
-  const width = levels.reduce((most, level) => Math.max(most, level.length), 0);
-  const marginals = new Float32Array(levels.length * width);
-  levels.forEach((level, head) =>
+  const lists = accuracies.slice(0, limits.depth).map((list, head) => sortedRanks(list, topM, head));
+  const width = lists.reduce((most, list) => Math.max(most, list.length), 0);
+  const marginals = new Float32Array(lists.length * width);
+  lists.forEach((list, head) =>
     marginals.set(
-      level.map((rank) => accuracies[head][rank]),
+      list.map((rank) => accuracies[head][rank]),
       head * width,
     ),
   );
   const search = new ProductSearch();
-  search.run(marginals, levels.length, width, limits.nodes);
-  return arrange(foundPaths(search, levels));
+  search.run(marginals, lists.length, width, limits.nodes);
+  return arrange(foundPaths(search, lists));
 }
 
-/** The paths that were found, with places in the sorted levels turned back into ranks. */
-function foundPaths(search: BestFirstSearch, levels: readonly (readonly number[])[]): number[][] {
+/** The paths that were found, with places in the sorted lists turned back into ranks. */
+function foundPaths(search: BestFirstSearch, lists: readonly (readonly number[])[]): number[][] {
   const paths: (number[] | undefined)[] = [[]];
   for (let node = 1; node < search.count; node++) {
     const parent = paths[search.parents[node]];
-    // A level measured at fewer ranks than the widest is padded with zeros, which are no candidates.
-    const rank = levels[search.depths[node] - 1].at(search.ranks[node]);
+    // A head measured at fewer ranks than the widest is padded with zeros, which are no candidates.
+    const rank = lists[search.depths[node] - 1].at(search.ranks[node]);
     paths.push(parent && rank !== undefined ? [...parent, rank] : undefined);
   }
   return paths.slice(1).filter((path) => path !== undefined);
@@ -156,15 +156,15 @@ function arrange(paths: readonly (readonly number[])[]): TreeTemplate {
 }
 
 /** The ranks of one head, most accurate first; equal ones in ascending order. */
-function sortedRanks(level: ArrayLike<number>, topM: number, head: number): number[] {
-  const ranks = Array.from({ length: Math.min(level.length, topM) }, (_, rank) => rank);
+function sortedRanks(list: ArrayLike<number>, topM: number, head: number): number[] {
+  const ranks = Array.from({ length: Math.min(list.length, topM) }, (_, rank) => rank);
   for (const rank of ranks) {
-    if (level[rank] >= 0 && level[rank] <= 1) continue;
+    if (list[rank] >= 0 && list[rank] <= 1) continue;
     throw new RangeError(
-      `The accuracy of head ${head} at rank ${rank} is ${level[rank]}; it must lie in 0..1.`,
+      `The accuracy of head ${head} at rank ${rank} is ${list[rank]}; it must lie in 0..1.`,
     );
   }
-  return ranks.sort((a, b) => level[b] - level[a] || a - b);
+  return ranks.sort((a, b) => list[b] - list[a] || a - b);
 }
 
 function checkPaths(paths: unknown, bounds: TemplateBounds): number[][] {
@@ -197,7 +197,7 @@ function checkPath(path: unknown, { heads, topM }: TemplateBounds): void {
   }
   if (path.length > heads) {
     throw new TreeFormatError(
-      `Path ${show(path)} is ${path.length} deep, but ${heads} heads are used, one for each level. ` +
+      `Path ${show(path)} is ${path.length} deep, but ${heads} heads are used, one for each depth. ` +
         'Shorten the path or use more heads.',
     );
   }
@@ -215,7 +215,7 @@ function duplicate(path: readonly number[]): TreeFormatError {
 }
 
 function compareRanks(a: readonly number[], b: readonly number[]): number {
-  const at = a.findIndex((rank, level) => rank !== b[level]);
+  const at = a.findIndex((rank, depth) => rank !== b[depth]);
   return at === -1 ? 0 : a[at] - b[at];
 }
 

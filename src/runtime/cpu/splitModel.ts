@@ -171,7 +171,7 @@ export class SplitModel implements DraftingModel {
         topM,
         ids: toInt32(outputs.top_ids.data as BigInt64Array),
         probabilities: floats(outputs.top_probs),
-        ...(outputs.context && { contexts: floats(outputs.context) }),
+        ...(outputs.context && { hiddenTerms: floats(outputs.context) }),
       };
     });
   }

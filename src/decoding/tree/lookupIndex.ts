@@ -5,7 +5,7 @@ export const longestMatch = 8;
  * The text so far, indexed by what followed each run of up to `longestMatch` tokens: prompt lookup (Saxena 2023) as a
  * table. Of several occurrences the latest counts. Grows with the text; an append costs `longestMatch` map entries.
  */
-export class ContextIndex {
+export class LookupIndex {
   /** What followed the run that `find` found last. */
   found = -1;
   private tokens = new Int32Array(1024);
