@@ -1,3 +1,4 @@
+import type { BestFirstSearch } from './bestFirst.js';
 import { HeadCandidates, type MarginalOptions } from './headCandidates.js';
 import { ConditionalSearch } from './conditionalSearch.js';
 import { scoreless, type ConditionalTable } from './conditionalTable.js';
@@ -25,11 +26,9 @@ export interface TreeSearchOptions extends TreeLimits, MarginalOptions {
  * A workspace to be reused for every step; the trees it returns are the caller's.
  */
 export class CandidateTreeBuilder {
-  private readonly search: ProductSearch | ConditionalSearch;
+  private readonly search: BestFirstSearch;
   private readonly candidates = new HeadCandidates();
-  private marginals = new Float32Array(0);
   private rows = new Int32Array(0);
-  private root: number | undefined;
 
   constructor(
     table?: ConditionalTable,
@@ -53,15 +52,12 @@ export class CandidateTreeBuilder {
     const { nodes, least } = options;
     const heads = Math.max(0, Math.min(proposals.heads, options.depth, nodes - 1));
     if (this.rows.length < nodes) this.rows = new Int32Array(nodes);
-    this.root = root;
-    if (search instanceof ConditionalSearch) {
-      candidates.load(proposals, heads, proposals.topM, options);
-      return search.run(root, candidates, nodes, this.look(root, options), least);
-    }
-    // A node of rank r has r likelier siblings, so ranks from nodes - 1 on can never enter.
-    const width = Math.min(proposals.topM, Math.max(1, nodes - 1));
+    // A node of rank r has r likelier siblings, so ranks from nodes - 1 on can never enter. A conditional search needs whole
+    // lists all the same: it normalises over them.
+    const width =
+      search instanceof ProductSearch ? Math.min(proposals.topM, Math.max(1, nodes - 1)) : proposals.topM;
     candidates.load(proposals, heads, width, options);
-    return search.run(this.correctedMarginals(), heads, width, nodes, least);
+    return search.run(root, candidates, nodes, this.look(root, options), least);
   }
 
   /** [found] path probabilities of the last search, root (1) first, descending. Valid until the next `find`. */
@@ -71,23 +67,16 @@ export class CandidateTreeBuilder {
 
   /** The tree of the `size` most probable nodes of the last search, in flat-index order. */
   take(size: number): CandidateTree {
-    const { search, rows, candidates, root } = this;
-    if (root === undefined || size > search.count)
-      throw new RangeError(`No ${size} nodes were found; call find first.`);
+    const { search, rows } = this;
+    if (size > search.count) throw new RangeError(`No ${size} nodes were found; call find first.`);
     const tree = allocateTree(size);
     search.arrange(size, rows, tree.parents);
-    tree.tokens[0] = root;
     for (let row = 0; row < size; row++) {
       const node = rows[row];
-      const depth = (tree.depths[row] = search.depths[node]);
-      const rank = (tree.ranks[row] = search.ranks[node]);
+      tree.tokens[row] = search.token(node);
+      tree.depths[row] = search.depths[node];
+      tree.ranks[row] = search.isLookedUp(node) ? -1 : search.ranks[node];
       tree.probabilities[row] = search.probabilities[node];
-      if (search instanceof ConditionalSearch) {
-        tree.tokens[row] = search.token(node);
-        if (search.isLookedUp(node)) tree.ranks[row] = -1;
-      } else if (row > 0) {
-        tree.tokens[row] = candidates.token(depth - 1, rank);
-      }
     }
     return tree;
   }
@@ -99,19 +88,6 @@ export class CandidateTreeBuilder {
       throw new RangeError(`The text must end with the root ${root}, not with ${text?.at(-1)}.`);
     this.lookup.index.update(text);
     return Math.min(lookupDepth ?? depth, deepestLookup, nodes - 1);
-  }
-
-  /** [heads, width] the marginals with their factors, at most 1. */
-  private correctedMarginals(): Float32Array {
-    const { heads, width, probabilities, factors } = this.candidates;
-    if (this.marginals.length < heads * width) this.marginals = new Float32Array(heads * width);
-    for (let head = 0; head < heads; head++) {
-      for (let i = head * width; i < (head + 1) * width; i++) {
-        const marginal = probabilities[i] * factors[head];
-        this.marginals[i] = marginal < 1 ? marginal : 1;
-      }
-    }
-    return this.marginals;
   }
 }
 

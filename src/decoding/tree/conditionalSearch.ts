@@ -1,5 +1,5 @@
 import { BestFirstSearch } from './bestFirst.js';
-import { HeadCandidates } from './headCandidates.js';
+import type { HeadCandidates } from './headCandidates.js';
 import type { ConditionalTable } from './conditionalTable.js';
 import type { PromptLookup } from './promptLookup.js';
 import { ScoreKernel } from './scoreKernel.js';
@@ -17,13 +17,11 @@ import { ScoreKernel } from './scoreKernel.js';
  * c after them, the children are q'(y) = (1 - w) q(y) + w [y = c], w by depth and by the length of the match. c may be no
  * candidate of the heads, and beyond the heads it is the only one.
  *
- * The children of a node are scored when it is popped, at m dot products of length r in float32 (`ScoreKernel`), and offered one by one: the most
- * probable first, by rank among those of equal float32 path probability. Nodes keep their rank in the head's list; a token
- * that was looked up and is not in the list ranks after it.
+ * The children of a node are scored when it is popped, at m dot products of length r in float32 (`ScoreKernel`), and
+ * offered one by one: the most probable first, by rank among those of equal float32 path probability. Nodes keep their rank
+ * in the head's list; a token that was looked up and is not in the list ranks after it.
  */
 export class ConditionalSearch extends BestFirstSearch {
-  private candidates = new HeadCandidates();
-  private root = 0;
   /** Children a node may have: the candidates of a head, and a token looked up. */
   private slots = 0;
   /** Depth of the deepest nodes. */
@@ -46,51 +44,22 @@ export class ConditionalSearch extends BestFirstSearch {
     this.kernel = new ScoreKernel(table.rank, table.activation, table.distances + 1, table.perHead);
   }
 
-  /**
-   * Pops the root and then the `nodes - 1` most probable paths, or all there are.
-   *
-   * @param root the root's token
-   * @param candidates whole lists: the normalisation runs over all of their candidates
-   * @param lookupDepth depth of the deepest tokens looked up, where there is a lookup (whose text ends with the root)
-   * @param least [nodes] ends the search early; see `popNodes`
-   * @returns the number of popped nodes, root included
-   * @throws RangeError when the table needs hidden terms and the proposals bring none of its rank
-   */
-  run(
-    root: number,
-    candidates: HeadCandidates,
-    nodes: number,
-    lookupDepth = 0,
-    least?: ArrayLike<number>,
-  ): number {
+  /** @throws RangeError when the table needs hidden terms and the proposals bring none of its rank */
+  protected override begin(nodes: number): void {
+    super.begin(nodes);
+    const { candidates, lookup } = this;
     this.checkHiddenTerms(candidates);
-    this.deepest = this.lookup ? Math.max(candidates.heads, lookupDepth) : candidates.heads;
-    this.slots = candidates.width + (this.lookup ? 1 : 0);
-    this.root = root;
-    this.candidates = candidates;
+    this.deepest = lookup ? Math.max(candidates.heads, this.lookupDepth) : candidates.heads;
+    this.slots = candidates.width + (lookup ? 1 : 0);
     this.gatheredHeads = 0;
-    this.reserve(nodes);
-    return this.popNodes(nodes, least);
-  }
-
-  protected override reserve(nodes: number): boolean {
     const children = nodes * this.slots;
     if (this.children.length < children) this.children = new Float32Array(children);
-    this.kernel.reserve(this.candidates.heads, this.candidates.width);
+    this.kernel.reserve(candidates.heads, candidates.width);
     if (this.lookedUp.length < nodes) this.lookedUp = new Int32Array(nodes);
-    return super.reserve(nodes);
   }
 
-  /** The token of a popped node. */
-  token(node: number): number {
-    if (node === 0) return this.root;
-    if (this.isLookedUp(node)) return this.lookedUp[this.parents[node]];
-    return this.candidates.token(this.depths[node] - 1, this.ranks[node]);
-  }
-
-  /** Whether a popped node was looked up and is no candidate of its head. */
-  isLookedUp(node: number): boolean {
-    return this.ranks[node] === this.candidates.width;
+  override token(node: number): number {
+    return this.isLookedUp(node) ? this.lookedUp[this.parents[node]] : super.token(node);
   }
 
   protected offerFirst(node: number): boolean {

@@ -43,6 +43,12 @@ export class HeadCandidates {
     for (let head = 0; head < heads; head++) this.loadHead(head, options.correction?.[head] ?? 1);
   }
 
+  /** A head's own probability for its candidate of `rank`, with its factor, at most 1; a float32. */
+  marginal(head: number, rank: number): number {
+    const marginal = this.probabilities[head * this.width + rank] * this.factors[head];
+    return marginal < 1 ? Math.fround(marginal) : 1;
+  }
+
   /** The token of the candidate of `rank` in the list of `head`. */
   token(head: number, rank: number): number {
     return this.proposals.ids[head * this.proposals.topM + rank];

@@ -1,6 +1,4 @@
-import type { BestFirstSearch } from './bestFirst.js';
-import { allocateTree } from './candidateTree.js';
-import { ProductSearch } from './productSearch.js';
+import { allocateTree, buildTree, pathTo } from './candidateTree.js';
 import type { CandidateTree, HeadProposals, TreeLimits } from '../types.js';
 
 /** A static tree that cannot be used; the message names the path, the value, the valid range and the mend. */
@@ -64,28 +62,30 @@ export function searchTemplate(
 ): TreeTemplate {
   const lists = accuracies.slice(0, limits.depth).map((list, head) => sortedRanks(list, topM, head));
   const width = lists.reduce((most, list) => Math.max(most, list.length), 0);
-  const marginals = new Float32Array(lists.length * width);
-  lists.forEach((list, head) =>
-    marginals.set(
+  const proposals: HeadProposals = {
+    heads: lists.length,
+    topM: width,
+    // Tokens are the ranks. A head measured at fewer ranks than the widest is padded with what is no candidate.
+    ids: new Int32Array(lists.length * width).fill(-1),
+    probabilities: new Float32Array(lists.length * width),
+  };
+  lists.forEach((list, head) => {
+    proposals.ids.set(list, head * width);
+    proposals.probabilities.set(
       list.map((rank) => accuracies[head][rank]),
       head * width,
-    ),
-  );
-  const search = new ProductSearch();
-  search.run(marginals, lists.length, width, limits.nodes);
-  return arrange(foundPaths(search, lists));
+    );
+  });
+  return arrange(tokenPaths(buildTree(-1, proposals, limits)));
 }
 
-/** The paths that were found, with places in the sorted lists turned back into ranks. */
-function foundPaths(search: BestFirstSearch, lists: readonly (readonly number[])[]): number[][] {
-  const paths: (number[] | undefined)[] = [[]];
-  for (let node = 1; node < search.count; node++) {
-    const parent = paths[search.parents[node]];
-    // A head measured at fewer ranks than the widest is padded with zeros, which are no candidates.
-    const rank = lists[search.depths[node] - 1].at(search.ranks[node]);
-    paths.push(parent && rank !== undefined ? [...parent, rank] : undefined);
-  }
-  return paths.slice(1).filter((path) => path !== undefined);
+/** The paths of a tree's nodes below the root, as tokens; without those that hold a -1. */
+function tokenPaths(tree: CandidateTree): number[][] {
+  const paths = Array.from({ length: tree.size }, (_, row) => pathTo(tree, row).slice(1));
+  return paths
+    .slice(1)
+    .map((path) => path.map((row) => tree.tokens[row]))
+    .filter((path) => !path.includes(-1));
 }
 
 /**
