@@ -1,6 +1,6 @@
 import type { CostPoint } from '../decoding/policy/costCurve.js';
 import { prefill } from '../decoding/prefill.js';
-import { pathTo } from '../decoding/tree/candidateTree.js';
+import { pathTo, rootTree } from '../decoding/tree/candidateTree.js';
 import type { CandidateTree, DraftingModel } from '../decoding/types.js';
 
 export interface MeasureOptions {
@@ -69,7 +69,7 @@ export async function measureRowExactness(
       const { logits } = await model.verify(tree, WITH_LOGITS);
       for (const row of pathTo(tree, size - 1)) {
         options.signal?.throwIfAborted();
-        const alone = await model.verify(oneNode(tree.tokens[row]), WITH_LOGITS);
+        const alone = await model.verify(rootTree(tree.tokens[row]), WITH_LOGITS);
         const among = logits!.subarray(row * model.vocabSize, (row + 1) * model.vocabSize);
         if (!among.every((value, token) => Object.is(value, alone.logits![token]))) return false;
         await model.keep([0]);
@@ -78,10 +78,6 @@ export async function measureRowExactness(
     }
     return true;
   });
-}
-
-function oneNode(token: number): CandidateTree {
-  return { ...randomTree(1, 1), tokens: Int32Array.of(token) };
 }
 
 /**

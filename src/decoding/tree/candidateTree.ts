@@ -1,3 +1,22 @@
+/**
+ * Candidate trees. The target model has chosen the token A: the root. Head 0 guesses that B (60%) or C (30%) follows, head 1
+ * that D (50%) or E (20%) follows that. The five most probable of the seven paths are these, each the product of its
+ * candidates' probabilities. Rows are in flat-index order: by depth, then by the ranks along the path.
+ *
+ *     A           100%        row  token  parent  depth  rank  position  sees the cache and rows  0 1 2 3 4
+ *     |- B         60%         0     A      -1      0     -1   past                               1 . . . .
+ *     |  `- D      30%         1     B       0      1      0   past + 1                           1 1 . . .
+ *     `- C         30%         2     C       0      1      1   past + 1                           1 . 1 . .
+ *        `- D      15%         3     D       1      2      0   past + 2                           1 1 . 1 .
+ *     (left out: BE, CE)       4     D       2      2      0   past + 2                           1 . 1 . 1
+ *
+ * D stands in the tree twice, behind B and behind C: the same guess in two futures, which do not see each other. One run gives
+ * the target model's own next token after every row, and acceptance follows it from the root:
+ *
+ *     after row         0  1  2  3  4
+ *     it chooses        B  D  E  F  G     rows 0, 1, 3 are kept; B and D were guessed, F is the bonus: 3 tokens
+ *     it chooses        H  D  E  F  G     row 0 is kept; H is the bonus: 1 token, as without a tree
+ */
 import type { BestFirstSearch } from './bestFirst.js';
 import { HeadCandidates, type MarginalOptions } from './headCandidates.js';
 import { ConditionalSearch } from './conditionalSearch.js';
@@ -18,10 +37,10 @@ export interface TreeSearchOptions extends TreeLimits, MarginalOptions {
 }
 
 /**
- * Builds dynamic candidate trees: the most probable prefixes of all combinations of the heads' candidates, where a
- * combination's probability is the product of the heads' marginals (MEDUSA-Plus), or, given a `ConditionalTable`, of
- * probabilities that depend on the candidates before (`ConditionalSearch`). With a `PromptLookup` they depend on the text
- * so far too.
+ * Builds dynamic candidate trees, such as the one above: the most probable prefixes of all combinations of the heads'
+ * candidates, where a combination's probability is the product of the heads' marginals (MEDUSA-Plus), or, given a
+ * `ConditionalTable`, of probabilities that depend on the candidates before (`ConditionalSearch`). With a `PromptLookup`
+ * they depend on the text so far too.
  *
  * A workspace to be reused for every step; the trees it returns are the caller's.
  */
