@@ -160,7 +160,7 @@ async function openGraphs(
 }
 
 /** What to expect where a row's result depends on the rows beside it. */
-export function inexactRows(precision: string): string {
+function inexactRows(precision: string): string {
   return (
     `On this machine rows of precision ${precision} depend on how many run together: with trees, greedy text may ` +
     'differ from that of plain decoding.'

@@ -135,7 +135,7 @@ interface RowRun {
 }
 
 /** Splits rows into stretches of consecutive ones: [0, 1, 5] -> 0..1, 5. */
-export function contiguousRuns(rows: readonly number[]): RowRun[] {
+function contiguousRuns(rows: readonly number[]): RowRun[] {
   const runs: { first: number; count: number }[] = [];
   for (const row of rows) {
     const last = runs.at(-1);
