@@ -10,6 +10,7 @@ export { argmax } from './distribution.js';
 export { NotFiniteError } from './notFinite.js';
 export { NestedTrees } from './tree/nestedTrees.js';
 export { bestTemplateInHindsight, oracleTokensPerStep, rankPath } from './oracle.js';
+export { prefill, type PrefillOptions } from './prefill.js';
 export { createRandom, type Random } from './random.js';
 export { pool, type PooledStatistics } from './statistics.js';
 export { fillTreeBias, sharedLayout, splitLayout, type BiasLayout } from './tree/treeMask.js';

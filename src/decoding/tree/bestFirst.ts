@@ -52,9 +52,12 @@ export abstract class BestFirstSearch {
   /** Makes `node` offer the child that follows the one just popped: less probable, or equally and of a higher rank. */
   protected abstract offerNext(node: number): boolean;
 
-  /** Makes ready for a search of `nodes` nodes among `candidates`. */
+  /** Makes ready for a search of `nodes` nodes among `candidates`: room for them. */
   protected begin(nodes: number): void {
-    this.reserve(nodes);
+    if (nodes <= this.heap.length) return;
+    this.probabilities = new Float32Array(nodes);
+    this.offered = new Float32Array(nodes);
+    for (const name of integerArrays) this[name] = new Int32Array(nodes);
   }
 
   /**
@@ -115,14 +118,6 @@ export abstract class BestFirstSearch {
         parentRows[end++] = row;
       }
     }
-  }
-
-  /** Room for a search of `nodes` nodes. */
-  private reserve(nodes: number): void {
-    if (nodes <= this.heap.length) return;
-    this.probabilities = new Float32Array(nodes);
-    this.offered = new Float32Array(nodes);
-    for (const name of integerArrays) this[name] = new Int32Array(nodes);
   }
 
   /** Moves the best offer into the tree; its parent then offers the next sibling, and the node its first child. */
