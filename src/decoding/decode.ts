@@ -25,7 +25,7 @@ export interface LoopOptions {
   /** Further criteria, stop strings say. Not shown EOS tokens. */
   readonly stopping?: StoppingCriteria;
   /**
-   * The tokens behind the positions cached now, such as the last result's `cachedTokens`. The longest common prefix
+   * The tokens whose positions are cached now, such as the last result's `cachedTokens`. The longest common prefix
    * with the prompt is not computed again. Without it the cache is emptied first.
    */
   readonly cachedTokens?: readonly number[];
@@ -40,7 +40,7 @@ export interface LoopOptions {
 export interface DecodeResult extends DecodeStatistics {
   /** All new tokens, the one that ended the generation (EOS, say) included. */
   readonly tokens: readonly number[];
-  /** The tokens behind the positions that are cached now, for the next call. */
+  /** The tokens whose positions are cached now, for the next call. */
   readonly cachedTokens: readonly number[];
 }
 

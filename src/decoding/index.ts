@@ -9,7 +9,7 @@ export { drawTree, type DrawTreeOptions } from './tree/drawTree.js';
 export { argmax } from './distribution.js';
 export { NotFiniteError } from './notFinite.js';
 export { NestedTrees } from './tree/nestedTrees.js';
-export { bestTemplateInHindsight, oracleTokensPerStep, rankPath } from './oracle.js';
+export { bestStaticTreeInHindsight, oracleTokensPerStep, rankPath } from './oracle.js';
 export { prefill, type PrefillOptions } from './prefill.js';
 export { createRandom, type Random } from './random.js';
 export { pool, type PooledStatistics } from './statistics.js';
@@ -23,9 +23,9 @@ export {
   type DynamicTreeOptions,
 } from './policy/treePolicy.js';
 export {
-  searchTemplate,
-  templateFromPaths,
-  templatePaths,
+  searchStaticTree,
+  staticTreeFromPaths,
+  staticTreePaths,
   TreeFormatError,
-  type TreeTemplate,
-} from './tree/treeTemplate.js';
+  type StaticTree,
+} from './tree/staticTree.js';

@@ -127,7 +127,7 @@ export class MedusaEngine implements AsyncDisposable {
   readonly facts: EngineFacts;
   /** Undefined once the engine was disposed: nothing then holds the model's memory. */
   private opened: OpenEngine | undefined;
-  /** The tokens behind the cached positions. */
+  /** The tokens whose positions are cached. */
   private cachedTokens: readonly number[] = [];
   private isBusy = false;
 
@@ -299,7 +299,7 @@ export class MedusaEngine implements AsyncDisposable {
   }
 
   /**
-   * Marks the engine as busy and hands out the tokens behind the cache. They are forgotten until the generation ends:
+   * Marks the engine as busy and hands out the tokens that are cached. They are forgotten until the generation ends:
    * one that is left early leaves a cache whose tokens are not known here.
    */
   private begin(): readonly number[] {

@@ -1,7 +1,7 @@
 import { readFile, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { NestedTrees } from '../decoding/tree/nestedTrees.js';
-import { TreeFormatError, type TemplateBounds } from '../decoding/tree/treeTemplate.js';
+import { TreeFormatError, type StaticTreeBounds } from '../decoding/tree/staticTree.js';
 import type { TableActivation } from '../decoding/tree/conditionalTable.js';
 import { longestMatch } from '../decoding/tree/lookupIndex.js';
 import { isWeightRow, type LookupWeights } from '../decoding/tree/promptLookup.js';
@@ -279,7 +279,7 @@ function readLookupWeights(lookup: JsonReader, heads: number): LookupWeights {
   throw levels.refuse(`these must be ${heads + 1} lists of ${longestMatch} numbers from 0 to below 1.`);
 }
 
-function readStaticTrees(tree: JsonReader, bounds: TemplateBounds): NestedTrees {
+function readStaticTrees(tree: JsonReader, bounds: StaticTreeBounds): NestedTrees {
   const paths = tree.list((path) => path.list((rank) => rank.count(0)));
   try {
     return NestedTrees.fromPaths(paths, bounds);

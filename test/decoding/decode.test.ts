@@ -3,7 +3,7 @@ import fc from 'fast-check';
 import { createAcceptance } from '../../src/decoding/acceptance.js';
 import { decode, type LoopOptions } from '../../src/decoding/decode.js';
 import { autoTree, dynamicTree, noTree, staticTree } from '../../src/decoding/policy/treePolicy.js';
-import { searchTemplate, templateFromPaths } from '../../src/decoding/tree/treeTemplate.js';
+import { searchStaticTree, staticTreeFromPaths } from '../../src/decoding/tree/staticTree.js';
 import type { StoppingCriteria, TreePolicy, VerifyOptions } from '../../src/decoding/types.js';
 import { anyTable, madeTable } from '../support/conditional.js';
 import { decodeAll } from '../support/decodeAll.js';
@@ -44,7 +44,7 @@ const policies: fc.Arbitrary<() => TreePolicy> = fc.oneof(
     .chain((levels) =>
       fc
         .integer({ min: 1, max: 40 })
-        .map((nodes) => () => staticTree(searchTemplate(levels, { nodes, depth: 9 }, topM))),
+        .map((nodes) => () => staticTree(searchStaticTree(levels, { nodes, depth: 9 }, topM))),
     ),
 );
 
@@ -414,7 +414,7 @@ describe('decode', () => {
     const { result } = await decodeAll(model, [1], { maxNewTokens: 9 });
     expect(model.calls).to.not.include('propose');
     expect(result).to.include({ steps: 8, inferences: 9, tokensPerStep: 1, tokensPerInference: 1 });
-    const single = templateFromPaths([[0]], { heads, topM });
+    const single = staticTreeFromPaths([[0]], { heads, topM });
     expect(staticTree(single).wantedTopM({ nodes: 9, depth: 0 })).to.equal(0);
   });
 });

@@ -3,7 +3,7 @@ import type { ConditionalTable } from '../tree/conditionalTable.js';
 import { PromptLookup, type LookupWeights } from '../tree/promptLookup.js';
 import { CostCurve, type CostPoint } from './costCurve.js';
 import { bestTreeSize, Calibration, leastProbabilities, RecentRate, SpeculationAccount } from './treeSize.js';
-import { fillTemplate, templateSizeWithin, type TreeTemplate } from '../tree/treeTemplate.js';
+import { fillStaticTree, sizeWithin, type StaticTree } from '../tree/staticTree.js';
 import type { CandidateTree, HeadProposals, StepObservation, TreeLimits, TreePolicy } from '../types.js';
 
 const unlimited: TreeLimits = { nodes: Infinity, depth: Infinity };
@@ -14,12 +14,12 @@ export function noTree(): TreePolicy {
 }
 
 /** The same tree at each step (Medusa). */
-export function staticTree(template: TreeTemplate): TreePolicy {
+export function staticTree(shape: StaticTree): TreePolicy {
   return {
     name: 'static',
-    wantedTopM: (limits = unlimited) => (templateSizeWithin(template, limits) > 1 ? template.topM : 0),
+    wantedTopM: (limits = unlimited) => (sizeWithin(shape, limits) > 1 ? shape.topM : 0),
     build: (root, proposals, limits = unlimited) =>
-      proposals ? fillTemplate(template, root, proposals, limits) : rootTree(root),
+      proposals ? fillStaticTree(shape, root, proposals, limits) : rootTree(root),
     observe: () => {},
   };
 }

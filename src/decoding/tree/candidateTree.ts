@@ -10,7 +10,7 @@
  *        `- D      15%         3     D       1      2      0   past + 2                           1 1 . 1 .
  *     (left out: BE, CE)       4     D       2      2      0   past + 2                           1 . 1 . 1
  *
- * D stands in the tree twice, behind B and behind C: the same guess in two futures, which do not see each other. One run gives
+ * D stands in the tree twice, after B and after C: the same guess in two futures, which do not see each other. One run gives
  * the target model's own next token after every row, and acceptance follows it from the root:
  *
  *     after row         0  1  2  3  4

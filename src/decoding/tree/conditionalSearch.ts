@@ -26,7 +26,7 @@ export class ConditionalSearch extends BestFirstSearch {
   private slots = 0;
   /** Depth of the deepest nodes. */
   private deepest = 0;
-  /** [nodes] what the lookup found behind each popped node, where that is no candidate of the heads. */
+  /** [nodes] what the lookup found after each popped node, where that is no candidate of the heads. */
   private lookedUp = new Int32Array(0);
   /** [depth] tokens from a node up to the root's child. */
   private readonly path: number[] = [];

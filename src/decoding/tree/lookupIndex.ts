@@ -32,7 +32,7 @@ export class LookupIndex {
     let hash = seed;
     const most = Math.min(longestMatch, this.length + count);
     while (length < most) {
-      hash = mixed(hash, this.behind(path, count, length));
+      hash = mixed(hash, this.tokenBefore(path, count, length));
       const position = this.following[length].get(hash) ?? -1;
       // A longer run cannot have occurred where a shorter one has not. Hashes may collide: the tokens decide.
       if (position === -1 || !this.matches(position, path, count, length + 1)) break;
@@ -63,13 +63,13 @@ export class LookupIndex {
   }
 
   /** The token `distance` before the end of `text + path`. */
-  private behind(path: ArrayLike<number>, count: number, distance: number): number {
+  private tokenBefore(path: ArrayLike<number>, count: number, distance: number): number {
     return distance < count ? path[distance] : this.tokens[this.length - 1 - (distance - count)];
   }
 
   private matches(position: number, path: ArrayLike<number>, count: number, run: number): boolean {
     for (let i = 0; i < run; i++) {
-      if (this.tokens[position - 1 - i] !== this.behind(path, count, i)) return false;
+      if (this.tokens[position - 1 - i] !== this.tokenBefore(path, count, i)) return false;
     }
     return true;
   }

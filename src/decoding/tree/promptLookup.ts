@@ -28,7 +28,7 @@ export class PromptLookup {
     }
   }
 
-  /** The share of the token found, among the candidates `depth` behind the root, after a match of `length` tokens. */
+  /** The share of the token found, among the candidates of depth `depth` + 1, after a match of `length` tokens. */
   weight(depth: number, length: number): number {
     return this.weights[Math.min(depth, this.weights.length - 1)][length - 1];
   }

@@ -86,5 +86,5 @@ export class TextStream {
   }
 }
 
-/** A mark is U+FDD0 and a low surrogate, which stands behind nothing but a high one in what a decoder gives. */
+/** A mark is U+FDD0 and a low surrogate, which follows nothing but a high one in what a decoder gives. */
 const mostMarks = 1024;

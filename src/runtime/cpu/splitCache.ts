@@ -36,7 +36,7 @@ export class SplitCache {
     this.layOut(0);
   }
 
-  /** Forgets positions from `length` on. Their stale rows stay behind the bias. */
+  /** Forgets positions from `length` on. The bias hides their stale rows. */
   truncate(length: number): void {
     this.length = length;
     // A much shorter past should not go on paying for the columns of the longer one.

@@ -266,7 +266,7 @@ function chain(tokens: Int32Array): Rows {
   return { size, tokens, parents: chainParents(size), depths };
 }
 
-/** At least `least` rows: copies of the root, at its position, are added behind the others, which do not see them. */
+/** At least `least` rows: copies of the root, at its position, are added after the others, which do not see them. */
 function padRows(rows: Rows, least: number): Rows {
   const { size, tokens, parents, depths } = rows;
   if (size >= least) return rows;

@@ -1,7 +1,7 @@
 import { allocateTree, buildTree, pathTo } from './candidateTree.js';
 import type { CandidateTree, HeadProposals, TreeLimits } from '../types.js';
 
-/** A static tree that cannot be used; the message names the path, the value, the valid range and the mend. */
+/** A static tree that cannot be used; the message names the path, the value, the valid range and the remedy. */
 export class TreeFormatError extends Error {
   constructor(message: string) {
     super(message);
@@ -10,7 +10,7 @@ export class TreeFormatError extends Error {
 }
 
 /** The shape of a static tree: the same ranks at every step, filled with each step's candidates. */
-export interface TreeTemplate {
+export interface StaticTree {
   /** Nodes, root included. */
   readonly size: number;
   /** Depth of the deepest node: the heads it needs. */
@@ -24,7 +24,7 @@ export interface TreeTemplate {
 }
 
 /** What the heads offer to a static tree. */
-export interface TemplateBounds {
+export interface StaticTreeBounds {
   readonly heads: number;
   readonly topM: number;
 }
@@ -35,15 +35,15 @@ export interface TemplateBounds {
  *
  * @throws TreeFormatError for anything but such a tree, an orphan, a duplicate, and a rank or depth beyond `bounds`
  */
-export function templateFromPaths(paths: unknown, bounds: TemplateBounds): TreeTemplate {
+export function staticTreeFromPaths(paths: unknown, bounds: StaticTreeBounds): StaticTree {
   return arrange(checkPaths(paths, bounds));
 }
 
-/** The paths of ranks of a template, in row order: the content of a tree file. */
-export function templatePaths(template: TreeTemplate): number[][] {
+/** The paths of ranks of a static tree, in row order: the content of a tree file. */
+export function staticTreePaths(shape: StaticTree): number[][] {
   const paths: number[][] = [[]];
-  for (let row = 1; row < template.size; row++) {
-    paths.push([...paths[template.parents[row]], template.ranks[row]]);
+  for (let row = 1; row < shape.size; row++) {
+    paths.push([...paths[shape.parents[row]], shape.ranks[row]]);
   }
   return paths.slice(1);
 }
@@ -55,11 +55,11 @@ export function templatePaths(template: TreeTemplate): number[][] {
  * @param limits nodes, and the depth (heads used)
  * @param topM candidates to be used of each head
  */
-export function searchTemplate(
+export function searchStaticTree(
   accuracies: readonly ArrayLike<number>[],
   limits: TreeLimits,
   topM: number,
-): TreeTemplate {
+): StaticTree {
   const lists = accuracies.slice(0, limits.depth).map((list, head) => sortedRanks(list, topM, head));
   const width = lists.reduce((most, list) => Math.max(most, list.length), 0);
   const proposals: HeadProposals = {
@@ -89,23 +89,23 @@ function tokenPaths(tree: CandidateTree): number[][] {
 }
 
 /**
- * Fills a template with one step's candidates, in microseconds. Under tight limits the deepest rows are left out.
- * The structure arrays of the result are shared with the template.
+ * Fills a static tree with one step's candidates, in microseconds. Under tight limits the deepest rows are left out.
+ * The structure arrays of the result are shared with `shape`.
  */
-export function fillTemplate(
-  template: TreeTemplate,
+export function fillStaticTree(
+  shape: StaticTree,
   root: number,
   proposals: HeadProposals,
-  limits: TreeLimits = { nodes: template.size, depth: template.depth },
+  limits: TreeLimits = { nodes: shape.size, depth: shape.depth },
 ): CandidateTree {
-  if (proposals.heads < template.depth || proposals.topM < template.topM) {
+  if (proposals.heads < shape.depth || proposals.topM < shape.topM) {
     throw new RangeError(
-      `The tree needs ${template.depth} heads of ${template.topM} candidates, ` +
+      `The tree needs ${shape.depth} heads of ${shape.topM} candidates, ` +
         `but was given ${proposals.heads} of ${proposals.topM}.`,
     );
   }
-  const size = templateSizeWithin(template, limits);
-  const { parents, depths, ranks } = size === template.size ? template : firstRows(template, size);
+  const size = sizeWithin(shape, limits);
+  const { parents, depths, ranks } = size === shape.size ? shape : firstRows(shape, size);
   const tokens = new Int32Array(size);
   const probabilities = new Float32Array(size);
   tokens[0] = root;
@@ -118,17 +118,17 @@ export function fillTemplate(
   return { size, tokens, parents, depths, ranks, probabilities };
 }
 
-/** How many leading rows of the template respect `limits`. Shallower rows come first, so any prefix is a tree. */
-export function templateSizeWithin(template: TreeTemplate, limits: TreeLimits): number {
-  let size = Math.min(template.size, limits.nodes);
-  while (template.depths[size - 1] > limits.depth) size--;
+/** How many leading rows of a static tree respect `limits`. Shallower rows come first, so any prefix is a tree. */
+export function sizeWithin(shape: StaticTree, limits: TreeLimits): number {
+  let size = Math.min(shape.size, limits.nodes);
+  while (shape.depths[size - 1] > limits.depth) size--;
   return size;
 }
 
 function firstRows(
-  { parents, depths, ranks }: TreeTemplate,
+  { parents, depths, ranks }: StaticTree,
   size: number,
-): Omit<TreeTemplate, 'size' | 'depth' | 'topM'> {
+): Omit<StaticTree, 'size' | 'depth' | 'topM'> {
   return {
     parents: parents.subarray(0, size),
     depths: depths.subarray(0, size),
@@ -137,7 +137,7 @@ function firstRows(
 }
 
 /** Puts paths into rows: by depth, then by ranks. */
-function arrange(paths: readonly (readonly number[])[]): TreeTemplate {
+function arrange(paths: readonly (readonly number[])[]): StaticTree {
   const sorted = [...paths].sort((a, b) => a.length - b.length || compareRanks(a, b));
   const { parents, depths, ranks } = allocateTree(sorted.length + 1);
   parents[0] = ranks[0] = -1;
@@ -167,7 +167,7 @@ function sortedRanks(list: ArrayLike<number>, topM: number, head: number): numbe
   return ranks.sort((a, b) => list[b] - list[a] || a - b);
 }
 
-function checkPaths(paths: unknown, bounds: TemplateBounds): number[][] {
+function checkPaths(paths: unknown, bounds: StaticTreeBounds): number[][] {
   if (!Array.isArray(paths)) {
     throw new TreeFormatError(
       `A tree is an array of paths of ranks, [[0], [1], [0, 0]] say, not ${show(paths)}.`,
@@ -180,7 +180,7 @@ function checkPaths(paths: unknown, bounds: TemplateBounds): number[][] {
   return paths as number[][];
 }
 
-function checkPath(path: unknown, { heads, topM }: TemplateBounds): void {
+function checkPath(path: unknown, { heads, topM }: StaticTreeBounds): void {
   if (!Array.isArray(path) || path.length === 0) {
     throw new TreeFormatError(`Path ${show(path)} must be a non-empty array of ranks, such as [0, 2].`);
   }
