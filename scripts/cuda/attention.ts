@@ -12,7 +12,6 @@ import { mkdirSync, readdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import type { DraftingModel } from '../../src/decoding/types.js';
-import { prefill } from '../../src/decoding/prefill.js';
 import { median, randomTokens, randomTree } from '../../src/runtime/measure.js';
 import { open, readProvider } from './openModels.js';
 
@@ -53,7 +52,7 @@ async function compareAt(capacity: number): Promise<object> {
     }
     const past = capacity - ROOM;
     const text = randomTokens(past, models[0].vocabSize);
-    for (const model of models) await prefill(model, text, { logits: false });
+    for (const model of models) await model.prefill(text, { logits: false });
     return { capacity, past, ...(await agreement(models)), times: await times(models) };
   } finally {
     for (const model of models) await model.dispose();

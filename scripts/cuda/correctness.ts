@@ -15,7 +15,6 @@ import { parseArgs } from 'node:util';
 import { loadQuestions, selectQuestions } from '../../src/bench/questions/load.js';
 import type { CandidateTree, DraftingModel } from '../../src/decoding/types.js';
 import { MedusaEngine, type GenerateOptions } from '../../src/engine/engine.js';
-import { prefill } from '../../src/decoding/prefill.js';
 import { randomTokens, randomTree } from '../../src/runtime/measure.js';
 import { open } from './openModels.js';
 
@@ -125,7 +124,7 @@ async function logitGap(
   { position, plain, other }: Omit<Difference, 'gap'>,
 ): Promise<number> {
   model.truncate(0);
-  const { logits } = (await prefill(model, [...prompt, ...tokens.slice(0, position)], LOGITS))!;
+  const { logits } = await model.prefill([...prompt, ...tokens.slice(0, position)], LOGITS);
   return logits![plain] - logits![other];
 }
 
@@ -136,13 +135,13 @@ async function compareRows(model: DraftingModel): Promise<object[]> {
     const text = [...randomTokens(past, model.vocabSize)];
     const tree = randomTree(32, model.vocabSize);
     model.truncate(0);
-    await prefill(model, text, GREEDY);
+    await model.prefill(text, GREEDY);
     const { logits, nextTokens } = await model.verify(tree, LOGITS);
     let largest = 0;
     let sameToken = 0;
     for (let row = 0; row < tree.size; row++) {
       model.truncate(0);
-      const alone = (await prefill(model, [...text, ...pathTokens(tree, row)], LOGITS))!;
+      const alone = await model.prefill([...text, ...pathTokens(tree, row)], LOGITS);
       const mine = logits!.subarray(row * model.vocabSize, (row + 1) * model.vocabSize);
       mine.forEach((value, i) => (largest = Math.max(largest, Math.abs(value - alone.logits![i]))));
       if (alone.nextTokens[0] === nextTokens[row]) sameToken++;
@@ -179,7 +178,7 @@ async function compareWithCpu(model: DraftingModel, all: readonly Text[]): Promi
 async function choices(model: DraftingModel, { prompt, tokens }: Text): Promise<number[]> {
   const chosen: number[] = [];
   model.truncate(0);
-  await prefill(model, prompt, GREEDY);
+  await model.prefill(prompt, GREEDY);
   for (let start = 0; start < tokens.length; start += 64) {
     const chain = chainOf(tokens.slice(start, start + 64));
     const { nextTokens } = await model.verify(chain, GREEDY);

@@ -12,7 +12,6 @@ import './oneLine.js';
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
-import { prefill } from '../../src/decoding/prefill.js';
 import type { SharedPlan } from '../../src/runtime/cuda/bindingPlan.js';
 import { graphBytes } from '../../src/runtime/cuda/memoryEstimate.js';
 import { gpuFacts, gpuMemoryUsed } from '../../src/runtime/facts.js';
@@ -65,7 +64,7 @@ await model.dispose();
 
 async function costAt(past: number): Promise<PastCost> {
   model.truncate(0);
-  await prefill(model, randomTokens(past, model.vocabSize), GREEDY);
+  await model.prefill(randomTokens(past, model.vocabSize), GREEDY);
   const curve = await measureStepCost(model, sizes, { pastLength: past, repeats: rounds });
   return {
     past,

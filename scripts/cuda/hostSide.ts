@@ -13,7 +13,6 @@ import './oneLine.js';
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
-import { prefill } from '../../src/decoding/prefill.js';
 import { loadKoffi } from '../../src/runtime/cuda/koffi.js';
 import type { StepTraffic } from '../../src/runtime/cuda/bindingPlan.js';
 import { planFor } from '../../src/runtime/cuda/ioBoundModel.js';
@@ -97,7 +96,7 @@ async function start(steps: DeviceSteps) {
   const timed = async (isTimed: boolean): Promise<void> => {
     // The bias keeps its width: each step stands behind the same past.
     model.truncate(0);
-    await prefill(model, randomTokens(past, model.vocabSize), { logits: false });
+    await model.prefill(randomTokens(past, model.vocabSize), { logits: false });
     device.reset();
     const time = await step();
     if (!isTimed) return;

@@ -11,7 +11,6 @@ import './oneLine.js';
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
-import { prefill as readText } from '../../src/decoding/prefill.js';
 import { planFor, rowLimits } from '../../src/runtime/cuda/ioBoundModel.js';
 import { estimateDeviceMemory, graphBytes } from '../../src/runtime/cuda/memoryEstimate.js';
 import { cudaMemory } from '../../src/runtime/facts.js';
@@ -40,7 +39,7 @@ const used = async (): Promise<number> => {
 const before = await used();
 const model = await openFor('cuda', { ...options, deviceSteps: readSteps(args.steps) });
 const opened = (await used()) - before;
-await readText(model, randomTokens(plan.capacity - ROOM, model.vocabSize), { logits: false });
+await model.prefill(randomTokens(plan.capacity - ROOM, model.vocabSize), { logits: false });
 const prompt = (await used()) - before;
 for (const nodes of TREES) {
   await model.verify(randomTree(nodes, model.vocabSize), { logits: false });
