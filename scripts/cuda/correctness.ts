@@ -16,12 +16,13 @@ import { parseArgs } from 'node:util';
 import { loadQuestions, selectQuestions } from '../../src/bench/questions/load.js';
 import { greedyAcceptance } from '../../src/decoding/acceptance.js';
 import { decode } from '../../src/decoding/decode.js';
+import { prefill } from '../../src/decoding/prefill.js';
 import { dynamicTree, noTree } from '../../src/decoding/policy/treePolicy.js';
 import { chainParents } from '../../src/decoding/tree/treeMask.js';
 import type { CandidateTree, DraftingModel, TreePolicy } from '../../src/decoding/types.js';
 import { loadTokenizer } from '../../src/engine/text/load.js';
 import { randomTokens, randomTree } from '../../src/runtime/measure.js';
-import { open, planModel, readText, readWhere } from './models.js';
+import { open, planModel, readWhere } from './models.js';
 
 const { values: args } = parseArgs({
   options: {
@@ -144,7 +145,7 @@ async function compareTexts(prompt: number, nodes: number, { tokens }: Text): Pr
   if (position < 0) return [];
   const [plain, other] = [expected.tokens[position] ?? -1, tokens[position] ?? -1];
   card.truncate(0);
-  const { logits } = await readText(card, [...expected.prompt, ...tokens.slice(0, position)], LOGITS);
+  const { logits } = (await prefill(card, [...expected.prompt, ...tokens.slice(0, position)], LOGITS))!;
   return [{ prompt, nodes, position, plain, other, gap: logits![plain] - logits![other] }];
 }
 
@@ -154,13 +155,13 @@ async function compareRows(past: number): Promise<object> {
   const text = [...randomTokens(past, vocabSize)];
   const tree = randomTree(32, vocabSize);
   card.truncate(0);
-  await readText(card, text, GREEDY);
+  await prefill(card, text, GREEDY);
   const { logits, nextTokens } = await card.verify(tree, LOGITS);
   let largest = 0;
   let sameToken = 0;
   for (let row = 0; row < tree.size; row++) {
     card.truncate(0);
-    const alone = await readText(card, [...text, ...pathTokens(tree, row)], LOGITS);
+    const alone = (await prefill(card, [...text, ...pathTokens(tree, row)], LOGITS))!;
     const mine = logits!.subarray(row * vocabSize, (row + 1) * vocabSize);
     mine.forEach((value, i) => (largest = Math.max(largest, Math.abs(value - alone.logits![i]))));
     if (alone.nextTokens[0] === nextTokens[row]) sameToken++;
@@ -179,7 +180,7 @@ async function allChoices(model: DraftingModel): Promise<number[]> {
   const chosen: number[] = [];
   for (const { prompt, tokens } of texts) {
     model.truncate(0);
-    await readText(model, prompt, GREEDY);
+    await prefill(model, prompt, GREEDY);
     for (let start = 0; start < tokens.length; start += CHAIN) {
       const chain = chainOf(tokens.slice(start, start + CHAIN));
       const { nextTokens } = await model.verify(chain, GREEDY);

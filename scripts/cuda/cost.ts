@@ -10,11 +10,12 @@
  */
 import { writeFileSync } from 'node:fs';
 import { parseArgs } from 'node:util';
+import { prefill } from '../../src/decoding/prefill.js';
 import { graphBytes } from '../../src/runtime/cuda/memoryEstimate.js';
 import { gpuFacts } from '../../src/runtime/facts.js';
 import { measureStepCost, randomTokens } from '../../src/runtime/measure.js';
 import { cacheElementsPerPosition } from '../../src/runtime/spec.js';
-import { open, planModel, readText, readWhere } from './models.js';
+import { open, planModel, readWhere } from './models.js';
 
 const { values: args } = parseArgs({
   options: {
@@ -39,7 +40,7 @@ const rows = [];
 for (const wanted of numbers(args.past)) {
   const past = Math.min(wanted, model.contextLength - Math.max(...sizes));
   model.truncate(0);
-  await readText(model, randomTokens(past, model.vocabSize), { logits: false });
+  await prefill(model, randomTokens(past, model.vocabSize), { logits: false });
   const measured = await measureStepCost(model, sizes, { pastLength: past, repeats: Number(args.rounds) });
   const milliseconds = measured.map((each) => each.milliseconds);
   const bytesRead = weights + past * bytesPerPosition;

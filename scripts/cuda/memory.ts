@@ -8,11 +8,12 @@
  * counter.
  */
 import { parseArgs } from 'node:util';
+import { prefill } from '../../src/decoding/prefill.js';
 import { planFor, rowLimits } from '../../src/runtime/cuda/ioBoundModel.js';
 import { estimateDeviceMemory, graphBytes } from '../../src/runtime/cuda/memoryEstimate.js';
 import { cudaMemory } from '../../src/runtime/facts.js';
 import { randomTokens, randomTree } from '../../src/runtime/measure.js';
-import { open, planModel, readText } from './models.js';
+import { open, planModel } from './models.js';
 
 const { values: args } = parseArgs({
   options: { model: { type: 'string' }, precision: { type: 'string', default: 'fp16' } },
@@ -31,7 +32,7 @@ const used = async (): Promise<number> => {
 const model = await open('cuda', options);
 // The context of CUDA itself is counted in: it comes with the first model, and is part of the estimate.
 const opened = await used();
-await readText(model, randomTokens(plan.capacity - ROOM, model.vocabSize), { logits: false });
+await prefill(model, randomTokens(plan.capacity - ROOM, model.vocabSize), { logits: false });
 const prompt = await used();
 for (const nodes of TREES) {
   await model.verify(randomTree(nodes, model.vocabSize), { logits: false });

@@ -1,5 +1,5 @@
 import { join } from 'node:path';
-import type { DraftingModel, VerifiedRows, VerifyOptions } from '../../src/decoding/types.js';
+import type { DraftingModel } from '../../src/decoding/types.js';
 import { chooseGraphs } from '../../src/models/choose.js';
 import { type Manifest, readManifest } from '../../src/models/manifest.js';
 import { CpuDevice } from '../../src/runtime/cuda/device.js';
@@ -43,20 +43,6 @@ export async function open(where: Where, options: OpenOptions): Promise<Drafting
   if (where !== 'cpu-memory') return openModel(options);
   const api = await OrtApi.load(shippedLibrary());
   return IoBoundModel.open(api, new CpuDevice(api, options.threads), options);
-}
-
-/** Reads a text behind what is cached, in parts as long as the model takes; the last row's result. */
-export async function readText(
-  model: DraftingModel,
-  ids: readonly number[] | Int32Array,
-  options: VerifyOptions,
-): Promise<VerifiedRows> {
-  const part = model.promptRows ?? ids.length;
-  let start = 0;
-  for (; start + part < ids.length; start += part) {
-    await model.prefill(ids.slice(start, start + part), { logits: false });
-  }
-  return model.prefill(ids.slice(start), options);
 }
 
 export function readWhere(text: string): Where {

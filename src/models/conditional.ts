@@ -26,8 +26,8 @@ export async function readConditional(folder: string, entry: ConditionalEntry): 
     rank,
     distances,
     activation: entry.activation,
-    usesContexts: entry.hasContext,
-    levels:
+    usesHidden: entry.hasContext,
+    perHead:
       levels === 0
         ? undefined
         : {

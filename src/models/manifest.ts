@@ -1,10 +1,10 @@
 import { readFile, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { NestedTrees } from '../decoding/tree/nestedTrees.js';
-import { TreeFormatError, type TemplateBounds } from '../decoding/tree/treeTemplate.js';
-import type { ContextActivation } from '../decoding/tree/conditionalTable.js';
-import { longestMatch } from '../decoding/tree/contextIndex.js';
-import { isWeightRow, type LookupWeights } from '../decoding/tree/contextLookup.js';
+import { TreeFormatError, type StaticTreeBounds } from '../decoding/tree/staticTree.js';
+import type { TableActivation } from '../decoding/tree/conditionalTable.js';
+import { longestMatch } from '../decoding/tree/lookupIndex.js';
+import { isWeightRow, type LookupWeights } from '../decoding/tree/promptLookup.js';
 import { ModelError } from '../util/errors.js';
 import type { ModelShape } from '../runtime/spec.js';
 import { JsonReader } from '../util/jsonReader.js';
@@ -63,7 +63,7 @@ export interface BackboneEntry extends GraphEntry {
 export interface ConditionalEntry extends StoredFile {
   readonly rank: number;
   readonly distances: number;
-  readonly activation: ContextActivation;
+  readonly activation: TableActivation;
   /** Whether the heads graph has the output `context`. */
   readonly hasContext: boolean;
   /** How many heads have a bias and a gain of their own: all or none. */
@@ -274,7 +274,7 @@ function readLookupWeights(lookup: JsonReader, heads: number): LookupWeights {
   throw levels.refuse(`these must be ${heads + 1} lists of ${longestMatch} numbers from 0 to below 1.`);
 }
 
-function readStaticTrees(tree: JsonReader, bounds: TemplateBounds): NestedTrees {
+function readStaticTrees(tree: JsonReader, bounds: StaticTreeBounds): NestedTrees {
   const paths = tree.list((path) => path.list((rank) => rank.count(0)));
   try {
     return NestedTrees.fromPaths(paths, bounds);

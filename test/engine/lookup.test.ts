@@ -1,7 +1,7 @@
 import { expect } from 'chai';
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { longestMatch } from '../../src/decoding/tree/contextIndex.js';
+import { longestMatch } from '../../src/decoding/tree/lookupIndex.js';
 import { MedusaEngine, type DecodeStep, type GenerateOptions } from '../../src/index.js';
 import { readManifest } from '../../src/models/manifest.js';
 import { runMain } from '../support/cli.js';

@@ -11,6 +11,7 @@ import {
   pathTo,
   randomIds,
   randomTree,
+  read,
   sharedOptions,
 } from '../tiny.js';
 
@@ -67,7 +68,7 @@ async function openWatched(
 async function walk(model: IoBoundModel, seed: number): Promise<{ tokens: number[]; drafts: number[] }> {
   const tokens: number[] = [];
   const drafts: number[] = [];
-  await model.prefill(randomIds(150, seed), { logits: false });
+  await read(model, randomIds(150, seed), { logits: false });
   for (let step = 0; step < 60; step++) {
     const tree = randomTree(1 + ((step * 7) % 20), seed + step, 5);
     const { nextTokens } = await model.verify(tree, { logits: false });
@@ -155,7 +156,7 @@ describe('runtime: steps with fixed shapes', () => {
     const models = [await openSplit(), (await openWatched()).model];
     const logits = await Promise.all(
       models.map(async (model) => {
-        await model.prefill(randomIds(507, 5), { logits: false });
+        await read(model, randomIds(507, 5), { logits: false });
         const result = await model.verify(randomTree(5, 6, 2), { logits: true });
         await model.keep([0]);
         return result.logits!;
