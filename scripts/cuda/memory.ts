@@ -44,8 +44,8 @@ await model.dispose();
 const closed = await used();
 
 const weights = graphBytes([options.backbone, options.heads].flatMap((graph) => graph?.path ?? []));
-const { prefill, usual } = rowLimits(options, plan);
-const { total: estimate } = estimateDeviceMemory(plan, weights, { perRun: prefill, verified: usual });
+const { prefill: perRun, usual } = rowLimits(options, plan);
+const { total: estimate } = estimateDeviceMemory(plan, weights, { perRun, verified: usual });
 console.log(`${manifest.model.id}, ${args.precision}, capacity ${plan.capacity}; MiB in use on the device\n`);
 for (const [when, bytes] of Object.entries({ opened, prompt, trees, closed, estimate })) {
   console.log(`${when.padEnd(10)}${(bytes / 2 ** 20).toFixed(0)}`);
