@@ -102,29 +102,27 @@ function texts(report: Report): Record<string, HtmlContent> {
 }
 
 function tables(report: Report): Record<string, HtmlContent> {
-  const all = sections(report);
+  const all = new Map(sections(report).map((section) => [section.id, section]));
+  const tableOf = (id: string, names?: number): HtmlContent => {
+    const section = all.get(id);
+    return section && tableHtml(section.table, names);
+  };
+  /** With its title, where there is such a section. */
+  const panel = (id: string): HtmlContent =>
+    all.has(id) ? inHtml`<div class="panel"><h3>${all.get(id)!.title}</h3>${tableOf(id)}</div>` : '';
   const differing = differences(report);
-  const tableOf = (id: string, names?: number): HtmlContent =>
-    all.filter((section) => section.id === id).map(({ table }) => tableHtml(table, names));
-  const panels = (...ids: readonly string[]): HtmlContent =>
-    ids.flatMap((id) =>
-      all
-        .filter((section) => section.id === id)
-        .map(({ title, table }) => inHtml`<div class="panel"><h3>${title}</h3>${tableHtml(table)}</div>`),
-    );
-  const section = (id: string): (typeof all)[number] | undefined => all.find((each) => each.id === id);
   return {
     '{{identity-table}}': tableOf('identity'),
     '{{mismatches}}': differing.length > 0 ? inHtml`<pre>${differing.join('\n\n')}</pre>` : '',
     '{{sweep-table}}': tableOf('sweep', 2),
     '{{overview-table}}': tableOf('overview'),
-    '{{pairs}}': panels('pairs'),
-    '{{endings-title}}': section('endings')?.title,
-    '{{endings-note}}': section('endings')?.note,
+    '{{pairs}}': panel('pairs'),
+    '{{endings-title}}': all.get('endings')?.title,
+    '{{endings-note}}': all.get('endings')?.note,
     '{{endings-table}}': tableOf('endings'),
-    '{{acceptance-tables}}': panels('heads', 'oracle', 'depths'),
-    '{{stages}}': report.sweep ? '' : panels('stages'),
-    '{{published-note}}': section('published')?.note,
+    '{{acceptance-tables}}': ['heads', 'oracle', 'depths'].map(panel),
+    '{{stages}}': report.sweep ? '' : panel('stages'),
+    '{{published-note}}': all.get('published')?.note,
     '{{published-table}}': tableOf('published'),
   };
 }
