@@ -11,7 +11,7 @@ const outputGroup = 'Output:';
 export const compareCommand: CommandModule<object, Arguments> = {
   command: 'compare [folders..]',
   describe:
-    'Compare finished runs, or run variants interleaved and compare them (none, static, dynamic by default)',
+    'Compare finished runs, or run variants interleaved and compare them (plain, static, dynamic by default)',
   builder: (yargs) =>
     addRunOptions(yargs, 'compare')
       .positional('folders', { describe: 'Finished bench folders', type: 'string', array: true })
@@ -38,8 +38,8 @@ export const compareCommand: CommandModule<object, Arguments> = {
           default: true,
         },
       })
-      .example('$0 compare', 'none, static and dynamic on the built-in questions')
-      .example('$0 compare --paper --nodes 64', "The paper's comparison: its tree, a static one, none")
+      .example('$0 compare', 'plain, static and dynamic on the built-in questions')
+      .example('$0 compare --paper --nodes 64', "The paper's comparison: its tree, a static one, plain decoding")
       .example('$0 compare --sweep nodes=1,2,4,8,16,32,64', 'Where is the optimum on this machine?')
       .example('$0 compare runs/none runs/static runs/dynamic --output report', 'Runs made before')
       .strict(),

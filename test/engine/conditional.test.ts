@@ -122,7 +122,7 @@ describe('Joint conditional', function () {
     expect(run.code, run.stderr).to.equal(0);
     const report = JSON.parse(run.stdout) as { runs: { name: string; decoding: { joint: string } }[] };
     expect(report.runs.map(({ name, decoding }) => `${name}: ${decoding.joint}`)).to.deep.equal([
-      'none: product',
+      'plain: product',
       'static: product',
       'dynamic: conditional',
     ]);

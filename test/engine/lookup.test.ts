@@ -107,7 +107,7 @@ describe('Lookup', function () {
       return report.runs.map((each) => [each.name, each.decoding.lookup]);
     };
     expect(await runs('runs', '--lookup', 'on')).to.deep.equal([
-      ['none', 'off'],
+      ['plain', 'off'],
       ['static', 'off'],
       ['dynamic', 'on'],
     ]);

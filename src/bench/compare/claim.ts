@@ -7,7 +7,7 @@ import type { Estimate } from './statistics.js';
 type Claimed = Pick<Report, 'base' | 'runs' | 'pairs' | 'identity' | 'questions' | 'sweep'>;
 
 export function claimOf(report: Claimed): string {
-  const pair = report.pairs.find(isDynamicOverStatic(report)) ?? report.pairs[0];
+  const pair = dynamicOverStatic(report)[0] ?? report.pairs[0];
   const sentences = [
     ...(report.sweep ? [] : pair ? [comparePair(pair)] : []),
     overBase(report),
@@ -16,9 +16,10 @@ export function claimOf(report: Claimed): string {
   return sentences.filter((sentence) => sentence !== '').join(' ');
 }
 
-function isDynamicOverStatic({ runs }: Claimed): (pair: Pair) => boolean {
+/** The pairs of a dynamic tree over a static one. */
+export function dynamicOverStatic({ runs, pairs }: Pick<Report, 'runs' | 'pairs'>): Pair[] {
   const tree = (name: string): string | undefined => runs.find((run) => run.name === name)?.decoding.tree;
-  return (pair) => tree(pair.run) === 'dynamic' && tree(pair.against) === 'static';
+  return pairs.filter((pair) => tree(pair.run) === 'dynamic' && tree(pair.against) === 'static');
 }
 
 /** Without steps (answers of one token) there are no tokens per step to speak of. */

@@ -2,7 +2,7 @@
 import type { TurnRecord } from '../run/formats.js';
 import type { Comparison, LoadedRun } from './load.js';
 
-/** Where two runs part: the first differing token of a question. */
+/** The first mismatch of two runs in a conversation. */
 export interface Mismatch {
   readonly question_id: string;
   /** 0-based. */
@@ -35,7 +35,7 @@ export interface IdentityResult {
   readonly reason?: string;
   /** Whether equal outputs were sure beforehand: not where rows depend on the rows beside them (`exact_rows` of run.json). */
   readonly isSure: boolean;
-  /** Turns held against each other, and how many questions (with their repeats) part. */
+  /** Turns compared, their equal tokens, and conversations (a question's repeats are several). */
   readonly turns: number;
   readonly tokens: number;
   readonly questions: number;
@@ -44,7 +44,7 @@ export interface IdentityResult {
 
 const CONTINUATION = 24;
 
-/** Holds every run against the baseline, on the generations both decoded greedily. */
+/** Compares every run with the baseline, on the generations that both decoded greedily. */
 export function checkIdentity(comparison: Comparison): IdentityResult[] {
   const [base, ...others] = comparison.runs;
   return others.map((run) => checkRun(base, run, comparison.ids));

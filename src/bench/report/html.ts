@@ -14,27 +14,30 @@ import { describeDecoding, setup } from './tables.js';
 export function htmlReport(report: Report, runs: readonly LoadedRun[]): string {
   const data = pageData(report, runs);
   const script = pageScript();
-  const style = pageFile('page.css');
   const contents: Readonly<Record<string, HtmlContent>> = {
-    '<link rel="stylesheet" href="page.css" />': inHtml`<style>${unescaped(style)}</style>`,
-    '<script src="page.js"></script>': inHtml`<script>${unescaped(script)}</script>`,
-    '{{data}}': unescaped(JSON.stringify(data).replace(/</g, '\\u003c')),
-    '{{policy}}': policy(script),
+    'page.css': inHtml`<style>${unescaped(pageFile('page.css'))}</style>`,
+    'page.js': inHtml`<script>${unescaped(script)}</script>`,
+    data: unescaped(JSON.stringify(data).replace(/</g, '\\u003c')),
+    policy: policy(script),
     ...texts(report),
     ...tables(report),
     ...keys(report, data),
-    '{{generations}}': turnOptions(data.generations),
-    '{{traces}}': turnOptions(data.traces),
+    generations: turnOptions(data.generations),
+    traces: turnOptions(data.traces),
   };
   return pageFile('page.html')
-    .replace(/ *<section id="([\w-]+)">.*?<\/section>\n/gs, (section, id: string) =>
+    .replace(/ *<section id="(.*?)">.*?<\/section>\n/gs, (section, id: string) =>
       isShown(id, report, data) ? section : '',
     )
-    .replace(/\{\{[\w-]+\}\}|<link [^>]*>|<script src=[^>]*><\/script>/g, (place) => {
-      if (!(place in contents)) throw new Error(`page.html: nothing is known to stand for ${place}`);
-      return htmlOf(contents[place]);
+    .replace(PLACES, (_, ...names: (string | undefined)[]) => {
+      const name = names.find((each) => each !== undefined)!;
+      if (!Object.hasOwn(contents, name)) throw new Error(`page.html: there is nothing to put for ${name}`);
+      return htmlOf(contents[name]);
     });
 }
+
+/** Where the template is filled: {{name}}, and the elements that load its other files. */
+const PLACES = /\{\{(\w+)\}\}|<link [^>]*href="(page\.css)"[^>]*>|<script src="(page\.js)"><\/script>/g;
 
 function isShown(section: string, report: Report, data: PageData): boolean {
   switch (section) {
@@ -77,55 +80,53 @@ function texts(report: Report): Record<string, HtmlContent> {
   const [{ environment, model, machine }] = report.runs;
   const command = String(environment.command ?? '');
   return {
-    '{{names}}': report.runs
+    names: report.runs
       .slice(0, 4)
       .map(({ name }) => name)
       .join(', '),
-    '{{date}}': report.made.slice(0, 10),
-    '{{headline}}': marked(headline),
-    '{{claim}}': marked(claim.join(' ')),
-    '{{setup}}': list('setup', setup(report)),
-    '{{cards}}': [cards(report), identityCard(report)],
-    '{{base}}': baseline(report),
-    '{{parameter}}': report.sweep?.parameter,
-    '{{cost-setting}}': `${model.precision} on ${model.provider}, ${machine.threads} thread(s)`,
-    '{{runs}}': list(
+    date: report.made.slice(0, 10),
+    headline: marked(headline),
+    claim: marked(claim.join(' ')),
+    setup: list('setup', setup(report)),
+    cards: [...cards(report), identityCard(report)],
+    base: baseline(report),
+    parameter: report.sweep?.parameter,
+    costSetting: `${model.precision} on ${model.provider}, ${machine.threads} thread(s)`,
+    runs: list(
       'notes',
       report.runs.map((run) => `${run.name}: ${describeDecoding(run)}`),
     ),
-    '{{notes}}': report.notes.length > 0 ? [inHtml`<h3>Notes</h3>`, list('notes', report.notes)] : '',
-    '{{made}}': report.made,
-    '{{version}}': report.version,
-    '{{questions}}': report.questions.sha256,
-    '{{command}}': command === '' ? '' : inHtml`Command: <code>medusa-plus ${command}</code>`,
+    notes: report.notes.length > 0 ? [inHtml`<h3>Notes</h3>`, list('notes', report.notes)] : '',
+    made: report.made,
+    version: report.version,
+    questions: report.questions.sha256,
+    command: command === '' ? '' : inHtml`Command: <code>medusa-plus ${command}</code>`,
   };
 }
 
 function tables(report: Report): Record<string, HtmlContent> {
-  const all = sections(report);
+  const all = new Map(sections(report).map((section) => [section.id, section]));
+  const tableOf = (id: string, names?: number): HtmlContent => {
+    const section = all.get(id);
+    return section && tableHtml(section.table, names);
+  };
+  /** With its title, where there is such a section. */
+  const panel = (id: string): HtmlContent =>
+    all.has(id) ? inHtml`<div class="panel"><h3>${all.get(id)!.title}</h3>${tableOf(id)}</div>` : '';
   const differing = differences(report);
-  const tableOf = (id: string, names?: number): HtmlContent =>
-    all.filter((section) => section.id === id).map(({ table }) => tableHtml(table, names));
-  const panels = (...ids: readonly string[]): HtmlContent =>
-    ids.flatMap((id) =>
-      all
-        .filter((section) => section.id === id)
-        .map(({ title, table }) => inHtml`<div class="panel"><h3>${title}</h3>${tableHtml(table)}</div>`),
-    );
-  const section = (id: string): (typeof all)[number] | undefined => all.find((each) => each.id === id);
   return {
-    '{{identity-table}}': tableOf('identity'),
-    '{{mismatches}}': differing.length > 0 ? inHtml`<pre>${differing.join('\n\n')}</pre>` : '',
-    '{{sweep-table}}': tableOf('sweep', 2),
-    '{{overview-table}}': tableOf('overview'),
-    '{{pairs}}': panels('pairs'),
-    '{{endings-title}}': section('endings')?.title,
-    '{{endings-note}}': section('endings')?.note,
-    '{{endings-table}}': tableOf('endings'),
-    '{{acceptance-tables}}': panels('heads', 'oracle', 'depths'),
-    '{{stages}}': report.sweep ? '' : panels('stages'),
-    '{{published-note}}': section('published')?.note,
-    '{{published-table}}': tableOf('published'),
+    identityTable: tableOf('identity'),
+    mismatches: differing.length > 0 ? inHtml`<pre>${differing.join('\n\n')}</pre>` : '',
+    sweepTable: tableOf('sweep', 2),
+    overviewTable: tableOf('overview'),
+    pairs: panel('pairs'),
+    endingsTitle: all.get('endings')?.title,
+    endingsNote: all.get('endings')?.note,
+    endingsTable: tableOf('endings'),
+    acceptanceTables: ['heads', 'oracle', 'depths'].map(panel),
+    stages: report.sweep ? '' : panel('stages'),
+    publishedNote: all.get('published')?.note,
+    publishedTable: tableOf('published'),
   };
 }
 
@@ -134,19 +135,19 @@ function keys(report: Report, data: PageData): Record<string, HtmlContent> {
   const series = [...new Set(report.sweep?.points.map((point) => point.series))];
   const { stages, cost_curve } = report.runs[0];
   return {
-    '{{key}}': list(
+    key: list(
       'key',
       data.runs.slice(1).map((name, index) => coloured('run', (index + 1) % 8, name)),
     ),
-    '{{sweep-key}}': list(
+    sweepKey: list(
       'key',
       [report.base, ...series].map((name, index) => coloured('run', index % 8, name)),
     ),
-    '{{stage-key}}': list(
+    stageKey: list(
       'key',
       stages.map(({ stage }, index) => coloured('stage', index, stage)),
     ),
-    '{{cost-key}}': list('key', [
+    costKey: list('key', [
       coloured('run', 1, 'backbone run, as the runs saw it'),
       ...(cost_curve === null ? [] : [coloured('run', 7, 'measured before the run')]),
     ]),
@@ -173,17 +174,15 @@ function list(name: string, items: readonly HtmlContent[]): Html {
 /** Static and dynamic at two sizes; the table below has all runs. */
 const mostCards = 4;
 
-function cards(report: Report): HtmlContent {
-  const others = report.runs.filter((run) => run.over_base !== null);
-  const figures = report.sweep
-    ? [fastest(report)]
-    : others
-        .slice(0, mostCards)
-        .flatMap((run) => [
-          card(`${run.name}: tokens per step`, run.ratios.tokens_per_step, number),
-          card(`${run.name}: speed over ${report.base}`, run.over_base!.tokens_per_second, times),
-        ]);
-  return figures;
+function cards(report: Report): Html[] {
+  if (report.sweep) return [fastest(report)];
+  return report.runs
+    .filter((run) => run.over_base !== null)
+    .slice(0, mostCards)
+    .flatMap((run) => [
+      card(`${run.name}: tokens per step`, run.ratios.tokens_per_step, number),
+      card(`${run.name}: speed over ${report.base}`, run.over_base!.tokens_per_second, times),
+    ]);
 }
 
 function fastest(report: Report): Html {

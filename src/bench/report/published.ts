@@ -1,5 +1,6 @@
 /** The figures MEDUSA-Plus published for its own comparison, to be set beside ours. */
-import type { Pair, Report } from '../compare/report.js';
+import { dynamicOverStatic } from '../compare/claim.js';
+import type { Report } from '../compare/report.js';
 import { factor, number, type Table } from './table.js';
 
 /** Tokens per inference on MT-Bench, Vicuna-7B, 64 nodes; the notebook's is one prompt, greedy. */
@@ -12,7 +13,7 @@ const PUBLISHED = [
 /** Static against dynamic, theirs and ours; undefined where this report does not compare the two. */
 export function publishedTable(report: Report): Table | undefined {
   // Theirs is the product's tree; another is set beside it only where there is no such one, and named.
-  const pairs = report.pairs.filter((each) => isDynamicOverStatic(report, each));
+  const pairs = dynamicOverStatic(report);
   const pair = pairs.find(({ run }) => beyondProduct(report, run) === '') ?? pairs.at(0);
   if (!pair) return undefined;
   const [fixed, dynamic] = [pair.against, pair.run].map((name) =>
@@ -43,11 +44,6 @@ function beyondProduct(report: Report, name: string): string {
     decoding?.joint === 'conditional' ? ', conditional joint' : '',
     decoding?.lookup === 'on' ? ', lookup' : '',
   ].join('');
-}
-
-function isDynamicOverStatic({ runs }: Report, pair: Pair): boolean {
-  const tree = (name: string): string | undefined => runs.find((run) => run.name === name)?.decoding.tree;
-  return tree(pair.run) === 'dynamic' && tree(pair.against) === 'static';
 }
 
 /** What must be known before the two are compared. */

@@ -187,6 +187,21 @@ describe('the HTML report', () => {
     });
   }
 
+  it('draws the cost of verifications with the precision of the baseline alone', () => {
+    const [none, fixed, dynamic] = runs;
+    const model = { ...dynamic.info.model, precision: 'fp32' };
+    const mixed = [none, fixed, { ...dynamic, info: { ...dynamic.info, model } }];
+    const page = new Page(htmlReport(makeReport(compareRuns(mixed), '1'), mixed)).run();
+    const [measured, seen] = pathPoints(page.element('chart-cost').innerHTML);
+    const scale = (232 - measured.points[0].y) / 9;
+    // Static's 12 ms with 4 nodes, without dynamic's 13 ms.
+    expectClose(
+      seen.points.map(({ y }) => (232 - y) / scale),
+      [8, 12],
+      0.05,
+    );
+  });
+
   it('draws everything again when the window changes', () => {
     const page = new Page(html, 1200).run();
     const before = page.element('step-trees').innerHTML;

@@ -86,13 +86,8 @@ export function columns(
   const y = (value: number): number => top + (1 - value / most) * (height - top - bottom);
   const slot = (width - left - 8) / labels.length;
   const bar = Math.min(46, (slot * 0.8) / series.length);
-  const parts: Html[] = [];
-  for (const tick of ticks(0, most, 4)) {
-    parts.push(
-      inHtml`<line class="grid" x1="${left}" x2="${width}" y1="${y(tick)}" y2="${y(tick)}"/>`,
-      inHtml`<text class="tick" x="${left - 6}" y="${y(tick) + 4}" text-anchor="end">${Math.round(tick * 100)}%</text>`,
-    );
-  }
+  const percent = (share: number): string => `${Math.round(share * 100)}%`;
+  const parts = levels(ticks(0, most, 4), y, [left, width], percent);
   labels.forEach((label, row) => {
     const start = left + row * slot + (slot - bar * series.length) / 2;
     parts.push(
@@ -158,13 +153,7 @@ export function lines(
     left + ((place(value) - xLow) / (xHigh - xLow || 1)) * (width - left - right);
   const y = (value: number): number =>
     top + (1 - (value - yLow) / (yHigh - yLow || 1)) * (height - top - bottom);
-  const parts: Html[] = [];
-  for (const tick of ticks(yLow, yHigh, 5)) {
-    parts.push(
-      inHtml`<line class="grid" x1="${left}" x2="${width - right}" y1="${y(tick)}" y2="${y(tick)}"/>`,
-      inHtml`<text class="tick" x="${left - 6}" y="${y(tick) + 4}" text-anchor="end">${tick}</text>`,
-    );
-  }
+  const parts = levels(ticks(yLow, yHigh, 5), y, [left, width - right], String);
   const xTicks = options.log
     ? [1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024].filter((n) => place(n) >= xLow && place(n) <= xHigh)
     : ticks(xLow, xHigh, width > 500 ? 8 : 4);
@@ -236,6 +225,19 @@ export function stackedRows(
     );
   });
   return svg(width, rows.length * (bar + gap), parts);
+}
+
+/** Horizontal lines of the grid, with their values left of them. */
+function levels(
+  values: readonly number[],
+  y: (value: number) => number,
+  [left, right]: readonly [number, number],
+  show: (value: number) => string,
+): Html[] {
+  return values.flatMap((value) => [
+    inHtml`<line class="grid" x1="${left}" x2="${right}" y1="${y(value)}" y2="${y(value)}"/>`,
+    inHtml`<text class="tick" x="${left - 6}" y="${y(value) + 4}" text-anchor="end">${show(value)}</text>`,
+  ]);
 }
 
 export function svg(width: number, height: number, parts: readonly Html[]): Html {

@@ -5,7 +5,9 @@ import { inHtml, type Html } from './html.js';
 import { showToken } from './text.js';
 import { maskDrawing, stepAt, treeDrawing } from './trees.js';
 
-export function runOf(data: PageData, name: string): PageData['report']['runs'][number] {
+type Run = PageData['report']['runs'][number];
+
+function runOf(data: PageData, name: string): Run {
   return data.report.runs.find((run) => run.name === name)!;
 }
 
@@ -14,54 +16,57 @@ export function draftingRuns(data: PageData): string[] {
   return data.runs.filter((name) => runOf(data, name).decoding.tree !== 'none');
 }
 
-export function categoryLabels(data: PageData): string[] {
+/** The bars of some runs in their colours. */
+function seriesOf(
+  data: PageData,
+  names: readonly string[],
+  valuesOf: (run: Run) => Series['values'],
+): Series[] {
+  return names.map((name) => ({ name, color: data.runs.indexOf(name), values: valuesOf(runOf(data, name)) }));
+}
+
+function categoryLabels(data: PageData): string[] {
   return [...data.report.runs[0].categories.map((row) => row.category), 'all'];
 }
 
 export function stepsView(data: PageData, width: number): Html {
-  const series: Series[] = draftingRuns(data).map((name) => {
-    const run = runOf(data, name);
-    const values = [...run.categories.map((row) => row.tokens_per_step), run.ratios.tokens_per_step];
-    return { name, color: data.runs.indexOf(name), values };
-  });
+  const series = seriesOf(data, draftingRuns(data), ({ categories, ratios }) => [
+    ...categories.map((row) => row.tokens_per_step),
+    ratios.tokens_per_step,
+  ]);
   return barRows(categoryLabels(data), series, width, { unit: '', mark: 1 });
 }
 
 export function speedView(data: PageData, width: number): Html {
-  const series: Series[] = data.runs.flatMap((name) => {
-    const run = runOf(data, name);
-    if (!run.over_base) return [];
-    const values = [...run.categories.map((row) => row.speed_up), run.over_base.tokens_per_second];
-    return [{ name, color: data.runs.indexOf(name), values }];
-  });
+  const others = data.runs.filter((name) => runOf(data, name).over_base);
+  const series = seriesOf(data, others, ({ categories, over_base }) => [
+    ...categories.map((row) => row.speed_up),
+    over_base!.tokens_per_second,
+  ]);
   return barRows(categoryLabels(data), series, width, { unit: 'x', mark: 1 });
 }
 
 export function histogramView(data: PageData, width: number): Html {
   const names = draftingRuns(data);
   const longest = Math.max(1, ...names.map((name) => runOf(data, name).accept_histogram.length - 1));
-  const labels = Array.from({ length: longest }, (_, index) => String(index + 1));
-  const series = names.map((name) => ({
-    name,
-    color: data.runs.indexOf(name),
-    values: labels.map((_, index) => ({ value: runOf(data, name).accept_histogram[index + 1] || 0 })),
-  }));
-  return columns(labels, series, width, 'tokens added by a step');
+  const series = seriesOf(data, names, ({ accept_histogram }) =>
+    upTo(longest).map((tokens) => ({ value: accept_histogram[tokens] ?? 0 })),
+  );
+  return columns(upTo(longest).map(String), series, width, 'tokens added by a step');
 }
 
 export function depthView(data: PageData, width: number): Html {
   const names = draftingRuns(data);
   const deepest = Math.max(1, ...names.map((name) => runOf(data, name).depths.length));
-  const labels = Array.from({ length: deepest }, (_, index) => String(index + 1));
-  const series = names.map((name) => ({
-    name,
-    color: data.runs.indexOf(name),
-    values: labels.map((_, index) => {
-      const row = runOf(data, name).depths[index];
-      return row ? { value: row.reached } : null;
-    }),
-  }));
-  return columns(labels, series, width, 'depth of the accepted node');
+  const series = seriesOf(data, names, ({ depths }) =>
+    upTo(deepest).map((depth) => (depth <= depths.length ? { value: depths[depth - 1].reached } : null)),
+  );
+  return columns(upTo(deepest).map(String), series, width, 'depth of the accepted node');
+}
+
+/** 1 to `last`. */
+function upTo(last: number): number[] {
+  return Array.from({ length: last }, (_, index) => index + 1);
 }
 
 export function stagesView(data: PageData, width: number): Html {
