@@ -39,7 +39,10 @@ export const compareCommand: CommandModule<object, Arguments> = {
         },
       })
       .example('$0 compare', 'plain, static and dynamic on the built-in questions')
-      .example('$0 compare --paper --nodes 64', "The paper's comparison: its tree, a static one, plain decoding")
+      .example(
+        '$0 compare --paper --nodes 64',
+        "The paper's comparison: its tree, a static one, plain decoding",
+      )
       .example('$0 compare --sweep nodes=1,2,4,8,16,32,64', 'Where is the optimum on this machine?')
       .example('$0 compare runs/none runs/static runs/dynamic --output report', 'Runs made before')
       .strict(),

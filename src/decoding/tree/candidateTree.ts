@@ -1,5 +1,5 @@
 /**
- * Candidate trees. The target model has chosen the token A: the root. Head 0 guesses that B (60%) or C (30%) follows, head 1
+ * Candidate trees. The base model has chosen the token A: the root. Head 0 guesses that B (60%) or C (30%) follows, head 1
  * that D (50%) or E (20%) follows that. The five most probable of the seven paths are these, each the product of its
  * candidates' probabilities. Rows are in flat-index order: by depth, then by the ranks along the path.
  *
@@ -11,7 +11,7 @@
  *     (left out: BE, CE)       4     D       2      2      0   past + 2                           1 . 1 . 1
  *
  * D stands in the tree twice, after B and after C: the same guess in two futures, which do not see each other. One run gives
- * the target model's own next token after every row, and acceptance follows it from the root:
+ * the base model's own next token after every row, and acceptance follows it from the root:
  *
  *     after row         0  1  2  3  4
  *     it chooses        B  D  E  F  G     rows 0, 1, 3 are kept; B and D were guessed, F is the bonus: 3 tokens
