@@ -5,9 +5,6 @@ import type { ConditionalTable } from '../decoding/tree/conditionalTable.js';
 import { ModelError } from '../util/errors.js';
 import { prepareAgain, type ConditionalEntry } from './manifest.js';
 
-/** A heads file's conditional joint lies beside it under its name with this ending (heads/FORMAT.md). */
-export const conditionalSuffix = '.conditional.safetensors';
-
 /**
  * Reads a conditional table (docs/architecture.md): one read, and views on what was read.
  *

@@ -2,12 +2,10 @@ import { accessSync, constants, existsSync, readdirSync } from 'node:fs';
 import { homedir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { ModelError, UsageError } from '../util/errors.js';
+import { defaultModelName } from './defaultModel.js';
 import { manifestName } from './manifest.js';
 import { findPackageRoot } from '../util/packageRoot.js';
 import { prepareCommand } from './prepareCommand.js';
-
-/** The model that is used, and prepared, when none is named. */
-export const defaultModelName = 'smollm2-135m-instruct';
 
 export interface ModelPlace {
   readonly name: string;

@@ -1,9 +1,9 @@
 import { readFileSync } from 'node:fs';
 import { basename, dirname, join, resolve } from 'node:path';
-import { adapterSuffix, preparesItself } from './adapters.js';
-import { defaultWeightsSha256 } from '../prepare/defaultWeights.js';
 import { JsonReader } from '../util/jsonReader.js';
-import { defaultModelName, modelsFolder } from './locate.js';
+import { defaultModelName, defaultWeightsSha256 } from './defaultModel.js';
+import { adapterSuffix } from './headsFiles.js';
+import { modelsFolder } from './locate.js';
 
 /**
  * The command that makes the model in `folder`, or makes it again, for hints. What its manifest does not hold, the path
@@ -17,7 +17,7 @@ export function prepareCommand(folder: string, ...options: readonly string[]): s
   const parent = dirname(resolve(folder));
   const made = readOrigin(folder);
   const parts = ['medusa-plus prepare'];
-  if (!preparesItself(name)) {
+  if (name !== defaultModelName) {
     if (!made?.isDefault && !options.includes('--from'))
       parts.push(`--from <${made?.source ?? 'HF folder or .gguf file'}>`);
     if (made?.adapter !== undefined) parts.push(`--adapter <${made.adapter}${adapterSuffix}>`);

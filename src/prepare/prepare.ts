@@ -2,31 +2,20 @@ import { existsSync } from 'node:fs';
 import { mkdir, readdir, rename, rm, stat } from 'node:fs/promises';
 import { basename, dirname, extname, join, resolve } from 'node:path';
 import { MedusaError, ModelError, UsageError } from '../util/errors.js';
-import {
-  adaptedName,
-  adapterName,
-  adapterSuffix,
-  checkAdapter,
-  committedAdapter,
-  isVariantName,
-  variantMissing,
-} from '../models/adapters.js';
+import { committedHeads } from '../models/headsFiles.js';
+import { adaptedName, adapterName, checkAdapter } from './adapters.js';
 import { fetchDefaultWeights } from './defaultWeights.js';
 import { sha256Of } from '../util/sha256.js';
 import { diskFullHint, explainDiskError } from '../util/diskErrors.js';
-import { conditionalSuffix } from '../models/conditional.js';
 import { JsonReader } from '../util/jsonReader.js';
-import { checkModelName, defaultModelName } from '../models/locate.js';
+import { defaultModelName } from '../models/defaultModel.js';
+import { checkModelName } from '../models/locate.js';
 import { takeLock } from '../util/lock.js';
 import { checkFiles, manifestName, readManifest, type Manifest } from '../models/manifest.js';
-import { findPackageRoot } from '../util/packageRoot.js';
 import { removeFolder } from './partialFolders.js';
 import type { Report } from '../util/progressReport.js';
 import { exportEnvironment, findPython, runModule, type Python } from './python.js';
 import { ensureRequirements, exporterRequirements } from './pythonPackages.js';
-
-/** Other tensors that lie beside heads; the exporter finds a conditional joint by itself. */
-const besideHeads = [adapterSuffix, conditionalSuffix];
 
 export interface PrepareOptions {
   readonly modelsDir: string;
@@ -36,11 +25,11 @@ export interface PrepareOptions {
   readonly id?: string;
   /** Backbone precisions; those the model has already are kept. */
   readonly precisions?: readonly string[];
-  /** MEDUSA-2 adapter to merge into the weights; the one that comes with the package for the model otherwise. */
+  /** MEDUSA-2 adapter to merge into the weights. */
   readonly adapter?: string;
   /** Heads files; those beside the adapter or committed for the model otherwise. An empty list: none. */
   readonly heads?: readonly string[];
-  /** Make it anew even if it is there. */
+  /** Make it again even if it is there. */
   readonly force?: boolean;
   /** Install the exporter's Python packages again too. */
   readonly reinstall?: boolean;
@@ -69,9 +58,7 @@ export async function prepareModel(options: PrepareOptions, report: Report): Pro
   const name = checkModelName(options.id ?? nameOf(options.from, options.adapter));
   if (options.from !== undefined) await checkSource(options.from);
   if (options.adapter !== undefined) await checkAdapter(options.adapter);
-  // A committed adapter belongs to the weights that are fetched.
-  const adapter = options.adapter ?? (options.from === undefined ? committedAdapter(name) : undefined);
-  checkName(name, options.from, adapter);
+  checkName(name, options.from, options.adapter);
   try {
     await mkdir(modelsDir, { recursive: true });
     const release = await takeLock(join(modelsDir, `.${name}.lock`), {
@@ -79,7 +66,7 @@ export async function prepareModel(options: PrepareOptions, report: Report): Pro
       onWait: (holder) => report.note(`Process ${holder} is preparing ${name}: waiting for it.`),
     });
     try {
-      return await prepareLocked(name, { ...options, modelsDir, adapter }, report);
+      return await prepareLocked(name, { ...options, modelsDir }, report);
     } finally {
       await release();
     }
@@ -97,7 +84,6 @@ function checkName(name: string, from: string | undefined, adapter: string | und
     );
   }
   if (from !== undefined || adapter !== undefined || name === defaultModelName) return;
-  if (isVariantName(name)) throw new UsageError(variantMissing(name));
   throw new UsageError(`--id ${name} needs --from: only ${defaultModelName} can be fetched without it.`);
 }
 
@@ -221,14 +207,7 @@ export async function headsFor(
     const beside = join(dirname(adapter), `${adapterName(adapter)}.safetensors`);
     return existsSync(beside) ? [beside] : [];
   }
-  const root = findPackageRoot();
-  if (root === undefined) return [];
-  const folder = join(root, 'heads', name);
-  const names = await readdir(folder).catch(() => []);
-  return names
-    .filter((each) => each.endsWith('.safetensors') && !besideHeads.some((suffix) => each.endsWith(suffix)))
-    .sort()
-    .map((each) => join(folder, each));
+  return committedHeads(name);
 }
 
 interface ExporterRun {

@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto';
 import { existsSync } from 'node:fs';
 import { mkdir, readFile, rename } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
-import { findDamage, writeFileList } from '../models/fileList.js';
+import { findDamage, writeFileList } from './fileList.js';
 import { takeLock } from '../util/lock.js';
 import { partialFolder, removeFolder, removePartialFolders } from './partialFolders.js';
 import { exportFolder, pip, type Python } from './python.js';

@@ -2,7 +2,8 @@ import { expect } from 'chai';
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { UsageError } from '../../src/util/errors.js';
-import { checkModelName, defaultModelName, locateModel, modelsFolder } from '../../src/models/locate.js';
+import { defaultModelName } from '../../src/models/defaultModel.js';
+import { checkModelName, locateModel, modelsFolder } from '../../src/models/locate.js';
 import { packageRoot, packageVersion } from '../../src/util/packageRoot.js';
 import { tinyFolder } from '../support/tinyModel.js';
 

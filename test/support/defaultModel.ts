@@ -1,4 +1,5 @@
-import { modelsFolder, defaultModelName, locateModel } from '../../src/models/locate.js';
+import { defaultModelName } from '../../src/models/defaultModel.js';
+import { modelsFolder, locateModel } from '../../src/models/locate.js';
 import { MedusaEngine } from '../../src/index.js';
 
 /** Opens the default model, which is prepared first when it is missing (a minute or two). */

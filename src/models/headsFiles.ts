@@ -1,13 +1,29 @@
-import { readFile, stat } from 'node:fs/promises';
+/** The committed heads of a model, and what lies beside a heads file (FORMAT.md in export/). */
+import { readdir, readFile, stat } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import { isDeepStrictEqual } from 'node:util';
-import { conditionalSuffix } from '../models/conditional.js';
 import { JsonReader } from '../util/jsonReader.js';
-import { manifestName, type HeadsEntry, type Manifest } from '../models/manifest.js';
-import { headsFor } from './prepare.js';
+import { findPackageRoot } from '../util/packageRoot.js';
 import { sha256Of } from '../util/sha256.js';
+import { manifestName, type HeadsEntry, type Manifest } from './manifest.js';
 
-export { verifyFiles } from '../models/fileHashes.js';
+/** A heads file's conditional joint lies beside it under its name with this ending. */
+const conditionalSuffix = '.conditional.safetensors';
+
+/** A MEDUSA-2 adapter: changes of a backbone's weights that are merged at preparation. */
+export const adapterSuffix = '.adapter.safetensors';
+
+/** The heads files that come with this package for a model of this name. */
+export async function committedHeads(name: string): Promise<string[]> {
+  const root = findPackageRoot();
+  if (root === undefined) return [];
+  const folder = join(root, 'heads', name);
+  const names = await readdir(folder).catch(() => []);
+  return names
+    .filter((each) => /^[^.]+\.safetensors$/.test(each))
+    .sort()
+    .map((each) => join(folder, each));
+}
 
 /**
  * Heads files committed for this model that the prepared model does not hold: trained, calibrated, or pulled, after it
@@ -17,7 +33,7 @@ export async function newerHeads(folder: string, manifest: Manifest, name: strin
   const names = new Set(manifest.heads.map((heads) => heads.name));
   const prepared = (await stat(join(folder, manifestName))).mtimeMs;
   const newer: string[] = [];
-  for (const file of await headsFor(name, undefined)) {
+  for (const file of await committedHeads(name)) {
     // Heads of other names were chosen by the user, and these left out.
     if (names.size > 0 && !names.has(basename(file, '.safetensors'))) continue;
     const isOlder = names.size > 0 && (await lastChange(file)) <= prepared;
