@@ -16,7 +16,8 @@ import { parseArgs } from 'node:util';
 import type { DraftingModel } from '../src/decoding/types.js';
 import { chooseGraphs } from '../src/models/choose.js';
 import { readManifest } from '../src/models/manifest.js';
-import { cpuFeatures, gpuFacts, nodeRuntimeFacts } from '../src/runtime/facts.js';
+import { cpuFeatures } from '../src/runtime/cpu/facts.js';
+import { gpuFacts, nodeRuntimeFacts } from '../src/runtime/facts.js';
 import { openModel } from '../src/runtime/index.js';
 import { median, randomTokens, randomTree } from '../src/runtime/measure.js';
 

@@ -1,4 +1,7 @@
 /** The library's face: text in, streamed text out; and the parts for those who bring their own model. */
+import type { PreparedModel, PrepareOptions } from './prepare/prepare.js';
+import { silentReport, type Report } from './util/progressReport.js';
+
 export {
   MedusaEngine,
   type EndChunk,
@@ -21,6 +24,20 @@ export {
   type TreeName,
 } from './engine/decodingOptions.js';
 export * from './util/errors.js';
-export { prepareModel, type PreparedModel, type PrepareOptions } from './prepare/prepare.js';
-export { type Report } from './util/progressReport.js';
+export type { PreparedModel, PrepareOptions };
+export type { Report };
 export * from './decoding/index.js';
+
+/**
+ * Fetches (for the default model), converts and exports a model into `modelsDir/<id>`, unless it is there.
+ *
+ * @param report told what takes long
+ * @throws UsageError for options that are wrong, ModelError for files that cannot be used, RuntimeFailure without Python
+ */
+export async function prepareModel(
+  options: PrepareOptions,
+  report: Report = silentReport,
+): Promise<PreparedModel> {
+  // Only now: a program that opens a prepared model needs none of it.
+  return (await import('./prepare/prepare.js')).prepareModel(options, report);
+}

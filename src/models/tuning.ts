@@ -196,13 +196,12 @@ function millisecondsPerToken(curve: readonly CostPoint[], { heads }: ChosenGrap
 
 /** What the measurement depends on. */
 async function measurementKey({ manifest, graphs, spec }: TuningSubject): Promise<string> {
-  const { nodeRuntimeFacts } = await import('../runtime/facts.js');
+  const { nodeRuntimeVersion } = await import('../runtime/cpu/facts.js');
   const { int8Products } = await import('../runtime/index.js');
   const onCuda = spec.provider === 'cuda';
   const parts = [
     spec.provider,
-    (onCuda ? spec.ortLibrary : `ONNX Runtime ${nodeRuntimeFacts().version}`) ??
-      process.env.MEDUSA_ORT_LIBRARY,
+    (onCuda ? spec.ortLibrary : `ONNX Runtime ${nodeRuntimeVersion()}`) ?? process.env.MEDUSA_ORT_LIBRARY,
     cpus()[0]?.model.trim() ?? process.arch,
     `${availableParallelism()} threads`,
     // A processor's name does not tell its kernels: virtual machines hide instruction sets.

@@ -7,7 +7,7 @@ import { basename, dirname, join } from 'node:path';
 import { outputOf } from '../../util/childProcess.js';
 import type { EngineFacts } from '../../engine/engine.js';
 import { findPackageRoot } from '../../util/packageRoot.js';
-import { cpuFeatures } from '../../runtime/facts.js';
+import { cpuFeatures } from '../../runtime/cpu/facts.js';
 import { int8Products } from '../../runtime/index.js';
 import type { RunIdentity, RunInfo } from './formats.js';
 

@@ -13,8 +13,8 @@ import { silentReport } from '../../util/progressReport.js';
 import { CUDA_PROVIDER, LIBRARY_VARIABLE, locateCudaLibrary } from '../../runtime/cuda/ortLibrary.js';
 import { int8Products } from '../../runtime/index.js';
 import { gibibytes } from '../../runtime/cuda/memoryEstimate.js';
+import { cpuFeatures } from '../../runtime/cpu/facts.js';
 import {
-  cpuFeatures,
   cudaMemory,
   cudaProviderFacts,
   gpuFacts,
