@@ -4,7 +4,7 @@ import { ModelError } from '../util/errors.js';
 import { sha256Of } from '../util/sha256.js';
 import { JsonReader } from '../util/jsonReader.js';
 import { checkFiles, prepareAgain, type Manifest, type StoredFile } from './manifest.js';
-import { writeJson } from '../util/writeJson.js';
+import { writeJson } from '../util/writeFile.js';
 
 /**
  * verified.json, beside the model: the files whose bytes were once found to be those of the manifest, and how they lay on

@@ -1,17 +1,12 @@
-/** The committed heads of a model, and what lies beside a heads file (FORMAT.md in export/). */
+/** The heads that come with this package for a model, and whether a prepared model holds them. */
 import { readdir, readFile, stat } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import { isDeepStrictEqual } from 'node:util';
 import { JsonReader } from '../util/jsonReader.js';
 import { findPackageRoot } from '../util/packageRoot.js';
 import { sha256Of } from '../util/sha256.js';
-import { manifestName, type HeadsEntry, type Manifest } from './manifest.js';
-
-/** A heads file's conditional joint lies beside it under its name with this ending. */
-const conditionalSuffix = '.conditional.safetensors';
-
-/** A MEDUSA-2 adapter: changes of a backbone's weights that are merged at preparation. */
-export const adapterSuffix = '.adapter.safetensors';
+import { conditionalSuffix, manifestName } from './fileNames.js';
+import type { HeadsEntry, Manifest } from './manifest.js';
 
 /** The heads files that come with this package for a model of this name. */
 export async function committedHeads(name: string): Promise<string[]> {

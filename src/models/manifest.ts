@@ -8,6 +8,7 @@ import { isWeightRow, type LookupWeights } from '../decoding/tree/contextLookup.
 import { ModelError } from '../util/errors.js';
 import type { ModelShape, SharedAttention } from '../runtime/spec.js';
 import { JsonReader } from '../util/jsonReader.js';
+import { manifestName } from './fileNames.js';
 import { prepareAgain, prepareCommand } from './prepareCommand.js';
 import { sha256OfText } from '../util/sha256.js';
 
@@ -15,7 +16,6 @@ export { prepareAgain };
 
 /** The version of manifest.json this program reads (docs/architecture.md). */
 export const manifestFormat = 1;
-export const manifestName = 'manifest.json';
 
 export interface ModelFacts extends ModelShape {
   readonly id: string;

@@ -2,8 +2,8 @@ import { readFileSync } from 'node:fs';
 import { basename, dirname, join, resolve } from 'node:path';
 import { JsonReader } from '../util/jsonReader.js';
 import { defaultModelName, defaultWeightsSha256 } from './defaultModel.js';
-import { adapterSuffix } from './headsFiles.js';
-import { modelsFolder } from './locate.js';
+import { adapterSuffix, manifestName } from './fileNames.js';
+import { modelsFolder } from './modelsFolder.js';
 
 /**
  * The command that makes the model in `folder`, or makes it again, for hints. What its manifest does not hold, the path
@@ -47,7 +47,7 @@ interface Origin {
 function readOrigin(folder: string): Origin | undefined {
   let text: string;
   try {
-    text = readFileSync(join(folder, 'manifest.json'), 'utf8');
+    text = readFileSync(join(folder, manifestName), 'utf8');
   } catch {
     return undefined;
   }

@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import type { CostPoint } from '../decoding/policy/costCurve.js';
 import type { Report } from '../util/progressReport.js';
 import { JsonReader } from '../util/jsonReader.js';
-import { writeJson } from '../util/writeJson.js';
+import { writeJson } from '../util/writeFile.js';
 
 /** What was measured of one model on one machine. */
 export interface Tuning {

@@ -1,6 +1,6 @@
 import { stat } from 'node:fs/promises';
 import { basename } from 'node:path';
-import { adapterSuffix } from '../models/headsFiles.js';
+import { adapterSuffix } from '../models/fileNames.js';
 import { UsageError } from '../util/errors.js';
 
 /** medusa2 of path/medusa2.adapter.safetensors. */

@@ -3,7 +3,8 @@ import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { UsageError } from '../../src/util/errors.js';
 import { defaultModelName } from '../../src/models/defaultModel.js';
-import { checkModelName, locateModel, modelsFolder } from '../../src/models/locate.js';
+import { checkModelName, locateModel } from '../../src/models/locate.js';
+import { modelsFolder } from '../../src/models/modelsFolder.js';
 import { packageRoot, packageVersion } from '../../src/util/packageRoot.js';
 import { tinyFolder } from '../support/tinyModel.js';
 

@@ -2,7 +2,7 @@ import { expect } from 'chai';
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { defaultModelName, defaultWeightsSha256 } from '../../src/models/defaultModel.js';
-import { modelsFolder } from '../../src/models/locate.js';
+import { modelsFolder } from '../../src/models/modelsFolder.js';
 import { prepareAgain, prepareCommand } from '../../src/models/prepareCommand.js';
 import { runMain } from '../support/cli.js';
 import { copyTiny, readJson, temporaryFolder } from '../support/tinyModel.js';

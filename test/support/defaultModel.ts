@@ -1,5 +1,6 @@
 import { defaultModelName } from '../../src/models/defaultModel.js';
-import { modelsFolder, locateModel } from '../../src/models/locate.js';
+import { locateModel } from '../../src/models/locate.js';
+import { modelsFolder } from '../../src/models/modelsFolder.js';
 import { MedusaEngine } from '../../src/index.js';
 
 /** Opens the default model, which is prepared first when it is missing (a minute or two). */

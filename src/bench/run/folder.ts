@@ -1,7 +1,8 @@
 /** A run folder: created, or taken up again where the last run left it. */
-import { mkdir, open, readdir, rename, rm, rmdir, stat } from 'node:fs/promises';
+import { mkdir, readdir, rm, rmdir, stat } from 'node:fs/promises';
 import { basename, dirname, join, resolve } from 'node:path';
 import { MedusaError, UsageError } from '../../util/errors.js';
+import { partialEnding, writeWhole } from '../../util/writeFile.js';
 import type { AnswerLine, RecordLine, RunInfo, SkippedLine, TraceLine } from './formats.js';
 import { JsonReader } from '../../util/jsonReader.js';
 import { JsonlFile, readIfThere, readJsonl, RESTORE, writeError } from './jsonl.js';
@@ -57,7 +58,8 @@ export class RunFolder {
       info.status = 'running';
       info.sessions = [...(info === fresh ? [] : info.sessions), fresh.sessions[0]];
       await folder.saveInfo();
-      if (questions && !(await keptQuestions(path))) await writeWhole(join(path, QUESTIONS_FILE), questions);
+      if (questions && !(await keptQuestions(path)))
+        await writeRunFile(join(path, QUESTIONS_FILE), questions);
       return folder;
     } catch (error) {
       await release();
@@ -119,24 +121,15 @@ export class RunFolder {
   }
 
   private async saveInfo(): Promise<void> {
-    await writeWhole(join(this.path, RUN_FILE), `${JSON.stringify(this.info, null, 2)}\n`);
+    await writeRunFile(join(this.path, RUN_FILE), `${JSON.stringify(this.info, null, 2)}\n`);
   }
 }
 
-/** Replaces a file in one step: readers see the old text or the new one. */
-export async function writeWhole(path: string, text: string | Uint8Array): Promise<void> {
-  const draft = `${path}.${process.pid}.part`;
+/** Writes a whole file of a run folder in one step. */
+export async function writeRunFile(path: string, content: string | Uint8Array): Promise<void> {
   try {
-    const handle = await open(draft, 'w');
-    try {
-      await handle.writeFile(text);
-      await handle.sync();
-    } finally {
-      await handle.close();
-    }
-    await rename(draft, path);
+    await writeWhole(path, content);
   } catch (error) {
-    await rm(draft, { force: true }).catch(() => undefined);
     throw writeError(path, error);
   }
 }
@@ -191,9 +184,11 @@ async function refuseForeign(path: string): Promise<void> {
 
 const emptyAtFirst: readonly string[] = [ANSWERS_FILE, RECORDS_FILE, TRACE_FILE];
 
-/** What a kill leaves before run.json is written: a draft, or a file of ours with nothing in it. */
+/** What a kill leaves before run.json is written: a part of it, or a file of ours with nothing in it. */
 async function isLeftover(file: string): Promise<boolean> {
-  return file.endsWith('.part') || (emptyAtFirst.includes(basename(file)) && (await stat(file)).size === 0);
+  return (
+    file.endsWith(partialEnding) || (emptyAtFirst.includes(basename(file)) && (await stat(file)).size === 0)
+  );
 }
 
 function refuseDifferent(path: string, present: RunInfo, fresh: RunInfo): void {

@@ -17,7 +17,7 @@ import {
   RUN_FILE,
   SKIPPED_FILE,
   TRACE_FILE,
-  writeWhole,
+  writeRunFile,
 } from './folder.js';
 import { readJsonl } from './jsonl.js';
 import { readAnswer, readRecord, readTrace } from './readers.js';
@@ -53,10 +53,10 @@ export async function mergeRuns(
   if (infos[0].protocol.trace) await mergeLines(folders, output, TRACE_FILE, readTrace, answered);
   await mergeLines(folders, output, RECORDS_FILE, readRecord, answered);
   await mergeLines(folders, output, ANSWERS_FILE, readAnswer, answered);
-  if (skipped.size > 0) await writeWhole(join(output, SKIPPED_FILE), linesOf(order, skipped));
+  if (skipped.size > 0) await writeRunFile(join(output, SKIPPED_FILE), linesOf(order, skipped));
   await keepQuestions(folders, output);
   const info = mergedInfo(infos, folders, order, missing);
-  await writeWhole(join(output, RUN_FILE), `${JSON.stringify(info, null, 2)}\n`);
+  await writeRunFile(join(output, RUN_FILE), `${JSON.stringify(info, null, 2)}\n`);
   return info;
 }
 
@@ -111,7 +111,7 @@ async function keepQuestions(folders: readonly string[], output: string): Promis
   for (const folder of folders) {
     const bytes = await keptQuestions(folder);
     if (!bytes) continue;
-    await writeWhole(join(output, QUESTIONS_FILE), bytes);
+    await writeRunFile(join(output, QUESTIONS_FILE), bytes);
     return;
   }
 }
@@ -161,7 +161,7 @@ async function mergeLines<T extends { question_id: QuestionId }>(
   }
   const missing = order.filter((id) => !lines.has(String(id)));
   if (missing.length > 0) throw new UsageError(`${name} of the shards lacks questions ${missing.join(', ')}`);
-  await writeWhole(join(output, name), linesOf(order, lines));
+  await writeRunFile(join(output, name), linesOf(order, lines));
 }
 
 /** The lines that there are, in order. */

@@ -54,7 +54,7 @@ describe('run folders', () => {
 
   it('go on from what a kill leaves before run.json is there, and from nothing else', async () => {
     await mkdir(path);
-    for (const name of ['answers.jsonl', 'records.jsonl', 'run.json.7.part'])
+    for (const name of ['answers.jsonl', 'records.jsonl', 'run.json.7.partial'])
       await writeFile(join(path, name), '');
     await (await RunFolder.open(path, info())).close('interrupted');
     await rm(join(path, 'run.json'));
