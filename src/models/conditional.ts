@@ -3,7 +3,8 @@ import { endianness } from 'node:os';
 import { join } from 'node:path';
 import type { ConditionalTable } from '../decoding/tree/conditionalTable.js';
 import { ModelError } from '../util/errors.js';
-import { prepareAgain, type ConditionalEntry } from './manifest.js';
+import type { ConditionalEntry } from './manifestSchema.js';
+import { prepareAgain } from './prepareCommand.js';
 
 /**
  * Reads a conditional table (docs/architecture.md): one read, and views on what was read.
@@ -23,7 +24,7 @@ export async function readConditional(folder: string, entry: ConditionalEntry): 
     rank,
     distances,
     activation: entry.activation,
-    usesContexts: entry.hasContext,
+    usesContexts: entry.context,
     levels:
       levels === 0
         ? undefined

@@ -5,7 +5,7 @@ import type { Report } from '../util/progressReport.js';
 import type { OpenOptions } from '../runtime/spec.js';
 import type { ChosenGraphs } from './choose.js';
 import { takeLock } from '../util/lock.js';
-import type { Manifest } from './manifest.js';
+import type { Manifest } from './manifestSchema.js';
 import { readTunings, tuningName, writeTunings, type Tuning } from './tuningFile.js';
 
 /** Node counts that are measured: close together where automatic trees live. */

@@ -1,14 +1,16 @@
 import { existsSync } from 'node:fs';
 import { readdir, readFile, stat, writeFile } from 'node:fs/promises';
 import { join, sep } from 'node:path';
-import { JsonReader } from '../util/jsonReader.js';
+import * as v from 'valibot';
+import { count, name, record, tryJson } from '../util/json.js';
 import { sha256OfText } from '../util/sha256.js';
 
 /** A list of a folder's files, kept in the folder, by which later damage is noticed. */
 const listName = '.files.json';
 
 /** Bytes and SHA-256 by path; the paths with slashes. */
-type FileList = Record<string, readonly [bytes: number, sha256: string]>;
+const fileList = record(v.tuple([count(0), name]));
+type FileList = v.InferOutput<typeof fileList>;
 
 /** Lists the files that are in the folder now. */
 export async function writeFileList(folder: string, signal?: AbortSignal): Promise<void> {
@@ -48,11 +50,5 @@ export async function findDamage(folder: string, signal?: AbortSignal): Promise<
 
 async function readList(folder: string): Promise<FileList | undefined> {
   const text = await readFile(join(folder, listName), 'utf8').catch(() => undefined);
-  return text === undefined ? undefined : JsonReader.tryParse(text, (list) => list.entries(readEntry));
-}
-
-function readEntry(entry: JsonReader): FileList[string] {
-  const [bytes, hash] = entry.list((each) => each);
-  if (bytes === undefined || hash === undefined) throw entry.error('a size and a SHA-256');
-  return [bytes.count(0), hash.string()];
+  return text === undefined ? undefined : tryJson(fileList, text);
 }

@@ -7,12 +7,13 @@ import { adaptedName, adapterName, checkAdapter } from './adapters.js';
 import { fetchDefaultWeights } from './defaultWeights.js';
 import { sha256Of } from '../util/sha256.js';
 import { diskFullHint, explainDiskError } from '../util/diskErrors.js';
-import { JsonReader } from '../util/jsonReader.js';
+import { number, object, optional, text, tryJson } from '../util/json.js';
 import { defaultModelName } from '../models/defaultModel.js';
 import { checkModelName } from '../models/locate.js';
 import { takeLock } from '../util/lock.js';
 import { manifestName } from '../models/fileNames.js';
-import { checkFiles, readManifest, type Manifest } from '../models/manifest.js';
+import { checkFiles, readManifest } from '../models/manifest.js';
+import type { Manifest } from '../models/manifestSchema.js';
 import { removeFolder } from './partialFolders.js';
 import type { Report } from '../util/progressReport.js';
 import { exportEnvironment, findPython, runModule, type Python } from './python.js';
@@ -161,9 +162,9 @@ async function checkSameSource(
   { source }: Manifest,
   { from, adapter }: PrepareOptions,
 ): Promise<void> {
-  const mend = 'Give another name with --id, or replace it with --force.';
+  const fix = 'Give another name with --id, or replace it with --force.';
   if (from !== undefined && basename(resolve(from)) !== source.name) {
-    throw new UsageError(`Model ${name} is there already and was made from ${source.name}. ${mend}`);
+    throw new UsageError(`Model ${name} is there already and was made from ${source.name}. ${fix}`);
   }
   const asked = adapter === undefined ? undefined : await sha256Of(adapter);
   if (asked === source.adapter?.sha256) return;
@@ -171,7 +172,7 @@ async function checkSameSource(
     of === undefined ? 'without an adapter' : `with the adapter ${of} (sha256 ${sha256?.slice(0, 12)}...)`;
   throw new UsageError(
     `Model ${name} is there already and was made ${label(source.adapter?.name, source.adapter?.sha256)}; asked ` +
-      `for is ${label(adapter && adapterName(adapter), asked)}. ${mend}`,
+      `for is ${label(adapter && adapterName(adapter), asked)}. ${fix}`,
   );
 }
 
@@ -221,13 +222,13 @@ interface ExporterRun {
 }
 
 /** One line of the exporter's stdout. */
-interface ExporterLine {
-  stage?: string;
-  done?: number;
-  total?: number;
+const exporterLine = object({
+  stage: optional(text),
+  done: optional(number),
+  total: optional(number),
   /** About how many bytes of memory the conversion takes; in one line, before it takes them. */
-  memory?: number;
-}
+  memory: optional(number),
+});
 
 async function runExporter(run: ExporterRun, options: PrepareOptions, report: Report): Promise<void> {
   const heads = await headsFor(run.name, options.heads, options.adapter);
@@ -242,8 +243,10 @@ async function runExporter(run: ExporterRun, options: PrepareOptions, report: Re
   const child = await runModule(run.python, 'medusa_export.prepare', args, {
     environment: exportEnvironment(run.requirements),
     signal: options.signal,
-    onLine: (text) => {
-      const line = parseLine(text);
+    onLine: (output) => {
+      const line = tryJson(exporterLine, output);
+      // Python's libraries may write lines of their own.
+      if (line === undefined) return;
       memory = line.memory ?? memory;
       if (line.stage?.startsWith('Note: ')) return report.note(line.stage);
       if (line.stage !== undefined && line.stage !== stage) report.begin((stage = line.stage));
@@ -276,21 +279,6 @@ const killedCode = 128 + 9;
 
 /** argparse's exit code for wrong arguments. */
 const exporterUsageCode = 2;
-
-/** Python's libraries may write lines of their own. */
-function parseLine(text: string): ExporterLine {
-  const number = (each: JsonReader): number | undefined => each.optional((value) => value.number());
-  return (
-    JsonReader.tryParse(text, (line) =>
-      line.fields<ExporterLine>({
-        stage: (stage) => stage.optional((each) => each.text()),
-        done: number,
-        total: number,
-        memory: number,
-      }),
-    ) ?? {}
-  );
-}
 
 async function checkExported(folder: string): Promise<Manifest> {
   const manifest = await readManifest(folder);

@@ -5,12 +5,8 @@ import { NestedTrees } from '../../src/decoding/tree/nestedTrees.js';
 import { sha256Of } from '../../src/util/sha256.js';
 import { defaultModelName } from '../../src/models/defaultModel.js';
 import { committedHeads, newerHeads } from '../../src/models/headsFiles.js';
-import {
-  readManifest,
-  type ConditionalEntry,
-  type HeadsEntry,
-  type Manifest,
-} from '../../src/models/manifest.js';
+import { readManifest } from '../../src/models/manifest.js';
+import type { ConditionalEntry, HeadsEntry, Manifest } from '../../src/models/manifestSchema.js';
 import { packageRoot } from '../../src/util/packageRoot.js';
 import { temporaryFolder, tinyFolder } from '../support/tinyModel.js';
 
@@ -23,7 +19,7 @@ const conditional: ConditionalEntry = {
   rank: 1,
   distances: 1,
   activation: 'silu',
-  hasContext: false,
+  context: false,
   levels: 0,
   vocabSize: 1,
   draftVocabSize: 1,

@@ -1,7 +1,6 @@
 /** What one run measured, pooled over its questions. Counting conventions: docs/bench.md. */
 import { bestTemplateInHindsight, oracleTokensPerStep } from '../../decoding/oracle.js';
-import { RANK } from '../run/collect.js';
-import { STAGES, type RecordLine, type Stage, type TurnRecord } from '../run/formats.js';
+import { RANK, STAGES, type RecordLine, type Stage, type TurnRecord } from '../run/formats.js';
 import type { LoadedRun } from './load.js';
 import { estimateRatio, median, sum, type Estimate, type Part } from './statistics.js';
 

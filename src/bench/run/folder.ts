@@ -3,11 +3,19 @@ import { mkdir, readdir, rm, rmdir, stat } from 'node:fs/promises';
 import { basename, dirname, join, resolve } from 'node:path';
 import { MedusaError, UsageError } from '../../util/errors.js';
 import { partialEnding, writeWhole } from '../../util/writeFile.js';
-import type { AnswerLine, RecordLine, RunInfo, SkippedLine, TraceLine } from './formats.js';
-import { JsonReader } from '../../util/jsonReader.js';
+import {
+  idLine,
+  runInfo,
+  skippedLine,
+  type AnswerLine,
+  type RecordLine,
+  type RunInfo,
+  type SkippedLine,
+  type TraceLine,
+} from './formats.js';
+import { readJson } from '../../util/json.js';
 import { JsonlFile, readIfThere, readJsonl, RESTORE, writeError } from './jsonl.js';
 import { lockFolder } from './lock.js';
-import { readIdOnly, readInfo, readSkippedLine } from './readers.js';
 
 export const RUN_FILE = 'run.json';
 export const ANSWERS_FILE = 'answers.jsonl';
@@ -74,7 +82,7 @@ export class RunFolder {
   /** Puts on disk that a question cannot be asked, and why. It is not asked again when the run goes on. */
   async skip(line: SkippedLine): Promise<void> {
     const path = join(this.path, SKIPPED_FILE);
-    const { ends } = await readJsonl(path, readSkippedLine);
+    const { ends } = await readJsonl(path, skippedLine);
     const file = await JsonlFile.open(path, ends.at(-1) ?? 0);
     try {
       await file.append(line);
@@ -141,14 +149,14 @@ export function keptQuestions(path: string): Promise<Uint8Array | undefined> {
 
 /** The questions of a run that could not be asked, by id. */
 export async function readSkipped(path: string): Promise<Map<string, SkippedLine>> {
-  const { values } = await readJsonl(join(path, SKIPPED_FILE), readSkippedLine);
+  const { values } = await readJsonl(join(path, SKIPPED_FILE), skippedLine);
   return new Map(values.map((line) => [String(line.question_id), line]));
 }
 
 export async function readRunInfo(path: string): Promise<RunInfo | undefined> {
   const file = join(path, RUN_FILE);
   const bytes = await readIfThere(file);
-  return bytes && readInfo(JsonReader.parse(bytes.toString('utf8'), file, RESTORE));
+  return bytes && readJson(runInfo, bytes.toString('utf8'), file, RESTORE);
 }
 
 /** Returns the outermost folder that had to be made. */
@@ -244,7 +252,7 @@ async function repair(
   trace: boolean,
 ): Promise<{ done: Set<string>; files: { trace?: JsonlFile; records: JsonlFile; answers: JsonlFile } }> {
   const names = [ANSWERS_FILE, RECORDS_FILE, ...(trace ? [TRACE_FILE] : [])];
-  const contents = await Promise.all(names.map((name) => readJsonl(join(path, name), readIdOnly)));
+  const contents = await Promise.all(names.map((name) => readJsonl(join(path, name), idLine)));
   const complete = Math.min(...contents.map(({ values }) => values.length));
   const done = new Set<string>();
   for (let index = 0; index < complete; index++) {
