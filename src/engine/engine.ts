@@ -1,6 +1,7 @@
 import { checkEngineOptions, checkGenerateOptions, checkPromptKind } from '../util/argumentChecks.js';
 import { createAcceptance } from '../decoding/acceptance.js';
 import { decode } from '../decoding/decode.js';
+import type { CostPoint } from '../decoding/policy/costCurve.js';
 import type { DecodeStatistics, DecodeStep, DraftingModel } from '../decoding/types.js';
 import {
   resolveDecodingOptions,
@@ -106,6 +107,8 @@ export interface EngineFacts {
   /** Whether they carry weights for lookups. */
   readonly hasLookup: boolean;
   readonly threads: number;
+  /** What verifying a tree costs here with these threads, by its nodes, as measured when the model was first opened. */
+  readonly costs: readonly CostPoint[];
   /**
    * Whether a row gives the same bits alone and in a tree on this machine, so that greedy text is that of plain decoding
    * whatever the tree; undefined on CUDA, where it is not measured.

@@ -144,6 +144,7 @@ async function openGraphs(
     hasConditional: heads?.conditional !== undefined,
     hasLookup: heads?.lookupWeights !== undefined,
     threads,
+    costs,
     exactRows,
     contextLength: model.contextLength,
   };

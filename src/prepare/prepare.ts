@@ -1,12 +1,12 @@
 import { existsSync } from 'node:fs';
-import { mkdir, readdir, rename, rm, stat } from 'node:fs/promises';
+import { mkdir, rename, rm, stat } from 'node:fs/promises';
 import { basename, dirname, extname, join, resolve } from 'node:path';
 import { MedusaError, ModelError, UsageError } from '../util/errors.js';
 import { committedHeads } from '../models/headsFiles.js';
 import { adaptedName, adapterName, checkAdapter } from './adapters.js';
 import { fetchDefaultWeights } from './defaultWeights.js';
 import { sha256Of } from '../util/sha256.js';
-import { diskFullHint, explainDiskError } from '../util/diskErrors.js';
+import { diskFullHint, explainDiskError } from './diskErrors.js';
 import { number, object, optional, text, tryJson } from '../util/json.js';
 import { defaultModelName } from '../models/defaultModel.js';
 import { checkModelName } from '../models/locate.js';
@@ -14,7 +14,7 @@ import { takeLock } from '../util/lock.js';
 import { manifestName } from '../models/fileNames.js';
 import { checkFiles, readManifest } from '../models/manifest.js';
 import type { Manifest } from '../models/manifestSchema.js';
-import { removeFolder } from './partialFolders.js';
+import { partialFolder, removeFolder, removePartialFolders } from './partialFolders.js';
 import type { Report } from '../util/progressReport.js';
 import { exportEnvironment, findPython, runModule, type Python } from './python.js';
 import { ensureRequirements, exporterRequirements } from './pythonPackages.js';
@@ -46,7 +46,7 @@ export interface PreparedModel {
   readonly isNew: boolean;
 }
 
-export const defaultPrecisions: readonly string[] = ['int8'];
+const defaultPrecisions: readonly string[] = ['int8'];
 
 /**
  * Fetches (for the default model), converts and exports a model into `modelsDir/<id>`.
@@ -63,7 +63,7 @@ export async function prepareModel(options: PrepareOptions, report: Report): Pro
   checkName(name, options.from, options.adapter);
   try {
     await mkdir(modelsDir, { recursive: true });
-    const release = await takeLock(join(modelsDir, `.${name}.lock`), {
+    const release = await takeLock(`${hidden(modelsDir, name)}.lock`, {
       signal,
       onWait: (holder) => report.note(`Process ${holder} is preparing ${name}: waiting for it.`),
     });
@@ -107,7 +107,7 @@ async function prepareLocked(name: string, options: PrepareOptions, report: Repo
   });
   const source =
     options.from ?? (await fetchDefaultWeights(python, options.modelsDir, report, options.signal));
-  const partial = join(options.modelsDir, partialName(name));
+  const partial = partialFolder(hidden(options.modelsDir, name));
   try {
     await runExporter({ python, requirements, source, partial, name, precisions }, options, report);
     const manifest = await checkExported(partial);
@@ -118,20 +118,17 @@ async function prepareLocked(name: string, options: PrepareOptions, report: Repo
   }
 }
 
-const partialName = (name: string, id: number | '' = process.pid): string => `.${name}.partial-${id}`;
-const oldName = (name: string): string => `.${name}.old`;
+/** What belongs to a model that is being prepared has this name, and an ending: hidden, for it is no model. */
+const hidden = (modelsDir: string, name: string): string => join(modelsDir, `.${name}`);
+const oldFolder = (modelsDir: string, name: string): string => `${hidden(modelsDir, name)}.old`;
 
 /** What unfinished preparations and exporters left. The lock is held, so nobody is using it. */
 async function removeLeftovers(modelsDir: string, name: string): Promise<void> {
-  const isLeftover = (each: string): boolean =>
-    each.startsWith(partialName(name, '')) || each === oldName(name);
+  const [folder, old] = [join(modelsDir, name), oldFolder(modelsDir, name)];
   // Killed between the two renames of `replaceFolder`: the old folder is the model.
-  if (existsSync(join(modelsDir, oldName(name))) && !existsSync(join(modelsDir, name))) {
-    await rename(join(modelsDir, oldName(name)), join(modelsDir, name));
-  }
-  for (const each of (await readdir(modelsDir)).filter(isLeftover)) {
-    await removeFolder(join(modelsDir, each));
-  }
+  if (existsSync(old) && !existsSync(folder)) await rename(old, folder);
+  await removeFolder(old);
+  await removePartialFolders(hidden(modelsDir, name));
 }
 
 /** The manifest of the model when it is there. A damaged one is an error unless it is to be replaced anyway. */
@@ -288,7 +285,7 @@ async function checkExported(folder: string): Promise<Manifest> {
 }
 
 async function replaceFolder(partial: string, folder: string): Promise<void> {
-  const old = join(folder, '..', oldName(basename(folder)));
+  const old = oldFolder(dirname(folder), basename(folder));
   if (existsSync(folder)) await rename(folder, old);
   await rename(partial, folder);
   await rm(old, { recursive: true, force: true });

@@ -121,7 +121,7 @@ function madeInfo(tree: 'none' | 'static' | 'dynamic', ids: readonly string[]): 
     machine: { cpu: 'a CPU', threads: 1, onnxruntime: '1' },
     status: 'complete',
     environment: { git_commit: null, gpu: null, node: 'v20', command: 'compare' },
-    cost_curve: { curves: { '1': [1, 2, 4, 8].map((nodes) => ({ nodes, milliseconds: 8 + nodes })) } },
+    cost_curve: [1, 2, 4, 8].map((nodes) => ({ nodes, milliseconds: 8 + nodes })),
     sessions: [{ started: 'now', ended: 'then', finished_questions: 4, load_average: 0 }],
   };
 }

@@ -37,6 +37,7 @@ export class ScriptedEngine implements BenchEngine {
       hasConditional: false,
       hasLookup: false,
       threads: 1,
+      costs: [{ nodes: 1, milliseconds: 2 }],
       exactRows: true,
       contextLength: 1000,
     };

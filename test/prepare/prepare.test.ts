@@ -5,7 +5,7 @@ import { mkdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
-import { explainDiskError } from '../../src/util/diskErrors.js';
+import { explainDiskError } from '../../src/prepare/diskErrors.js';
 import { defaultModelName } from '../../src/models/defaultModel.js';
 import { readManifest } from '../../src/models/manifest.js';
 import { ownIdentity } from '../../src/util/processIdentity.js';

@@ -1,6 +1,5 @@
 /** Facts about the model and the machine that go into run.json. */
 import { existsSync, readFileSync } from 'node:fs';
-import { readFile } from 'node:fs/promises';
 import { createRequire } from 'node:module';
 import { cpus, loadavg, platform, release, totalmem } from 'node:os';
 import { basename, dirname, join } from 'node:path';
@@ -8,12 +7,10 @@ import { outputOf } from '../../util/childProcess.js';
 import type { EngineFacts } from '../../engine/engine.js';
 import { readManifest } from '../../models/manifest.js';
 import type { StoredFile } from '../../models/manifestSchema.js';
-import { tuningName } from '../../models/tuningFile.js';
-import { tryJson } from '../../util/json.js';
 import { findPackageRoot } from '../../util/packageRoot.js';
 import { cpuFeatures } from '../../runtime/cpu/facts.js';
 import { int8Products } from '../../runtime/index.js';
-import { costCurves, type RunIdentity, type RunInfo } from './formats.js';
+import type { RunIdentity, RunInfo } from './formats.js';
 
 /** Which model was measured, by hash: null where its manifest has none. */
 export async function modelIdentity(facts: EngineFacts): Promise<RunIdentity['model']> {
@@ -45,12 +42,6 @@ export function machineIdentity(facts: EngineFacts): RunIdentity['machine'] {
     threads: facts.threads,
     onnxruntime: onnxRuntimeVersion(),
   };
-}
-
-/** The cost curve of this machine, as tuning.json holds it. */
-export async function costCurve(facts: EngineFacts): Promise<RunInfo['cost_curve']> {
-  const text = await readFile(join(facts.modelFolder, tuningName), 'utf8').catch(() => '');
-  return tryJson(costCurves, text) ?? null;
 }
 
 /** What else a reader may want to know of the machine. Nothing here keeps a run from being continued. */

@@ -213,7 +213,7 @@ function refuseDifferent(path: string, present: RunInfo, fresh: RunInfo): void {
 }
 
 /** The part of run.json that must not change between sessions. Questions are known by their content, not their path. */
-export function identityOf(info: RunInfo): Record<string, unknown> {
+function identityOf(info: RunInfo): Record<string, unknown> {
   const { format, version, model, decoding, protocol, questions, machine } = info;
   const { sha256, ids } = questions;
   return { format, version, model, decoding, protocol, questions: { sha256, ids }, machine };

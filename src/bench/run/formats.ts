@@ -9,6 +9,7 @@
  * run.json        what was run, where, and how it ended
  */
 import * as v from 'valibot';
+import type { CostPoint } from '../../decoding/policy/costCurve.js';
 import type { StageTimes } from '../../decoding/types.js';
 import {
   acceptanceNames,
@@ -268,18 +269,20 @@ const session = object({
   /** 1-minute load average at the start: other work on the machine shows here. */
   load_average: number,
 });
-export type RunSession = v.InferOutput<typeof session>;
 
-const curves = v.optional(record(list(object({ nodes: count(), milliseconds: number }))));
-/** Of a tuning.json, whatever its format, as much as a report draws. */
-export const costCurves = object({ curves, measured: v.optional(record(object({ curves }))) });
+const costCurve: Schema<readonly CostPoint[] | null> = v.pipe(
+  v.unknown(),
+  // Older runs have all of tuning.json, which does not say which of its curves was the run's.
+  v.transform((value) => (typeof value === 'object' && !Array.isArray(value) ? null : value)),
+  v.nullish(list(object({ nodes: count(), milliseconds: number })), null),
+);
 
 export const runInfo = object({
   ...identity,
   status: choice(['running', 'interrupted', 'failed', 'complete']),
   environment: record(nullable(v.union([text, number], 'a text or a number'))),
-  /** Cost of a step by nodes as this machine's tuning.json had it, where there was one. */
-  cost_curve: v.nullish(costCurves, null),
+  /** Cost of a verification by nodes, measured with this model, provider and threads before the run. */
+  cost_curve: costCurve,
   sessions: list(session),
   /** Folders this one was merged from. */
   merged_from: v.optional(list(text)),

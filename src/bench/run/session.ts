@@ -5,7 +5,7 @@ import type { ModelOptions } from '../../engine/engine.js';
 import { packageVersion } from '../../util/packageRoot.js';
 import type { BenchEngine } from '../engine.js';
 import type { Question, QuestionSet } from '../questions/parse.js';
-import { costCurve, environment, loadAverage, machineIdentity, modelIdentity } from './environment.js';
+import { environment, loadAverage, machineIdentity, modelIdentity } from './environment.js';
 import { RunFolder } from './folder.js';
 import type { RunInfo } from './formats.js';
 import { RunProgress } from './progress.js';
@@ -106,7 +106,7 @@ async function freshInfo(variant: Variant, request: SessionRequest, engine: Benc
     machine: machineIdentity(facts),
     status: 'running',
     environment: await environment(facts),
-    cost_curve: await costCurve(facts),
+    cost_curve: facts.costs,
     sessions: [
       { started: new Date().toISOString(), ended: null, finished_questions: 0, load_average: loadAverage() },
     ],

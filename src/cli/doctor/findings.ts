@@ -115,7 +115,7 @@ async function examineCuda(ortLibrary: string | undefined): Promise<Finding> {
       return { state: 'broken', what, detail: `${detail}; its CUDA provider library is not beside it` };
     }
     if (provider.missing.length > 0) {
-      const missing = `missing: ${provider.missing.join(', ')} (${mendOfMissing(provider.missing)})`;
+      const missing = `missing: ${provider.missing.join(', ')} (${remedyForMissing(provider.missing)})`;
       return { state: 'broken', what, detail: `${detail}; ${missing}` };
     }
     const { free, total } = await cudaMemory();
@@ -126,13 +126,13 @@ async function examineCuda(ortLibrary: string | undefined): Promise<Finding> {
 }
 
 /** What to do about libraries that the loader does not find. */
-export function mendOfMissing(missing: readonly string[]): string {
+export function remedyForMissing(missing: readonly string[]): string {
   const ofDriver = missing.filter((name) => name.startsWith('libcuda.so'));
-  const mends = [];
-  if (ofDriver.length > 0) mends.push(`${ofDriver.join(', ')} comes with the NVIDIA driver`);
+  const remedies = [];
+  if (ofDriver.length > 0) remedies.push(`${ofDriver.join(', ')} comes with the NVIDIA driver`);
   if (missing.length > ofDriver.length)
-    mends.push('install CUDA 13, or put the folders of its libraries on LD_LIBRARY_PATH');
-  return mends.join('; ');
+    remedies.push('install CUDA 13, or put the folders of its libraries on LD_LIBRARY_PATH');
+  return remedies.join('; ');
 }
 
 async function examineGpu(): Promise<Finding> {

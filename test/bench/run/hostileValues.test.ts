@@ -150,8 +150,8 @@ describe('wrong values in run folders', function () {
               /TypeError|RangeError|undefined|Cannot read|is not a function|MEDUSA_PLUS_DEBUG/,
             );
             expect(code, what).to.be.oneOf([0, 1, 2, 3]);
-            // No field of a run may be true that was not true or false, but for what is kept as it is.
-            if (value !== true || path[0] === 'cost_curve' || path.at(-1) === 'trace') continue;
+            // No field of a run may be true that was not true or false.
+            if (value !== true || path.at(-1) === 'trace') continue;
             expect(code, what).to.equal(1);
             expect(stderr, what).to.contain(
               name === RUN_FILE ? at('run', name) : `${at('run', name)}, line 1`,

@@ -4,7 +4,7 @@ import { copyFile, mkdtemp, rm, symlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
-import { mendOfMissing } from '../../../src/cli/doctor/findings.js';
+import { remedyForMissing } from '../../../src/cli/doctor/findings.js';
 import { RuntimeFailure } from '../../../src/util/errors.js';
 import { cudaRefused } from '../../../src/runtime/cuda/device.js';
 import { isAtLeast, OrtApi } from '../../../src/runtime/cuda/ortApi.js';
@@ -176,9 +176,9 @@ describe('runtime: libraries', () => {
   });
 
   it('says where missing libraries come from', () => {
-    expect(mendOfMissing(['libcuda.so.1'])).to.equal('libcuda.so.1 comes with the NVIDIA driver');
-    expect(mendOfMissing(['libcublas.so.13'])).to.match(/^install CUDA 13.*LD_LIBRARY_PATH$/);
-    expect(mendOfMissing(['libcublas.so.13', 'libcuda.so.1'])).to.match(/driver; install CUDA/);
+    expect(remedyForMissing(['libcuda.so.1'])).to.equal('libcuda.so.1 comes with the NVIDIA driver');
+    expect(remedyForMissing(['libcublas.so.13'])).to.match(/^install CUDA 13.*LD_LIBRARY_PATH$/);
+    expect(remedyForMissing(['libcublas.so.13', 'libcuda.so.1'])).to.match(/driver; install CUDA/);
   });
 
   it('reads ldd and nvidia-smi', () => {
