@@ -7,7 +7,7 @@ import type { ConditionalEntry } from './manifestSchema.js';
 import { prepareAgain } from './prepareCommand.js';
 
 /**
- * Reads a conditional table (docs/architecture.md): one read, and views on what was read.
+ * Reads a conditional table (docs/formats.md): one read, and views on what was read.
  *
  * @throws ModelError when the file is missing, has another size, or names tokens the model does not have
  */

@@ -8,7 +8,7 @@ import { manifestName } from './fileNames.js';
 import { manifestSchema, type ConditionalEntry, type Manifest, type StoredFile } from './manifestSchema.js';
 import { prepareAgain, prepareCommand } from './prepareCommand.js';
 
-/** The version of manifest.json this program reads (docs/architecture.md). */
+/** The version of manifest.json this program reads (docs/formats.md). */
 const manifestFormat = 1;
 
 /** Reads and checks `folder/manifest.json`. Whether the files it names are whole is `checkFiles`' business. */

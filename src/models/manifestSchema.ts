@@ -1,4 +1,4 @@
-/** The format of manifest.json (docs/architecture.md), and what is made of it here. */
+/** The format of manifest.json (docs/formats.md), and what is made of it here. */
 import * as v from 'valibot';
 import { longestMatch } from '../decoding/tree/contextIndex.js';
 import { isWeightRow } from '../decoding/tree/contextLookup.js';

@@ -65,7 +65,7 @@ export const conditionalName = 'heads.tiny.conditional.bin';
 
 /**
  * Gives a copy of the tiny model a conditional table of random numbers for its first 256 tokens, in the file and the
- * manifest as docs/architecture.md describes them.
+ * manifest as docs/formats.md describes them.
  */
 export async function addConditional(folder: string, options: TinyConditional = {}): Promise<void> {
   const { rank = 8, distances = 2, activation = 'none', context = false } = options;
