@@ -5,7 +5,6 @@ import { silentReport, type Report } from './util/progressReport.js';
 export {
   MedusaEngine,
   type EndChunk,
-  type EngineFacts,
   type EngineOptions,
   type GenerateOptions,
   type GenerationChunk,
@@ -15,6 +14,7 @@ export {
   type ProviderName,
   type TextChunk,
 } from './engine/engine.js';
+export type { EngineFacts } from './engine/facts.js';
 export {
   type DecodingOptions,
   type JointName,

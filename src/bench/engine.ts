@@ -1,5 +1,6 @@
 /** What the bench needs of an engine. `MedusaEngine` is one; tests bring their own. */
-import type { EngineFacts, GenerateOptions, GenerationResult, Message } from '../engine/engine.js';
+import type { GenerateOptions, GenerationResult, Message } from '../engine/engine.js';
+import type { EngineFacts } from '../engine/facts.js';
 
 export interface BenchEngine {
   readonly facts: EngineFacts;

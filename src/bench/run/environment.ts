@@ -4,7 +4,7 @@ import { createRequire } from 'node:module';
 import { cpus, loadavg, platform, release, totalmem } from 'node:os';
 import { basename, dirname, join } from 'node:path';
 import { outputOf } from '../../util/childProcess.js';
-import type { EngineFacts } from '../../engine/engine.js';
+import type { EngineFacts } from '../../engine/facts.js';
 import { readManifest } from '../../models/manifest.js';
 import type { StoredFile } from '../../models/manifestSchema.js';
 import { findPackageRoot } from '../../util/packageRoot.js';
