@@ -5,13 +5,9 @@ import { silentReport, type Report } from './util/progressReport.js';
 export {
   MedusaEngine,
   type EndChunk,
-  type EngineOptions,
-  type GenerateOptions,
   type GenerationChunk,
   type GenerationResult,
   type Message,
-  type ModelOptions,
-  type ProviderName,
   type TextChunk,
 } from './engine/engine.js';
 export type { EngineFacts } from './engine/facts.js';
@@ -22,7 +18,10 @@ export {
   type MarginalsName,
   type ResolvedDecodingOptions,
   type TreeName,
-} from './engine/decodingOptions.js';
+} from './engine/options/decodingOptions.js';
+export type { EngineOptions } from './engine/options/engineOptions.js';
+export type { GenerateOptions, PromptOptions } from './engine/options/generateOptions.js';
+export type { ModelOptions, ProviderName } from './engine/options/modelOptions.js';
 export * from './util/errors.js';
 export type { PreparedModel, PrepareOptions };
 export type { Report };

@@ -14,7 +14,8 @@ import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { loadQuestions, selectQuestions } from '../../src/bench/questions/load.js';
 import type { CandidateTree, DraftingModel } from '../../src/decoding/types.js';
-import { MedusaEngine, type GenerateOptions } from '../../src/engine/engine.js';
+import { MedusaEngine } from '../../src/engine/engine.js';
+import type { GenerateOptions } from '../../src/engine/options/generateOptions.js';
 import { randomTokens, randomTree } from '../../src/runtime/measure.js';
 import { open } from './openModels.js';
 

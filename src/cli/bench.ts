@@ -1,11 +1,13 @@
 import type { Argv, CommandModule, Options } from 'yargs';
-import { addDecodingOptions, addModelOptions, addOptions, flag, valued, type Arguments } from './options.js';
+import { decodingTable } from '../engine/options/decodingOptions.js';
+import { modelTable } from '../engine/options/modelOptions.js';
+import { addOptions, flag, optionSpecs, valued, type Arguments } from './options.js';
 
 const questionGroup = 'Questions:';
 const outputGroup = 'Output:';
 
-/** Options of a bench run that `compare` has too. */
-export const runOptionSpecs: Record<string, Options> = {
+/** What the table does not have: options of `bench` and `compare` alone. */
+const questionOptionSpecs: Record<string, Options> = {
   questions: valued(
     questionGroup,
     'builtin, mt-bench (fetched once from its public home), or a file in the schema of FastChat',
@@ -13,14 +15,7 @@ export const runOptionSpecs: Record<string, Options> = {
   ),
   categories: valued(questionGroup, 'Only these categories, separated by commas', 'all'),
   limit: valued(questionGroup, 'At most this many questions, spread over the categories', 'all'),
-  temperature: valued(
-    'Sampling and stopping:',
-    'A number, or fastchat: 0.7, 0.1 or 0 by category as MT-Bench has it',
-    '0',
-  ),
   repeat: valued(questionGroup, 'Ask each question this many times', '1'),
-  'max-new-tokens': valued('Sampling and stopping:', 'Most tokens of an answer', '512'),
-  seed: valued('Sampling and stopping:', 'Seed of the random numbers', '0'),
   'on-error': {
     ...valued(
       questionGroup,
@@ -34,8 +29,13 @@ export const runOptionSpecs: Record<string, Options> = {
   json: flag(outputGroup, 'Print one JSON object instead of tables'),
 };
 
-export function addRunOptions<T>(yargs: Argv<T>): Argv<T> {
-  return addOptions(addDecodingOptions(addModelOptions(yargs)), runOptionSpecs);
+/** Options of a run, but for those of the model. */
+export function runOptionSpecs(command: 'bench' | 'compare'): Record<string, Options> {
+  return { ...optionSpecs(command, decodingTable), ...questionOptionSpecs };
+}
+
+export function addRunOptions<T>(yargs: Argv<T>, command: 'bench' | 'compare'): Argv<T> {
+  return addOptions(yargs, { ...optionSpecs(command, modelTable), ...runOptionSpecs(command) });
 }
 
 const mergeCommand: CommandModule<object, Arguments> = {
@@ -103,7 +103,7 @@ export const benchCommand: CommandModule<object, Arguments> = {
   command: 'bench',
   describe: 'Answer a question set and record tokens per step, times and acceptance',
   builder: (yargs) =>
-    addOptions(addRunOptions(yargs), {
+    addOptions(addRunOptions(yargs, 'bench'), {
       shard: valued(questionGroup, 'Only part i of n, as i/n; bench merge puts the parts together'),
       trace: flag(outputGroup, 'Keep the first trees of each turn (for compare)'),
       'model-id': valued(outputGroup, 'Name of the model in answers.jsonl', '<model>-<tree>'),

@@ -2,18 +2,18 @@ import { resolve } from 'node:path';
 import { skippedNote, type LoadedRun } from '../bench/compare/load.js';
 import { loadQuestions, parseShard, selectQuestions } from '../bench/questions/load.js';
 import type { Question, QuestionSet } from '../bench/questions/parse.js';
-import { parseTemperature, type OnError, type TemperatureRule } from '../bench/run/plan.js';
+import type { OnError, TemperatureRule } from '../bench/run/plan.js';
 import { SKIPPED_FILE } from '../bench/run/folder.js';
 import type { OpenEngine } from '../bench/run/session.js';
-import { numberRanges, type DecodingOptions } from '../engine/decodingOptions.js';
-import { MedusaEngine, type ModelOptions } from '../engine/engine.js';
+import { MedusaEngine } from '../engine/engine.js';
+import { decodingTable, type DecodingOptions } from '../engine/options/decodingOptions.js';
+import type { ModelOptions } from '../engine/options/modelOptions.js';
+import { forQuestions } from '../engine/options/table.js';
 import { ExitCode, UsageError } from '../util/errors.js';
-import { readDecodingOptions, readNumber, readText, type Arguments } from './options.js';
+import { readDecodingOptions, readNumber, readText, readValue, type Arguments } from './options.js';
 import { printError } from './output.js';
 import { createReport } from './terminal.js';
 
-/** Answers are cut at this many tokens unless told otherwise. */
-const MAX_NEW_TOKENS = 512;
 const countRange = { integer: true, minimum: 1, maximum: 1_000_000 } as const;
 
 /** What `bench` and `compare` read alike from the command line. */
@@ -29,8 +29,9 @@ export interface RunArguments {
 
 export async function readRunArguments(args: Arguments): Promise<RunArguments> {
   const shard = readText(args, 'shard');
-  const temperature = parseTemperature(readText(args, 'temperature'));
-  const seed = readNumber(args, 'seed', numberRanges.seed) ?? 0;
+  const { temperature: heat, seed: seeds } = decodingTable;
+  const rule = readValue(args, 'temperature', forQuestions(heat)) as TemperatureRule | undefined;
+  const seed = readNumber(args, 'seed', seeds.range) ?? seeds.forQuestions.default;
   const repeats = readNumber(args, 'repeat', countRange) ?? 1;
   const set = await loadQuestions(readText(args, 'questions') ?? 'builtin');
   const questions = selectQuestions(set, {
@@ -41,7 +42,7 @@ export async function readRunArguments(args: Arguments): Promise<RunArguments> {
     shard: shard === undefined ? undefined : parseShard(shard),
   });
   const onError = readText(args, 'on-error') === 'stop' ? 'stop' : 'skip';
-  return { set, questions, temperature, seed, repeats, onError, shard };
+  return { set, questions, temperature: rule ?? heat.default, seed, repeats, onError, shard };
 }
 
 /** Says what was skipped; a run without all its questions ends with 1. */
@@ -55,7 +56,7 @@ export function tellSkipped(runs: readonly LoadedRun[]): void {
 /** Decoding options without temperature and seed, which the protocol sets question by question. */
 export async function readRunDecoding(args: Arguments): Promise<DecodingOptions> {
   const decoding = await readDecodingOptions({ ...args, temperature: undefined, seed: undefined });
-  return withoutUndefined({ ...decoding, maxNewTokens: decoding.maxNewTokens ?? MAX_NEW_TOKENS });
+  return { maxNewTokens: decodingTable.maxNewTokens.forQuestions.default, ...decoding };
 }
 
 /** The folder asked for, or a new one named after the time and the matter. */
@@ -76,10 +77,6 @@ export function engineOpener(
     const engine = await MedusaEngine.open({ ...options, report, signal }).finally(() => report?.end());
     return { engine, tokenText: (ids) => engine.tokenizer.decode([...ids]) };
   };
-}
-
-export function withoutUndefined<T extends object>(value: T): T {
-  return Object.fromEntries(Object.entries(value).filter(([, each]) => each !== undefined)) as T;
 }
 
 export function requireText(args: Arguments, name: string, hint: string): string {

@@ -1,4 +1,5 @@
 import type { CommandModule, Options } from 'yargs';
+import { sweepable } from '../engine/options/table.js';
 import { addRunOptions } from './bench.js';
 import { flag, type Arguments } from './options.js';
 
@@ -12,7 +13,7 @@ export const compareCommand: CommandModule<object, Arguments> = {
   describe:
     'Compare finished runs, or run variants interleaved and compare them (none, static, dynamic by default)',
   builder: (yargs) =>
-    addRunOptions(yargs)
+    addRunOptions(yargs, 'compare')
       .positional('folders', { describe: 'Finished bench folders', type: 'string', array: true })
       .options({
         ...Object.fromEntries(LETTERS.map((letter) => [letter, { ...variantSpec, hidden: letter > 'b' }])),
@@ -22,8 +23,7 @@ export const compareCommand: CommandModule<object, Arguments> = {
         },
         sweep: {
           group: 'Variants:',
-          describe:
-            'Run each variant that takes it with each value: nodes=1,2,4 (or top-m, heads-used, precision, heads, acceptance, marginals, joint, lookup)',
+          describe: `Run each variant that takes it with each value: PARAMETER=VALUE,VALUE,... (nodes=1,2,4), with PARAMETER one of ${sweepable.join(', ')}`,
           requiresArg: true,
         },
         trace: {
@@ -39,7 +39,7 @@ export const compareCommand: CommandModule<object, Arguments> = {
         },
       })
       .example('$0 compare', 'none, static and dynamic on the built-in questions')
-      .example('$0 compare --a "--tree static" --b "--tree dynamic" --nodes 64', "The paper's comparison")
+      .example('$0 compare --paper --nodes 64', "The paper's comparison: its tree, a static one, none")
       .example('$0 compare --sweep nodes=1,2,4,8,16,32,64', 'Where is the optimum on this machine?')
       .example('$0 compare runs/none runs/static runs/dynamic --output report', 'Runs made before')
       .strict(),

@@ -8,13 +8,16 @@ import {
   type SweepAxis,
   type Variant,
 } from '../bench/run/variants.js';
-import type { DecodingOptions, TreeName } from '../engine/decodingOptions.js';
-import type { ModelOptions } from '../engine/engine.js';
+import { decodingTable, type DecodingOptions, type TreeName } from '../engine/options/decodingOptions.js';
+import type { Entry } from '../engine/options/entry.js';
+import type { ModelOptions } from '../engine/options/modelOptions.js';
+import { expandPaper } from '../engine/options/paper.js';
+import { entryOfFlag, flagOf, sharedByVariants } from '../engine/options/table.js';
 import { UsageError } from '../util/errors.js';
-import { readRunDecoding, withoutUndefined } from './benchArguments.js';
+import { readRunDecoding } from './benchArguments.js';
 import {
-  decodingOptionSpecs,
-  modelOptionSpecs,
+  asTyped,
+  optionSpecs,
   readDecodingOptions,
   readModelOptions,
   readText,
@@ -47,8 +50,8 @@ interface OwnOptions {
  * use to any
  */
 export async function planVariants(args: Arguments, texts: readonly string[]): Promise<ComparePlan> {
-  const common = withoutUndefined(await readRunDecoding(args));
-  const commonModel = withoutUndefined(readModelOptions(args));
+  const common = await readRunDecoding(args);
+  const commonModel = await readModelOptions(args);
   const axis = readText(args, 'sweep');
   const sweep = axis === undefined ? undefined : parseSweep(axis);
   const leftOut: string[] = [];
@@ -62,7 +65,7 @@ export async function planVariants(args: Arguments, texts: readonly string[]): P
   }
   const variants = withBase(asked, common).map(({ decoding, model, ...rest }): PlannedVariant => ({
     ...rest,
-    decoding: combine(common, decoding),
+    decoding: completed(rest.name, common, decoding),
     model: { ...commonModel, ...model },
   }));
   refuseTwins(variants);
@@ -112,27 +115,29 @@ async function sweepVariant(
 
 async function readOwn(name: string, words: readonly string[]): Promise<OwnOptions> {
   const args = parseWords(name, words);
-  for (const option of ['temperature', 'seed', 'max-new-tokens', 'stop']) {
+  for (const option of sharedByVariants) {
     if (args[option] !== undefined) {
       throw new UsageError(`--${option} must be the same for all variants: give it outside of them`);
     }
   }
   try {
-    return {
-      name,
-      decoding: withoutUndefined(await readDecodingOptions(args)),
-      model: withoutUndefined(readModelOptions(args)),
-    };
+    const decoding = expandPaper(await readDecodingOptions(args));
+    return { name, decoding, model: await readModelOptions(args) };
   } catch (error) {
-    if (!(error instanceof UsageError)) throw error;
-    throw new UsageError(`Variant "${name}": ${error.message}`, { cause: error });
+    throw ofVariant(name, error);
   }
+}
+
+/** An error of a variant's options, with its name. */
+function ofVariant(name: string, error: unknown): unknown {
+  if (!(error instanceof UsageError)) return error;
+  return new UsageError(`Variant "${name}": ${error.message}`, { cause: error });
 }
 
 function parseWords(name: string, words: readonly string[]): Arguments {
   return yargs([...words])
-    .options({ ...modelOptionSpecs, ...decodingOptionSpecs })
-    .parserConfiguration({ 'parse-numbers': false, 'parse-positional-numbers': false, 'dot-notation': false })
+    .options(optionSpecs('compare'))
+    .parserConfiguration(asTyped)
     .strict()
     .help(false)
     .version(false)
@@ -148,29 +153,39 @@ function treeOf({ tree, treePaths }: DecodingOptions): TreeName {
 }
 
 /**
- * The options of a variant on top of the common ones. Of these each takes what its tree can: a joint or lookup is for
- * dynamic trees, a tree file for static ones, and beside a tree file a number of nodes is for the others.
+ * The options of a variant on top of the common ones. Of these each takes what its tree can: some are for dynamic trees, a
+ * tree file for static ones, and beside a tree file a number of nodes is for the others.
  */
 function combine(common: DecodingOptions, own: DecodingOptions): DecodingOptions {
-  const { joint, lookup, treePaths, nodes, ...rest } = common;
   const tree = own.tree ?? (own.treePaths === undefined ? (common.tree ?? 'dynamic') : 'static');
-  const file = own.treePaths ?? (tree === 'static' && own.nodes === undefined ? treePaths : undefined);
-  return {
-    ...rest,
-    ...(file === undefined ? withoutUndefined({ nodes }) : { treePaths: file }),
-    ...(tree === 'dynamic' ? withoutUndefined({ joint, lookup }) : {}),
-    ...own,
+  const takesFile = tree === 'static' && own.nodes === undefined;
+  const hasFile = own.treePaths !== undefined || (takesFile && common.treePaths !== undefined);
+  const fits = (name: string): boolean => {
+    const { scope }: Entry = decodingTable[name as keyof DecodingOptions];
+    if (scope === 'dynamic trees') return tree === 'dynamic';
+    if (scope === 'static trees') return takesFile;
     // Left to the engine where nobody says it: without heads there is no tree.
-    ...withoutUndefined({ tree: own.tree ?? (own.treePaths === undefined ? common.tree : undefined) }),
+    return name === 'tree' ? own.treePaths === undefined : name !== 'nodes' || !hasFile;
   };
+  return { ...Object.fromEntries(Object.entries(common).filter(([name]) => fits(name))), ...own };
+}
+
+/** All decoding options of a variant, with `paper` as what it stands for. */
+function completed(name: string, common: DecodingOptions, own: DecodingOptions): DecodingOptions {
+  try {
+    return expandPaper(combine(common, own));
+  } catch (error) {
+    throw ofVariant(name, error);
+  }
 }
 
 /** Why a variant cannot take the swept option; undefined when it can. */
 function reasonAgainst(parameter: string, decoding: DecodingOptions): string | undefined {
+  const { scope } = entryOfFlag(parameter);
   const tree = treeOf(decoding);
-  if (parameter === 'precision' || parameter === 'acceptance') return undefined;
+  if (scope === undefined) return undefined;
   if (tree === 'none') return `--${parameter} is of no use to plain decoding (--tree none)`;
-  if ((parameter === 'joint' || parameter === 'lookup') && tree !== 'dynamic')
+  if (scope === 'dynamic trees' && tree !== 'dynamic')
     return `--${parameter} belongs to dynamic trees, and its tree is ${tree}`;
   if (parameter === 'nodes' && decoding.treePaths !== undefined)
     return 'the tree of its --tree-file has its own number of nodes';
@@ -187,15 +202,20 @@ function withBase(asked: readonly OwnOptions[], common: DecodingOptions): readon
 /** An option for all that none of the variants takes would be listed and ignored. */
 function refuseUnused(common: DecodingOptions, asked: readonly OwnOptions[]): void {
   const combined = asked.map(({ decoding }) => [combine(common, decoding), decoding] as const);
-  const options = [
-    ['tree', 'tree', 'all of them name their own'],
-    ['treePaths', 'tree-file', 'it belongs to static trees (--tree static, without --nodes of its own)'],
-    ['joint', 'joint', 'it belongs to dynamic trees'],
-    ['lookup', 'lookup', 'it belongs to dynamic trees'],
-  ] as const;
-  for (const [field, option, reason] of options) {
-    if (common[field] === undefined) continue;
-    const isUsed = combined.some(([all, own]) => own[field] === undefined && all[field] === common[field]);
-    if (!isUsed) throw new UsageError(`--${option} is of no use to any of these variants: ${reason}`);
+  for (const name of Object.keys(common) as (keyof DecodingOptions)[]) {
+    const entry: Entry = decodingTable[name];
+    const reason = name === 'tree' ? 'all of them name their own' : reasons[entry.scope ?? 'trees'];
+    if (reason === undefined) continue;
+    const isUsed = combined.some(([all, own]) => own[name] === undefined && all[name] === common[name]);
+    if (!isUsed) {
+      throw new UsageError(`--${flagOf(name, entry)} is of no use to any of these variants: ${reason}`);
+    }
   }
 }
+
+/** Why none of the variants may take an option. Those for all trees are taken by plain decoding too, which ignores them. */
+const reasons: Readonly<Record<NonNullable<Entry['scope']>, string | undefined>> = {
+  trees: undefined,
+  'dynamic trees': 'it belongs to dynamic trees',
+  'static trees': 'it belongs to static trees (--tree static, without --nodes of its own)',
+};

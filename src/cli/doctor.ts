@@ -1,5 +1,5 @@
 import type { CommandModule } from 'yargs';
-import { flag, modelOptionSpecs, type Arguments } from './options.js';
+import { flag, optionSpecs, type Arguments } from './options.js';
 
 export const doctorCommand: CommandModule<object, Arguments> = {
   command: 'doctor',
@@ -7,8 +7,7 @@ export const doctorCommand: CommandModule<object, Arguments> = {
   builder: (yargs) =>
     yargs
       .options({
-        'models-dir': modelOptionSpecs['models-dir'],
-        'ort-library': modelOptionSpecs['ort-library'],
+        ...optionSpecs('doctor'),
         measure: flag(undefined, 'Measure again what a step costs, for each precision'),
         json: flag(undefined, 'Print one JSON object'),
       })

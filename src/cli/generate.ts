@@ -1,21 +1,16 @@
 import type { CommandModule } from 'yargs';
-import { addDecodingOptions, addModelOptions, flag, type Arguments } from './options.js';
+import { addOptions, flag, optionSpecs, type Arguments } from './options.js';
 
 export const generateCommand: CommandModule<object, Arguments> = {
   command: 'generate [prompt]',
   describe: 'Generate text after a prompt',
   builder: (yargs) =>
-    addDecodingOptions(addModelOptions(yargs))
+    addOptions(yargs, optionSpecs('generate'))
       .positional('prompt', {
         describe: 'The prompt (behind -- when it begins with a dash); - or nothing reads standard input',
       })
       .options({
         file: { group: 'Prompt:', describe: 'Read the prompt from this file', requiresArg: true },
-        system: { group: 'Prompt:', describe: 'System message', requiresArg: true },
-        raw: flag(
-          'Prompt:',
-          'No chat template: the text as it is, control tokens such as <|im_start|> recognised',
-        ),
         'show-tree': flag('Output:', "Draw each step's tree on stderr: tokens, probabilities, accepted path"),
         'raw-output': flag(
           'Output:',
@@ -26,7 +21,7 @@ export const generateCommand: CommandModule<object, Arguments> = {
       })
       .example('$0 generate "Why is the sky blue?"', 'Answer a question')
       .example('cat notes.txt | $0 generate --system "Summarise."', 'Prompt from standard input')
-      .example('$0 generate "Count to ten." --tree dynamic --nodes 64 --show-tree', "The paper's tree, drawn")
+      .example('$0 generate "Count to ten." --paper --nodes 64 --show-tree', "The paper's tree, drawn")
       .strict(),
   handler: async (args) => {
     const { runGenerate } = await import('./runGenerate.js');

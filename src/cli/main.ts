@@ -6,6 +6,7 @@ import { benchCommand } from './bench.js';
 import { compareCommand, joinVariantTexts } from './compare.js';
 import { doctorCommand } from './doctor.js';
 import { generateCommand } from './generate.js';
+import { asTyped } from './options.js';
 import { printError } from './output.js';
 import { prepareCommand } from './prepare.js';
 
@@ -34,8 +35,7 @@ function buildParser(args: readonly string[]): Argv {
   let parser = yargs(joinVariantTexts(args))
     .scriptName('medusa-plus')
     .usage('$0 <command>\n\nGenerate text with Medusa heads and dynamic candidate trees on ONNX Runtime.')
-    // Values stay as they were typed: options.ts reads them and can say what is wrong with them.
-    .parserConfiguration({ 'parse-numbers': false, 'parse-positional-numbers': false, 'dot-notation': false })
+    .parserConfiguration(asTyped)
     .version(packageVersion())
     .help()
     .alias({ h: 'help', v: 'version' })

@@ -1,35 +1,27 @@
 import type { Argv, Options } from 'yargs';
-import {
-  acceptanceNames,
-  checkChoice,
-  checkNumber,
-  decodingDefaults,
-  describeRange,
-  jointNames,
-  lookupNames,
-  marginalsNames,
-  numberRanges,
-  parseDecimal,
-  treeNames,
-  type DecodingOptions,
-  type NumberRange,
-} from '../engine/decodingOptions.js';
-import type { ModelOptions, ProviderName } from '../engine/engine.js';
+import { decodingTable, type DecodingOptions } from '../engine/options/decodingOptions.js';
+import { describeDefault, describeHelp, describeValues } from '../engine/options/describe.js';
+import type { Command, Entry, Table } from '../engine/options/entry.js';
+import { modelTable, type ModelOptions } from '../engine/options/modelOptions.js';
+import { checkNumber, parseDecimal, type NumberRange } from '../engine/options/ranges.js';
+import { entriesOf, flagOf } from '../engine/options/table.js';
+import { checkValue, parseValue } from '../engine/options/values.js';
 import { UsageError } from '../util/errors.js';
 
 /**
- * Options shared by `generate`, `bench` and `compare`, and the readers that turn what yargs found into checked
- * values. Every value arrives as text (the parser does not guess numbers), so that messages can show what was typed.
+ * The options of the table as yargs takes them, and the readers that turn what yargs found into checked values. Every
+ * value arrives as text (the parser does not guess numbers), so that messages can show what was typed.
  */
 
 /** What yargs hands to a command: text, true for a flag, or a list when an option was repeated. */
 export type Arguments = Record<string, unknown>;
 
-export const providerNames: readonly ProviderName[] = ['cpu', 'cuda', 'auto'];
-
-const modelGroup = 'Model:';
-const treeGroup = 'Tree:';
-const samplingGroup = 'Sampling and stopping:';
+/** For yargs' parser: values stay as they were typed, so that the readers here can say what is wrong with them. */
+export const asTyped = {
+  'parse-numbers': false,
+  'parse-positional-numbers': false,
+  'dot-notation': false,
+} as const;
 
 /** An option that takes a value. No yargs type: types would let yargs convert (and lose) what was typed. */
 export function valued(group: string, description: string, shown?: string): Options {
@@ -47,76 +39,21 @@ export function addOptions<T>(yargs: Argv<T>, specs: Record<string, Options>): A
   return yargs.options(Object.fromEntries(own) as Record<string, Options>) as unknown as Argv<T>;
 }
 
-export const modelOptionSpecs: Record<string, Options> = {
-  model: valued(modelGroup, 'Name of a prepared model, or the path of its folder', 'smollm2-135m-instruct'),
-  'models-dir': valued(
-    modelGroup,
-    'Folder of the prepared models; also MEDUSA_PLUS_MODELS',
-    'onnx/ of the checkout, else the user cache',
-  ),
-  precision: valued(
-    modelGroup,
-    'Precision of the backbone graph (fp32, fp16, int8, int8-block, int4)',
-    "the model's own",
-  ),
-  heads: valued(modelGroup, 'Name of the Medusa heads, or none', "the model's own"),
-  provider: valued(modelGroup, `Where to run: ${providerNames.join(', ')}`, 'cpu'),
-  'ort-library': valued(modelGroup, 'GPU build of ONNX Runtime, for CUDA; also MEDUSA_ORT_LIBRARY'),
-  threads: valued(modelGroup, 'CPU threads', 'measured at preparation'),
-};
-
-export const decodingOptionSpecs: Record<string, Options> = {
-  tree: valued(treeGroup, `Candidate tree: ${treeNames.join(', ')}`, 'dynamic; none without heads'),
-  nodes: valued(
-    treeGroup,
-    `Nodes per tree, root included: auto (from the cost measured on this machine) or ${describeRange(numberRanges.nodes)}`,
-    decodingDefaults.nodes,
-  ),
-  'heads-used': valued(treeGroup, 'How many heads take part', String(decodingDefaults.headsUsed)),
-  'top-m': valued(treeGroup, 'Candidates per head', String(decodingDefaults.topM)),
-  'tree-file': valued(
-    treeGroup,
-    'Static tree from a JSON file of paths of ranks, [[0],[1],[0,0]]; FILE#NAME picks one of several',
-  ),
-  marginals: valued(
-    treeGroup,
-    'Head probabilities: full (softmax over the whole vocabulary) or top-m (renormalised, as the reference)',
-    decodingDefaults.marginals,
-  ),
-  joint: valued(
-    treeGroup,
-    'What ranks combinations of candidates in dynamic trees: product (of the probabilities) or conditional (corrected by a learnt table)',
-    'conditional for dynamic trees where the heads come with a table',
-  ),
-  lookup: valued(
-    treeGroup,
-    'Whether dynamic trees copy from the text so far what followed the same tokens before: on or off',
-    'on where the heads come with weights for it, off with --joint product',
-  ),
-  temperature: valued(samplingGroup, 'Temperature; 0 is greedy', String(decodingDefaults.temperature)),
-  acceptance: valued(
-    samplingGroup,
-    `Acceptance: ${acceptanceNames.join(', ')} (typical is lossy)`,
-    'greedy; above temperature 0 sampling, nucleus with --top-p',
-  ),
-  'top-p': valued(
-    samplingGroup,
-    'Sample from the most probable tokens up to this mass (nucleus)',
-    String(decodingDefaults.topP),
-  ),
-  seed: valued(samplingGroup, 'Seed of the random numbers', 'random'),
-  'max-new-tokens': valued(samplingGroup, 'Most tokens to generate', String(decodingDefaults.maxNewTokens)),
-  stop: valued(samplingGroup, 'Stop before this text; may be repeated'),
-};
-
-/** Adds the model options to a command. */
-export function addModelOptions<T>(yargs: Argv<T>): Argv<T> {
-  return addOptions(yargs, modelOptionSpecs);
+/** The options of a table that a command takes, by their names on the command line. */
+export function optionSpecs(command: Command, table?: Table): Record<string, Options> {
+  const specs = Object.entries(entriesOf(command, table)).map(([name, entry]) => [
+    flagOf(name, entry),
+    optionSpec(entry),
+  ]);
+  return Object.fromEntries(specs) as Record<string, Options>;
 }
 
-/** Adds the decoding options to a command. */
-export function addDecodingOptions<T>(yargs: Argv<T>): Argv<T> {
-  return addOptions(yargs, decodingOptionSpecs);
+function optionSpec(entry: Entry): Options {
+  const group = `${entry.group}:`;
+  const help = describeHelp(entry);
+  if (entry.kind === 'flag') return flag(group, help);
+  const values = describeValues(entry);
+  return valued(group, values === '' ? help : `${help}: ${values}`, describeDefault(entry));
 }
 
 /** What yargs found is text, or true where a flag was meant. */
@@ -153,50 +90,41 @@ export function readFlag(args: Arguments, name: string): boolean {
 
 export function readNumber(args: Arguments, name: string, range: NumberRange): number | undefined {
   const text = readText(args, name);
-  return text === undefined ? undefined : checkNumber(`--${name}`, parseDecimal(text), range, text);
-}
-
-export function readChoice<T extends string>(
-  args: Arguments,
-  name: string,
-  choices: readonly T[],
-): T | undefined {
-  const text = readText(args, name);
-  return text === undefined ? undefined : checkChoice(`--${name}`, text, choices);
+  return text === undefined
+    ? undefined
+    : checkNumber(`--${name}`, parseDecimal(text), range, { given: text });
 }
 
 /** The model options of a command line. */
-export function readModelOptions(args: Arguments): ModelOptions {
-  return {
-    model: readText(args, 'model'),
-    modelsDir: readText(args, 'models-dir'),
-    precision: readText(args, 'precision'),
-    heads: readText(args, 'heads'),
-    provider: readChoice(args, 'provider', providerNames),
-    ortLibrary: readText(args, 'ort-library'),
-    threads: readNumber(args, 'threads', numberRanges.threads),
-  };
+export async function readModelOptions(args: Arguments): Promise<ModelOptions> {
+  return readOptions(args, modelTable);
 }
 
 /** The decoding options of a command line. Reads `--tree-file` when it is given. */
 export async function readDecodingOptions(args: Arguments): Promise<DecodingOptions> {
-  const treeFile = readText(args, 'tree-file');
-  return {
-    tree: readChoice(args, 'tree', treeNames),
-    nodes: readText(args, 'nodes') === 'auto' ? 'auto' : readNumber(args, 'nodes', numberRanges.nodes),
-    headsUsed: readNumber(args, 'heads-used', numberRanges.headsUsed),
-    topM: readNumber(args, 'top-m', numberRanges.topM),
-    treePaths: treeFile === undefined ? undefined : await readTreePaths(treeFile),
-    marginals: readChoice(args, 'marginals', marginalsNames),
-    joint: readChoice(args, 'joint', jointNames),
-    lookup: readChoice(args, 'lookup', lookupNames),
-    temperature: readNumber(args, 'temperature', numberRanges.temperature),
-    acceptance: readChoice(args, 'acceptance', acceptanceNames),
-    topP: readNumber(args, 'top-p', numberRanges.topP),
-    seed: readNumber(args, 'seed', numberRanges.seed),
-    maxNewTokens: readNumber(args, 'max-new-tokens', numberRanges.maxNewTokens),
-    stop: readTexts(args, 'stop'),
-  };
+  return readOptions(args, decodingTable);
+}
+
+/** The options of a table that were given, checked. */
+async function readOptions(args: Arguments, table: Table): Promise<Record<string, unknown>> {
+  const given: Record<string, unknown> = {};
+  for (const [name, entry] of Object.entries(table)) {
+    const value = readValue(args, flagOf(name, entry), entry);
+    if (value === undefined) continue;
+    given[name] = entry.kind === 'paths' ? await readTreePaths(value as string) : value;
+  }
+  return given;
+}
+
+/** The value given for an option of the table, checked; of paths the name of their file. Undefined where none is given. */
+export function readValue(args: Arguments, name: string, entry: Entry): unknown {
+  if (entry.kind === 'flag') return readFlag(args, name) || undefined;
+  if (entry.kind === 'texts') return readTexts(args, name);
+  const text = readText(args, name);
+  if (text === undefined || entry.kind === 'paths') return text;
+  const value = parseValue(text, entry);
+  checkValue(`--${name}`, value, entry, text);
+  return value;
 }
 
 /** Imported only when needed: most runs read no tree file. */

@@ -1,5 +1,5 @@
 import type { CommandModule } from 'yargs';
-import { flag, type Arguments } from './options.js';
+import { flag, optionSpecs, type Arguments } from './options.js';
 
 export const prepareCommand: CommandModule<object, Arguments> = {
   command: 'prepare',
@@ -9,11 +9,7 @@ export const prepareCommand: CommandModule<object, Arguments> = {
       .options({
         from: { describe: 'HF folder (config.json and safetensors) or .gguf file', requiresArg: true },
         id: { describe: "Name of the model; from the source's (and adapter's) otherwise", requiresArg: true },
-        'models-dir': {
-          describe: 'Folder of the prepared models; also MEDUSA_PLUS_MODELS',
-          requiresArg: true,
-          defaultDescription: 'onnx/ of the checkout, else the user cache',
-        },
+        ...optionSpecs('prepare'),
         precision: {
           describe:
             'Precision of the backbone: int8, fp32 or fp16 (CUDA); may be repeated, adds to what is there',

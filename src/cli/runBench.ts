@@ -5,6 +5,7 @@ import { nameVariant, slug } from '../bench/run/variants.js';
 import { loadRun } from '../bench/compare/load.js';
 import { measureRun } from '../bench/compare/measure.js';
 import { benchSummary } from '../bench/report/summary.js';
+import { expandPaper } from '../engine/options/paper.js';
 import { ExitCode } from '../util/errors.js';
 import {
   engineOpener,
@@ -21,8 +22,8 @@ import { readFlag, readModelOptions, readText, readTexts, type Arguments } from 
 /** `medusa-plus bench`: the bar on stderr, the summary on stdout, everything else in the folder. */
 export async function runBench(args: Arguments): Promise<void> {
   const [quiet, json, trace] = ['quiet', 'json', 'trace'].map((name) => readFlag(args, name));
-  const model = readModelOptions(args);
-  const decoding = await readRunDecoding(args);
+  const model = await readModelOptions(args);
+  const decoding = expandPaper(await readRunDecoding(args));
   const run = await readRunArguments(args);
   const name = variantName(args);
   const folder = outputFolder(args, slug(name));
@@ -71,7 +72,7 @@ function variantName(args: Arguments): string {
     const value = readText(args, option);
     return value === undefined ? [] : [`--${option}`, value];
   });
-  return nameVariant(words);
+  return nameVariant(readFlag(args, 'paper') ? [...words, '--paper'] : words);
 }
 
 export async function runMerge(args: Arguments): Promise<void> {

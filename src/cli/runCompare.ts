@@ -18,7 +18,7 @@ import { planVariants, type PlannedVariant } from './compareVariants.js';
 import { openInspector } from './inspector.js';
 import { catchInterrupt } from './interrupt.js';
 import { print, printError, printJson } from './output.js';
-import { decodingOptionSpecs, readFlag, readText, readTexts, type Arguments } from './options.js';
+import { readFlag, readText, readTexts, type Arguments } from './options.js';
 
 /** Options of a run that a comparison of finished ones has, too. */
 const reportOptions: readonly string[] = ['output', 'quiet', 'json'];
@@ -40,8 +40,9 @@ export async function runCompare(args: Arguments): Promise<void> {
 }
 
 function refuseRunOptions(args: Arguments): void {
-  const runOptions = Object.keys({ ...decodingOptionSpecs, ...runOptionSpecs });
-  const useless = runOptions.filter((name) => args[name] !== undefined && !reportOptions.includes(name));
+  const useless = Object.keys(runOptionSpecs('compare')).filter(
+    (name) => args[name] !== undefined && !reportOptions.includes(name),
+  );
   if (useless.length === 0) return;
   throw new UsageError(
     `compare takes finished folders or options of runs to make, not both; leave out --${useless.join(', --')}`,

@@ -1,6 +1,7 @@
 import type { DecodeStep } from '../decoding/types.js';
-import type { DecodingOptions } from '../engine/decodingOptions.js';
 import { MedusaEngine, type GenerationResult } from '../engine/engine.js';
+import type { DecodingOptions } from '../engine/options/decodingOptions.js';
+import { expandPaper } from '../engine/options/paper.js';
 import { ExitCode, UsageError } from '../util/errors.js';
 import { styled } from '../util/terminalText.js';
 import { catchInterrupt } from './interrupt.js';
@@ -19,8 +20,8 @@ export async function runGenerate(args: Arguments): Promise<void> {
     throw new UsageError('--system needs the chat template, which --raw leaves out. Give one of the two.');
   }
   const [asJson, quiet, showTree] = ['json', 'quiet', 'show-tree'].map((name) => readFlag(args, name));
-  const modelOptions = readModelOptions(args);
-  const decoding = await readDecodingOptions(args);
+  const modelOptions = await readModelOptions(args);
+  const decoding = expandPaper(await readDecodingOptions(args));
   const prompt = await readPrompt({ argument: readArgument(args), file: readText(args, 'file'), raw });
 
   const interrupt = catchInterrupt();

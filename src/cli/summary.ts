@@ -1,6 +1,7 @@
 import { stageNames } from '../decoding/statistics.js';
 import type { GenerationResult } from '../engine/engine.js';
 import type { EngineFacts } from '../engine/facts.js';
+import { optionsJson } from '../engine/options/json.js';
 import { packageVersion } from '../util/packageRoot.js';
 
 const seconds = (milliseconds: number): number => milliseconds / 1000;
@@ -31,19 +32,7 @@ export function generationJson(result: GenerationResult, facts: EngineFacts): Re
     time_to_first_token_s: seconds(result.timeToFirstToken),
     tokens_per_second: tokensPerSecond(result),
     stage_times_s: Object.fromEntries(stageNames.map((name) => [name, seconds(statistics.times[name])])),
-    tree: options.tree,
-    nodes: options.tree === 'none' ? 1 : options.nodes,
-    heads_used: options.tree === 'none' ? 0 : options.headsUsed,
-    top_m: options.tree === 'none' ? 0 : options.topM,
-    marginals: options.marginals,
-    joint: options.joint,
-    lookup: options.lookup,
-    acceptance: options.acceptance,
-    temperature: options.temperature,
-    top_p: options.acceptance === 'nucleus' ? options.topP : null,
-    seed: options.seed,
-    max_new_tokens: options.maxNewTokens,
-    stop: options.stop,
+    ...optionsJson(options),
     model: facts.model,
     precision: facts.precision,
     heads: facts.heads ?? null,

@@ -1,69 +1,23 @@
-import { checkEngineOptions, checkGenerateOptions, checkPromptKind } from '../util/argumentChecks.js';
 import { createAcceptance } from '../decoding/acceptance.js';
 import { decode } from '../decoding/decode.js';
-import type { DecodeStatistics, DecodeStep, DraftingModel } from '../decoding/types.js';
-import {
-  resolveDecodingOptions,
-  type DecodingOptions,
-  type ResolvedDecodingOptions,
-} from './decodingOptions.js';
+import type { DecodeStatistics, DraftingModel } from '../decoding/types.js';
 import type { EngineFacts } from './facts.js';
 import { NotFiniteError } from '../decoding/notFinite.js';
 import { ContextError, UsageError } from '../util/errors.js';
 import { explainNotFinite } from './notFiniteMessage.js';
 import { openEngineParts, type EngineParts } from './open.js';
+import { checkPromptKind } from './options/check.js';
+import type { ResolvedDecodingOptions } from './options/decodingOptions.js';
+import { checkEngineOptions, type EngineOptions } from './options/engineOptions.js';
+import { checkGenerateOptions, type GenerateOptions, type PromptOptions } from './options/generateOptions.js';
+import { resolveDecodingOptions } from './options/resolve.js';
 import { PolicyMaker } from './policies.js';
-import type { Report } from '../util/progressReport.js';
 import { TextAssembler } from './text/textAssembler.js';
 import type { Tokenizer } from './text/tokenizer.js';
-
-export type ProviderName = 'cpu' | 'cuda' | 'auto';
-
-/** Which model to open, and on what. Everything is optional. */
-export interface ModelOptions {
-  /** Name of a prepared model, or the path of its folder. */
-  model?: string;
-  /** Folder of the prepared models. */
-  modelsDir?: string;
-  /** Backbone precision; the manifest's default for the provider otherwise. */
-  precision?: string;
-  /** Name of the heads, or `none`; the manifest's default otherwise. */
-  heads?: string;
-  provider?: ProviderName;
-  /** ONNX Runtime library to load. */
-  ortLibrary?: string;
-  /** CPU threads; measured otherwise. */
-  threads?: number;
-}
-
-export interface EngineOptions extends ModelOptions {
-  /** Most nodes a tree will have (default 64): device buffers are sized for it. */
-  maxNodes?: number;
-  /** Prepare the default model when it is missing (default true). */
-  prepare?: boolean;
-  /** Measure what a step costs even where it is known (default false). */
-  measureAgain?: boolean;
-  /** Told what takes long before the engine is ready: preparing, measuring. */
-  report?: Report;
-  signal?: AbortSignal;
-}
 
 export interface Message {
   readonly role: 'system' | 'user' | 'assistant';
   readonly content: string;
-}
-
-export interface GenerateOptions extends DecodingOptions {
-  /** System message put before a prompt given as a string. */
-  system?: string;
-  /** Give the prompt to the model as it stands, without the chat template. */
-  raw?: boolean;
-  /** Ends the generation cleanly with what there is. */
-  signal?: AbortSignal;
-  /** Told how many of the prompt's tokens that were not cached have been read, after each part of a long prompt. */
-  onPrompt?: (done: number, of: number) => void;
-  /** Told of each step: its tree, its proposals, what was accepted. */
-  onStep?: (step: DecodeStep) => void;
 }
 
 /** Text that is final: complete characters, and not the beginning of a stop string. */
@@ -161,10 +115,7 @@ export class MedusaEngine implements AsyncDisposable {
   }
 
   /** The token ids of a prompt, as `generate` gives them to the model. */
-  encodePrompt(
-    prompt: string | readonly Message[],
-    options: Pick<GenerateOptions, 'system' | 'raw'> = {},
-  ): number[] {
+  encodePrompt(prompt: string | readonly Message[], options: PromptOptions = {}): number[] {
     checkPromptKind(prompt);
     const ids = options.raw
       ? this.encodeRaw(prompt, options.system)
@@ -235,7 +186,7 @@ export class MedusaEngine implements AsyncDisposable {
           seed: resolved.seed,
         }),
         maxNewTokens: resolved.maxNewTokens,
-        eosTokenIds: parts.eosTokenIds,
+        eosTokenIds: resolved.ignoreEos ? [] : parts.eosTokenIds,
         stopping: assembler,
         cachedTokens,
         clock: () => performance.now(),

@@ -11,7 +11,7 @@ import {
   type TreeTemplate,
 } from '../decoding/tree/treeTemplate.js';
 import type { TreePolicy } from '../decoding/types.js';
-import type { ResolvedDecodingOptions } from './decodingOptions.js';
+import type { ResolvedDecodingOptions } from './options/decodingOptions.js';
 import { ModelError, UsageError } from '../util/errors.js';
 
 /** Most nodes a tree of automatic size may have: the paper's number. */

@@ -1,6 +1,7 @@
 /** Runs made up for tests, with numbers that can be worked out by hand. */
 import type { LoadedRun } from '../../src/bench/compare/load.js';
 import type { RecordLine, RunInfo, TraceLine, TurnRecord } from '../../src/bench/run/formats.js';
+import { madeDecoding } from './madeDecoding.js';
 
 const PREFILL = 5;
 
@@ -102,20 +103,7 @@ function madeInfo(tree: 'none' | 'static' | 'dynamic', ids: readonly string[]): 
     format: 1,
     version: '1',
     model: { id: 'made', precision: 'int8', provider: 'cpu', heads: 'x', ...hashes },
-    decoding: {
-      tree,
-      nodes: 4,
-      headsUsed: 2,
-      topM: 8,
-      treePaths: undefined,
-      marginals: 'full',
-      joint: 'product',
-      lookup: 'off',
-      acceptance: 'auto',
-      topP: 0.8,
-      maxNewTokens: 13,
-      stop: [],
-    },
+    decoding: madeDecoding({ tree, nodes: 4, headsUsed: 2, topM: 8, maxNewTokens: 13 }),
     protocol: { temperature: 0, seed: 0, repeats: 1, shard: null, trace: true, model_id: `made-${tree}` },
     questions: { name: 'builtin', sha256: 'abc', ids: ids.map(Number) },
     machine: { cpu: 'a CPU', threads: 1, onnxruntime: '1' },

@@ -1,7 +1,8 @@
 /** An engine that plays generations by rote, and writes down what it was asked. */
 import type { BenchEngine } from '../../src/bench/engine.js';
 import type { CandidateTree, DecodeStep } from '../../src/decoding/types.js';
-import type { GenerateOptions, GenerationResult, Message } from '../../src/engine/engine.js';
+import type { GenerationResult, Message } from '../../src/engine/engine.js';
+import type { GenerateOptions } from '../../src/engine/options/generateOptions.js';
 
 /** Tokens of each turn by the number of messages before it, cut by max new tokens. */
 export type Script = (messages: readonly Message[], options: GenerateOptions) => number[];

@@ -7,7 +7,7 @@ import { decode } from '../../src/decoding/decode.js';
 import { createAcceptance } from '../../src/decoding/acceptance.js';
 import { openEngineParts } from '../../src/engine/open.js';
 import { PolicyMaker } from '../../src/engine/policies.js';
-import { resolveDecodingOptions } from '../../src/engine/decodingOptions.js';
+import { resolveDecodingOptions } from '../../src/engine/options/resolve.js';
 import { silentReport } from '../../src/util/progressReport.js';
 import { runCli, runMain } from '../support/cli.js';
 import { copyTiny, temporaryFolder, tinyFolder } from '../support/tinyModel.js';

@@ -3,7 +3,7 @@ import { existsSync } from 'node:fs';
 import { readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { openEngineParts } from '../../src/engine/open.js';
-import type { EngineOptions } from '../../src/engine/engine.js';
+import type { EngineOptions } from '../../src/engine/options/engineOptions.js';
 import type { CostPoint } from '../../src/decoding/policy/costCurve.js';
 import type { Tuning } from '../../src/models/tuningFile.js';
 import { copyTiny, readJson, temporaryFolder } from '../support/tinyModel.js';

@@ -1,6 +1,7 @@
 /** Reads run folders and lines up the questions they have in common. */
 import { access } from 'node:fs/promises';
 import { basename, join, resolve } from 'node:path';
+import { sharedDecoding } from '../../engine/options/table.js';
 import { MedusaError, UsageError } from '../../util/errors.js';
 import type { Schema } from '../../util/json.js';
 import { ANSWERS_FILE, readRunInfo, readSkipped, RECORDS_FILE, RUN_FILE, TRACE_FILE } from '../run/folder.js';
@@ -106,8 +107,10 @@ function refuseOther(base: LoadedRun, run: LoadedRun): void {
     ['questions.sha256', (info) => info.questions.sha256],
     ['protocol.temperature', (info) => info.protocol.temperature],
     ['protocol.repeats', (info) => info.protocol.repeats],
-    ['decoding.maxNewTokens', (info) => info.decoding.maxNewTokens],
-    ['decoding.stop', (info) => info.decoding.stop],
+    ...sharedDecoding.map((name): [string, (info: RunInfo) => unknown] => [
+      `decoding.${name}`,
+      (info) => info.decoding[name],
+    ]),
     ['model.source_sha256', (info) => info.model.source_sha256],
     ['model.tokenizer_sha256', (info) => info.model.tokenizer_sha256],
   ];

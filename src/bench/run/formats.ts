@@ -11,15 +11,7 @@
 import * as v from 'valibot';
 import type { CostPoint } from '../../decoding/policy/costCurve.js';
 import type { StageTimes } from '../../decoding/types.js';
-import {
-  acceptanceNames,
-  jointNames,
-  lookupNames,
-  marginalsNames,
-  numberRanges,
-  treeNames,
-  type ResolvedDecodingOptions,
-} from '../../engine/decodingOptions.js';
+import { decodingTable } from '../../engine/options/decodingOptions.js';
 import {
   across,
   choice,
@@ -30,12 +22,12 @@ import {
   number,
   numbers,
   object,
-  optional,
   record,
   text,
   type Schema,
 } from '../../util/json.js';
 import type { QuestionId } from '../questions/parse.js';
+import { decodingSchema } from './decodingSchema.js';
 
 /** The stages of a step in the order they are reported. */
 export const STAGES = [
@@ -52,7 +44,7 @@ export type Stage = (typeof STAGES)[number];
 export const RANK = { outside: -1, unknown: -2, notRun: -3 } as const;
 
 /** No path of a tree is longer. */
-const DEPTH = numberRanges.nodes.maximum;
+const DEPTH = decodingTable.nodes.range.maximum;
 const TOKENS = { minimum: 0, maximum: 2 ** 31 - 1 };
 const times = numbers({ whole: false });
 const counts = (maximum?: number): Schema<number[]> => numbers({ minimum: 0, maximum });
@@ -117,11 +109,11 @@ const turnRecord = v.pipe(
     /** [steps] depth the accepted path reached (not cut). */
     accepted_depths: counts(DEPTH),
     /** Heads that took part; 0 when none did. */
-    heads: count(0, numberRanges.headsUsed.maximum),
+    heads: count(0, decodingTable.headsUsed.range.maximum),
     /** [steps, heads] rank of the token that really came in the head's list, or one of RANK. */
     head_ranks: numbers({
       minimum: Math.min(...Object.values(RANK)),
-      maximum: numberRanges.topM.maximum,
+      maximum: decodingTable.topM.range.maximum,
     }),
     prefill_ms: number,
     first_token_ms: number,
@@ -181,7 +173,7 @@ const tracedStep = v.pipe(
     accepted: counts(),
     bonus: count(TOKENS.minimum, TOKENS.maximum),
     /** Position of the root among the new tokens. */
-    position: count(0, numberRanges.maxNewTokens.maximum),
+    position: count(0, decodingTable.maxNewTokens.range.maximum),
   }),
   lengths(({ tokens }) => [
     [tokens.length, 'parents'],
@@ -206,32 +198,6 @@ export const traceLine = object({
 });
 export type TraceLine = Readonly<v.InferOutput<typeof traceLine>>;
 
-/** The decoding options that make a run what it is; seed and temperature are set per question. */
-export type RunDecoding = Omit<ResolvedDecodingOptions, 'temperature' | 'acceptance' | 'seed'> & {
-  /** `auto`: greedy at temperature 0, sampling above. */
-  readonly acceptance: string;
-};
-
-const decoding: Schema<RunDecoding> = v.pipe(
-  object({
-    tree: choice(treeNames),
-    nodes: v.union([v.literal('auto'), count()], 'auto or a whole number of at least 1'),
-    headsUsed: count(0, numberRanges.headsUsed.maximum),
-    topM: count(1, numberRanges.topM.maximum),
-    treePaths: optional(list(counts())),
-    marginals: choice(marginalsNames),
-    // Runs from before there was a choice have no joint, or no lookup.
-    joint: v.nullish(choice(jointNames), 'product'),
-    lookup: v.nullish(choice(lookupNames), 'off'),
-    acceptance: choice(['auto', ...acceptanceNames]),
-    topP: number,
-    maxNewTokens: count(1, numberRanges.maxNewTokens.maximum),
-    stop: list(text),
-  }),
-  // Those of a tree file once had other nodes than its own.
-  v.transform((each) => (each.treePaths ? { ...each, nodes: each.treePaths.length + 1 } : each)),
-);
-
 /** Everything that must be equal for a folder to be continued. */
 const identity = {
   format: v.literal(1, '1 (this version reads no other)'),
@@ -246,7 +212,7 @@ const identity = {
     tokenizer_sha256: nullable(text),
     source_sha256: nullable(text),
   }),
-  decoding,
+  decoding: decodingSchema,
   protocol: object({
     /** `fastchat`: by category. */
     temperature: v.union([v.literal('fastchat'), number], 'a number or fastchat'),

@@ -1,8 +1,6 @@
 /** What a run asks, at which temperature and with which random numbers: fixed before anything runs. */
 import { createHash } from 'node:crypto';
 import type { AcceptanceName } from '../../decoding/types.js';
-import { describeRange, numberRanges, parseDecimal } from '../../engine/decodingOptions.js';
-import { UsageError } from '../../util/errors.js';
 import type { Question, QuestionId } from '../questions/parse.js';
 
 /** A number for all questions, or FastChat's table by category. */
@@ -30,18 +28,6 @@ export interface RunPlan {
 }
 
 export type OnError = 'skip' | 'stop';
-
-/** Parses `--temperature`. */
-export function parseTemperature(text: string | undefined): TemperatureRule {
-  if (text === undefined) return 0;
-  if (text === 'fastchat') return 'fastchat';
-  const value = parseDecimal(text);
-  const { minimum, maximum } = numberRanges.temperature;
-  if (value >= minimum && value <= maximum) return value;
-  throw new UsageError(
-    `--temperature must be ${describeRange(numberRanges.temperature)} or "fastchat", not ${JSON.stringify(text)}`,
-  );
-}
 
 export function temperatureOf(rule: TemperatureRule, category: string): number {
   return rule === 'fastchat' ? (FASTCHAT_TEMPERATURES[category] ?? 0.7) : rule;

@@ -4,11 +4,13 @@
  */
 import { ContextError, MedusaError, UsageError } from '../../util/errors.js';
 import type { BenchEngine } from '../engine.js';
-import type { GenerateOptions, Message } from '../../engine/engine.js';
+import type { Message } from '../../engine/engine.js';
+import type { GenerateOptions } from '../../engine/options/generateOptions.js';
 import type { Question } from '../questions/parse.js';
 import { TurnCollector } from './collect.js';
 import type { FinishedQuestion, RunFolder } from './folder.js';
-import type { RepeatRecord, RunDecoding, SkippedLine, TracedStep, TurnRecord } from './formats.js';
+import type { RepeatRecord, SkippedLine, TracedStep, TurnRecord } from './formats.js';
+import type { RunDecoding } from './decodingSchema.js';
 import { acceptanceOf, answerId, temperatureOf, turnSeed, type RunPlan } from './plan.js';
 
 export interface Lane {

@@ -1,7 +1,7 @@
 /** From options to finished run folders: opens engines and folders, runs the lanes, closes everything. */
 import { MedusaError } from '../../util/errors.js';
-import { resolveDecodingOptions } from '../../engine/decodingOptions.js';
-import type { ModelOptions } from '../../engine/engine.js';
+import type { ModelOptions } from '../../engine/options/modelOptions.js';
+import { resolveDecodingOptions } from '../../engine/options/resolve.js';
 import { packageVersion } from '../../util/packageRoot.js';
 import type { BenchEngine } from '../engine.js';
 import type { Question, QuestionSet } from '../questions/parse.js';

@@ -1,9 +1,11 @@
 /** Variants: the decoding options that are held against each other, and what to call them. */
 import { createHash } from 'node:crypto';
-import type { DecodingOptions, ResolvedDecodingOptions } from '../../engine/decodingOptions.js';
-import type { ModelOptions } from '../../engine/engine.js';
+import parseArgsStringToArgv from 'string-argv';
+import type { DecodingOptions, ResolvedDecodingOptions } from '../../engine/options/decodingOptions.js';
+import type { ModelOptions } from '../../engine/options/modelOptions.js';
+import { flags, recordedDecoding, sweepable } from '../../engine/options/table.js';
 import { UsageError } from '../../util/errors.js';
-import type { RunDecoding } from './formats.js';
+import type { RunDecoding } from './decodingSchema.js';
 
 /** What lies in the folder of a comparison beside the folders of its variants. */
 export const REPORT_FILES = ['report.html', 'report.md', 'report.json'] as const;
@@ -48,26 +50,26 @@ function hashOf(name: string): string {
 
 /** Splits a variant's text as a shell would: spaces separate, quotes keep together. */
 export function splitArguments(text: string): string[] {
-  const words = text.match(/(?:"[^"]*"|'[^']*'|[^\s"'])+/g) ?? [];
-  if ((text.match(/"/g)?.length ?? 0) % 2 === 1 && !text.includes("'")) {
-    throw new UsageError(`${JSON.stringify(text)}: a quotation mark is not closed`);
-  }
-  return words.map((word) =>
-    word.replace(/"([^"]*)"|'([^']*)'/g, (_, double?: string, single?: string) => double ?? single ?? ''),
-  );
+  // A word more is one of its own, unless a quotation takes it in.
+  const words = parseArgsStringToArgv(`${text} end`);
+  if (words.pop() === 'end') return words;
+  throw new UsageError(`${JSON.stringify(text)}: a quotation mark is not closed`);
 }
 
 /** "static", "dynamic nodes=8": the tree (`tree` where the variant does not say), then what else the variant sets. */
 export function nameVariant(words: readonly string[], tree = 'dynamic'): string {
-  const given = new Map<string, string>();
+  const given = new Map<string, string | undefined>();
   for (let index = 0; index < words.length; index++) {
     const [key, value] = words[index].replace(/^--/, '').split(/=(.*)/s);
-    if (value !== undefined) given.set(key, value);
+    if (value !== undefined || flags.includes(key)) given.set(key, value);
     else if (index + 1 < words.length) given.set(key, words[++index]);
   }
-  const own = given.get('tree') ?? (given.has('tree-file') ? 'static' : tree);
+  const implied = given.has('tree-file') ? 'static' : given.has('paper') ? 'dynamic' : tree;
+  const own = given.get('tree') ?? implied;
   given.delete('tree');
-  return [own, ...[...given].map(([key, value]) => `${key}=${value}`)].join(' ');
+  return [own, ...[...given].map(([key, value]) => (value === undefined ? key : `${key}=${value}`))].join(
+    ' ',
+  );
 }
 
 /** Variants need names of their own: reports call them by their names. */
@@ -81,13 +83,10 @@ export function refuseTwins(variants: readonly Variant[]): void {
 
 /** What run.json keeps of the options; temperature and seed are the protocol's. */
 export function runDecoding(resolved: ResolvedDecodingOptions, asked: DecodingOptions): RunDecoding {
-  const { tree, nodes, headsUsed, topM, treePaths, marginals, joint, lookup, topP, maxNewTokens, stop } =
-    resolved;
-  const acceptance = asked.acceptance ?? (asked.topP === undefined ? 'auto' : 'nucleus');
-  return {
-    ...{ tree, nodes, headsUsed, topM, treePaths, marginals, joint, lookup },
-    ...{ acceptance, topP, maxNewTokens, stop },
-  };
+  const kept = Object.fromEntries(
+    recordedDecoding.map(([name]) => [name, resolved[name]]),
+  ) as unknown as RunDecoding;
+  return { ...kept, acceptance: asked.acceptance ?? (asked.topP === undefined ? 'auto' : 'nucleus') };
 }
 
 export interface SweepAxis {
@@ -95,25 +94,13 @@ export interface SweepAxis {
   readonly values: readonly string[];
 }
 
-const SWEEPABLE = [
-  'nodes',
-  'top-m',
-  'heads-used',
-  'precision',
-  'acceptance',
-  'heads',
-  'marginals',
-  'joint',
-  'lookup',
-];
-
 /** Parses `--sweep nodes=1,2,4`. */
 export function parseSweep(text: string): SweepAxis {
   const [parameter, list = ''] = text.split(/=(.*)/s);
   const values = list.split(',').filter((value) => value !== '');
-  if (!SWEEPABLE.includes(parameter) || values.length === 0 || new Set(values).size < values.length) {
+  if (!sweepable.includes(parameter) || values.length === 0 || new Set(values).size < values.length) {
     throw new UsageError(
-      `--sweep ${text}: expected PARAMETER=VALUE,VALUE,... with different values and PARAMETER one of ${SWEEPABLE.join(', ')}`,
+      `--sweep ${text}: expected PARAMETER=VALUE,VALUE,... with different values and PARAMETER one of ${sweepable.join(', ')}`,
     );
   }
   return { parameter, values };

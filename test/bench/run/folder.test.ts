@@ -13,6 +13,7 @@ import {
 import { JsonlFile, readJsonl } from '../../../src/bench/run/jsonl.js';
 import { lockFolder } from '../../../src/bench/run/lock.js';
 import { ownIdentity } from '../../../src/util/processIdentity.js';
+import { madeDecoding } from '../madeDecoding.js';
 
 function info(change: Partial<RunInfo> = {}): RunInfo {
   const hashes = { backbone_sha256: 'b', heads_sha256: 'h', tokenizer_sha256: 't', source_sha256: 's' };
@@ -20,10 +21,7 @@ function info(change: Partial<RunInfo> = {}): RunInfo {
     format: 1,
     version: '1',
     model: { id: 'm', precision: 'int8', provider: 'cpu', heads: 'x', ...hashes },
-    decoding: {
-      ...{ tree: 'dynamic', nodes: 8, headsUsed: 2, topM: 8, treePaths: undefined, marginals: 'full' },
-      ...{ joint: 'product', lookup: 'off', acceptance: 'auto', topP: 0.8, maxNewTokens: 9, stop: [] },
-    },
+    decoding: madeDecoding({ nodes: 8, headsUsed: 2, topM: 8, maxNewTokens: 9 }),
     protocol: { temperature: 0, seed: 0, repeats: 1, shard: null, trace: false, model_id: 'm-d' },
     questions: { name: 'q', sha256: 'abc', ids: [1, 2, 3] },
     machine: { cpu: 'c', threads: 1, onnxruntime: '1' },

@@ -6,13 +6,7 @@ import { compareRuns, loadRun } from '../../../src/bench/compare/load.js';
 import { parseQuestions } from '../../../src/bench/questions/parse.js';
 import type { RunInfo } from '../../../src/bench/run/formats.js';
 import { mergeRuns } from '../../../src/bench/run/merge.js';
-import {
-  acceptanceOf,
-  answerId,
-  parseTemperature,
-  temperatureOf,
-  turnSeed,
-} from '../../../src/bench/run/plan.js';
+import { acceptanceOf, answerId, temperatureOf, turnSeed } from '../../../src/bench/run/plan.js';
 import { runSession, type SessionRequest } from '../../../src/bench/run/session.js';
 import {
   folderNames,
@@ -463,13 +457,7 @@ describe('runs', () => {
 });
 
 describe('plans and variants', () => {
-  it('reads temperatures', () => {
-    expect(parseTemperature(undefined)).to.equal(0);
-    expect(parseTemperature('0.7')).to.equal(0.7);
-    expect(parseTemperature('fastchat')).to.equal('fastchat');
-    expect(parseTemperature('1e-3')).to.equal(0.001);
-    for (const text of ['', 'abc', '-1', 'NaN', '1e9', '0x1'])
-      expect(() => parseTemperature(text)).to.throw(UsageError);
+  it('has temperatures and acceptances by question', () => {
     expect(
       ['writing', 'humanities', 'coding', 'other'].map((each) => temperatureOf('fastchat', each)),
     ).to.deep.equal([0.7, 0.1, 0, 0.7]);
@@ -492,11 +480,19 @@ describe('plans and variants', () => {
       'my tree.json',
       '--stop=a b',
     ]);
-    expect(() => splitArguments('--stop "a')).to.throw(UsageError);
+    for (const open of ['--stop "a', "--stop 'a", `--a 'b' "c 'd'`])
+      expect(() => splitArguments(open), open).to.throw(UsageError, 'a quotation mark is not closed');
+    expect(splitArguments('--tree-file C:\\trees\\x.json ""')).to.deep.equal([
+      '--tree-file',
+      'C:\\trees\\x.json',
+      '',
+    ]);
+    expect(splitArguments('  ')).to.deep.equal([]);
     expect(nameVariant(['--tree', 'static'])).to.equal('static');
     expect(nameVariant(['--nodes=8', '--tree', 'dynamic'])).to.equal('dynamic nodes=8');
     expect(nameVariant(['--tree-file', 'x.json'])).to.equal('static tree-file=x.json');
     expect(nameVariant(['--top-m', '4'], 'static')).to.equal('static top-m=4');
+    expect(nameVariant(['--paper', '--nodes', '8'], 'static')).to.equal('dynamic paper nodes=8');
     expect(slug('dynamic nodes=8 top-p=0.5')).to.equal('dynamic-nodes-8-top-p-0.5');
   });
 

@@ -1,0 +1,26 @@
+import type { Report } from '../../util/progressReport.js';
+import { checkOptions, type Kind } from './check.js';
+import { modelTable, type ModelOptions } from './modelOptions.js';
+
+export interface EngineOptions extends ModelOptions {
+  /** Most nodes a tree will have (default 64): device buffers are sized for it. */
+  maxNodes?: number;
+  /** Prepare the default model when it is missing (default true). */
+  prepare?: boolean;
+  /** Measure what a step costs even where it is known (default false). */
+  measureAgain?: boolean;
+  /** Told what takes long before the engine is ready: preparing, measuring. */
+  report?: Report;
+  signal?: AbortSignal;
+}
+
+const kinds = {
+  maxNodes: 'a whole number',
+  prepare: 'true or false',
+  measureAgain: 'true or false',
+  report: 'an object with begin, progress and note',
+  signal: 'an AbortSignal',
+} as const satisfies Record<Exclude<keyof EngineOptions, keyof ModelOptions>, Kind>;
+
+/** @throws UsageError naming the option */
+export const checkEngineOptions = (options: unknown): void => checkOptions(options, modelTable, kinds);

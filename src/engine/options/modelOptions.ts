@@ -1,0 +1,79 @@
+import type { TableFor } from './entry.js';
+
+export type ProviderName = 'cpu' | 'cuda' | 'auto';
+
+/** Which model to open, and on what. Everything is optional. */
+export interface ModelOptions {
+  /** Name of a prepared model, or the path of its folder. */
+  model?: string;
+  /** Folder of the prepared models. */
+  modelsDir?: string;
+  /** Backbone precision; the manifest's default for the provider otherwise. */
+  precision?: string;
+  /** Name of the heads, or `none`; the manifest's default otherwise. */
+  heads?: string;
+  /** `cpu` (the default), `cuda`, or `auto`: CUDA where it runs, else the CPU. */
+  provider?: ProviderName;
+  /** ONNX Runtime library to load. */
+  ortLibrary?: string;
+  /** CPU threads, 1 to 256; measured otherwise. */
+  threads?: number;
+}
+
+const group = 'Model';
+
+export const modelTable = {
+  model: {
+    group,
+    kind: 'text',
+    help: 'Name of a prepared model, or the path of its folder',
+    defaultText: 'smollm2-135m-instruct',
+    inRun: 'model.id',
+  },
+  modelsDir: {
+    group,
+    kind: 'text',
+    help: 'Folder of the prepared models; also MEDUSA_PLUS_MODELS',
+    defaultText: 'onnx/ of the checkout, else the user cache',
+    commands: ['generate', 'bench', 'compare', 'doctor', 'prepare'],
+  },
+  precision: {
+    group,
+    kind: 'text',
+    help: 'Precision of the backbone graph (fp32, fp16, int8, int8-block, int4)',
+    defaultText: "the model's own",
+    inRun: 'model.precision',
+    sweep: true,
+  },
+  heads: {
+    group,
+    kind: 'text',
+    help: 'Name of the Medusa heads, or none',
+    defaultText: "the model's own",
+    inRun: 'model.heads',
+    sweep: true,
+    scope: 'trees',
+  },
+  provider: {
+    group,
+    kind: 'choice',
+    help: 'Where to run',
+    choices: { cpu: '', cuda: '', auto: 'CUDA where it runs, else the CPU' },
+    defaultText: 'cpu',
+    inRun: 'model.provider',
+  },
+  ortLibrary: {
+    group,
+    kind: 'text',
+    help: 'GPU build of ONNX Runtime, for CUDA; also MEDUSA_ORT_LIBRARY',
+    commands: ['generate', 'bench', 'compare', 'doctor'],
+  },
+  threads: {
+    group,
+    kind: 'number',
+    range: { integer: true, minimum: 1, maximum: 256 },
+    help: 'CPU threads',
+    defaultText: 'measured at preparation',
+    inRun: 'machine.threads',
+  },
+} as const satisfies TableFor<ModelOptions>;
