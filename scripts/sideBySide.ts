@@ -12,7 +12,8 @@ import type { DraftingModel } from '../src/decoding/types.js';
 import { chooseGraphs } from '../src/models/choose.js';
 import { readManifest } from '../src/models/manifest.js';
 import { openModel } from '../src/runtime/index.js';
-import { median, randomTokens, randomTree } from '../src/runtime/measure.js';
+import { randomTokens, randomTree } from '../src/runtime/measure.js';
+import { median } from '../src/util/numbers.js';
 
 const { values: args } = parseArgs({
   options: {

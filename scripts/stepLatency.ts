@@ -19,7 +19,8 @@ import { readManifest } from '../src/models/manifest.js';
 import { cpuFeatures } from '../src/runtime/cpu/facts.js';
 import { gpuFacts, nodeRuntimeFacts } from '../src/runtime/facts.js';
 import { openModel } from '../src/runtime/index.js';
-import { median, randomTokens, randomTree } from '../src/runtime/measure.js';
+import { randomTokens, randomTree } from '../src/runtime/measure.js';
+import { median } from '../src/util/numbers.js';
 
 const GREEDY = { logits: false };
 

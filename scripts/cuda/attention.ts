@@ -12,7 +12,8 @@ import { mkdirSync, readdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import type { DraftingModel } from '../../src/decoding/types.js';
-import { median, randomTokens, randomTree } from '../../src/runtime/measure.js';
+import { randomTokens, randomTree } from '../../src/runtime/measure.js';
+import { median } from '../../src/util/numbers.js';
 import { open, readProvider } from './openModels.js';
 
 const { values: args } = parseArgs({

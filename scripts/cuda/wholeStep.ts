@@ -3,7 +3,8 @@ import { dynamicTree } from '../../src/decoding/policy/treePolicy.js';
 import type { DraftingModel } from '../../src/decoding/types.js';
 import { type SharedPlan, type StepTraffic, stepTraffic } from '../../src/runtime/cuda/bindingPlan.js';
 import type { DeviceSteps, OpenOptions } from '../../src/runtime/index.js';
-import { median, randomTokens } from '../../src/runtime/measure.js';
+import { randomTokens } from '../../src/runtime/measure.js';
+import { median } from '../../src/util/numbers.js';
 import type { WholeStep } from './costReport.js';
 import { runTime } from './openModels.js';
 

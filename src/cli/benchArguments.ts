@@ -1,5 +1,5 @@
 import { resolve } from 'node:path';
-import { skippedNote, type LoadedRun } from '../bench/compare/load.js';
+import { skippedNotes, type LoadedRun } from '../bench/compare/load.js';
 import { loadQuestions, parseShard, selectQuestions } from '../bench/questions/load.js';
 import type { Question, QuestionSet } from '../bench/questions/parse.js';
 import type { OnError, TemperatureRule } from '../bench/run/plan.js';
@@ -45,11 +45,11 @@ export async function readRunArguments(args: Arguments): Promise<RunArguments> {
   return { set, questions, temperature: rule ?? heat.default, seed, repeats, onError, shard };
 }
 
-/** Says what was skipped; a run without all its questions ends with 1. */
-export function tellSkipped(runs: readonly LoadedRun[]): void {
-  const notes = runs.map(skippedNote).filter((note) => note !== undefined);
+/** Says what was skipped, unless a report on the terminal does; a run without all its questions ends with 1. */
+export function tellSkipped(runs: readonly LoadedRun[], isInReport = false): void {
+  const notes = skippedNotes(runs);
   if (notes.length === 0) return;
-  printError([...notes, `All reasons are in ${SKIPPED_FILE} of the folder.`].join('\n'));
+  if (!isInReport) printError([...notes, `All reasons are in ${SKIPPED_FILE} of the folder.`].join('\n'));
   process.exitCode ??= ExitCode.failure;
 }
 

@@ -43,7 +43,7 @@ export const compareCommand: CommandModule<object, Arguments> = {
       .example('$0 compare --sweep nodes=1,2,4,8,16,32,64', 'Where is the optimum on this machine?')
       .example('$0 compare runs/none runs/static runs/dynamic --output report', 'Runs made before')
       .strict(),
-  handler: async (args) => (await import('./runCompare.js')).runCompare(args),
+  handler: async (args) => (await import('./runCompare.js')).runCompare(args, variantTexts(args)),
 };
 
 const variantSpec: Options = {

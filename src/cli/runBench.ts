@@ -4,7 +4,7 @@ import { runSession } from '../bench/run/session.js';
 import { nameVariant, slug } from '../bench/run/variants.js';
 import { loadRun } from '../bench/compare/load.js';
 import { measureRun } from '../bench/compare/measure.js';
-import { benchSummary } from '../bench/report/summary.js';
+import { benchSummary } from '../bench/report/terminal.js';
 import { expandPaper } from '../engine/options/paper.js';
 import { ExitCode } from '../util/errors.js';
 import {

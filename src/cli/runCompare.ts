@@ -1,8 +1,9 @@
 import { mkdir } from 'node:fs/promises';
 import { join, relative } from 'node:path';
-import { explainPartings } from '../bench/compare/explain.js';
+import { explainMismatches } from '../bench/compare/explain.js';
 import { compareRuns, loadRun, type LoadedRun } from '../bench/compare/load.js';
-import { makeReport, type Report, type Sweep } from '../bench/compare/report.js';
+import { makeReport } from '../bench/compare/makeReport.js';
+import type { Report, Sweep } from '../bench/compare/report.js';
 import { htmlReport } from '../bench/report/html.js';
 import { markdownReport } from '../bench/report/markdown.js';
 import { terminalReport } from '../bench/report/terminal.js';
@@ -13,7 +14,6 @@ import { ExitCode, UsageError } from '../util/errors.js';
 import { packageVersion } from '../util/packageRoot.js';
 import { runOptionSpecs } from './bench.js';
 import { engineOpener, outputFolder, readRunArguments, tellSkipped } from './benchArguments.js';
-import { variantTexts } from './compare.js';
 import { planVariants, type PlannedVariant } from './compareVariants.js';
 import { openInspector } from './inspector.js';
 import { catchInterrupt } from './interrupt.js';
@@ -23,10 +23,13 @@ import { readFlag, readText, readTexts, type Arguments } from './options.js';
 /** Options of a run that a comparison of finished ones has, too. */
 const reportOptions: readonly string[] = ['output', 'quiet', 'json'];
 
-/** `medusa-plus compare`: runs what has to be run, then reports. Exit code 3 when outputs differ. */
-export async function runCompare(args: Arguments): Promise<void> {
+/**
+ * `medusa-plus compare`: runs what has to be run, then reports. Exit code 3 when outputs differ.
+ *
+ * @param texts the options of each variant
+ */
+export async function runCompare(args: Arguments, texts: readonly string[]): Promise<void> {
   const folders = readTexts(args, 'folders') ?? [];
-  const texts = variantTexts(args);
   if (folders.length === 1) throw new UsageError('compare needs at least two folders, or none at all');
   if (folders.length > 0 && (texts.length > 0 || args.sweep !== undefined)) {
     throw new UsageError('compare takes finished folders or variants to run, not both');
@@ -84,7 +87,7 @@ async function runAndReport(args: Arguments, texts: readonly string[]): Promise<
     interrupt.release();
   }
   const runs = await Promise.all(variants.map((variant) => loadRun(folderOf(variant), variant.name)));
-  tellSkipped(runs);
+  tellSkipped(runs, !quiet);
   await report({ ...args, output }, runs, sweepOf(args, variants), leftOut);
 }
 
@@ -109,7 +112,7 @@ async function report(
   const differs = made.identity.some(({ outcome }) => outcome === 'different');
   const notes =
     differs && args.explain !== false
-      ? await explainPartings(made.identity, comparison, () => openInspector(args, comparison.runs[0]))
+      ? await explainMismatches(made.identity, comparison, () => openInspector(args, comparison.runs[0]))
       : [];
   const result = { ...made, notes: [...made.notes, ...leftOut, ...notes] };
   const output = readText(args, 'output');

@@ -1,5 +1,6 @@
 import type { CostPoint } from '../decoding/policy/costCurve.js';
 import type { CandidateTree, DraftingModel } from '../decoding/types.js';
+import { median } from '../util/numbers.js';
 
 export interface MeasureOptions {
   /** Cached positions to measure at; the context may allow fewer. Default 256. */
@@ -174,10 +175,4 @@ export function randomTokens(count: number, vocabSize: number): Int32Array {
 
 function randomBelow(limit: number): number {
   return Math.floor(Math.random() * limit);
-}
-
-export function median(values: readonly number[]): number {
-  const sorted = [...values].sort((a, b) => a - b);
-  const middle = sorted.length >> 1;
-  return sorted.length % 2 === 1 ? sorted[middle] : (sorted[middle - 1] + sorted[middle]) / 2;
 }

@@ -2,33 +2,23 @@
  * Text for a terminal. Question ids, categories, error messages of servers and the model's own text may hold control
  * sequences, which would move the cursor, rewrite what stands there, or set the window's title: they are shown, not obeyed.
  */
+import { Escaping, EscapedText, type Content } from './escapedText.js';
 
-/** Text that may go to a terminal as it is. Made by the functions below, which let nothing in but visible text and our colours. */
-export class TerminalText {
-  constructor(readonly text: string) {}
-}
+/** Text that may go to a terminal as it is: visible text and our colours. */
+export class TerminalText extends EscapedText {}
 
-export type TerminalContent = TerminalText | string | number;
+export type TerminalContent = Content<TerminalText>;
 
+const terminal = new Escaping(TerminalText, visible);
 /** A template for a terminal: what is put into it is made visible, unless it is TerminalText. */
-export function onTerminal(parts: TemplateStringsArray, ...values: readonly TerminalContent[]): TerminalText {
-  return new TerminalText(
-    parts.map((part, index) => part + (index < values.length ? terminalString(values[index]) : '')).join(''),
-  );
-}
+export const onTerminal = terminal.template;
+export const joinText = terminal.join;
+/** The characters to write. */
+export const terminalString = terminal.textOf;
 
 /** In a colour or style of chalk. */
 export function styled(style: (text: string) => string, content: TerminalContent): TerminalText {
   return new TerminalText(style(terminalString(content)));
-}
-
-export function joinText(contents: readonly TerminalContent[], separator: string): TerminalText {
-  return new TerminalText(contents.map(terminalString).join(separator));
-}
-
-/** The characters to write. */
-export function terminalString(content: TerminalContent): string {
-  return content instanceof TerminalText ? content.text : visible(String(content));
 }
 
 /** Control characters as \x1b; line ends and tabs stay, for they do no more than they should. */

@@ -1,6 +1,6 @@
 import { expect } from 'chai';
 import { spawn } from 'node:child_process';
-import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { cp, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -88,20 +88,19 @@ describe('bench and compare from the command line', function () {
     expect(other.err).to.match(/was made with decoding.topM = 32, this run has 8; nothing was changed/);
   });
 
-  it('compare runs variants, writes its reports and ends with 0 when outputs agree', async () => {
+  let made: Promise<Ended> | undefined;
+  /** A comparison that several tests look at, made by the first of them. Returns its folder. */
+  async function comparison(): Promise<Ended & { output: string }> {
     const output = join(folder, 'compare');
-    const args = [
-      'compare',
-      ...small,
-      '--a',
-      '--tree static',
-      '--b',
-      'mine: --tree dynamic --top-m 4',
-      '--output',
-      output,
-    ];
-    const { code, out, err } = await medusa(args);
-    expect(code, err).to.equal(0);
+    const variants = ['--a', '--tree static', '--b', 'mine: --tree dynamic --top-m 4'];
+    made ??= medusa(['compare', ...small, ...variants, '--output', output]);
+    const ended = await made;
+    expect(ended.code, ended.err).to.equal(0);
+    return { ...ended, output };
+  }
+
+  it('compare runs variants, writes its reports and ends with 0 when outputs agree', async () => {
+    const { out, output } = await comparison();
     expect(out).to.match(/mine over static/);
     expect(await readdir(output)).to.have.members([
       'none',
@@ -116,23 +115,27 @@ describe('bench and compare from the command line', function () {
     expect(report.runs.map(({ decoding }) => decoding.topM)).to.deep.equal([32, 32, 4]);
   });
 
-  it('compare ends with 3 and shows where outputs part, with the logit gap', async () => {
-    const path = join(folder, 'compare', 'mine', 'records.jsonl');
+  it('compare ends with 3 and shows the first difference, with the logit gap', async () => {
+    const { output } = await comparison();
+    const folders = ['none', 'mine'].map((name) => join(output, name));
+    const changed = join(folder, 'changed', 'mine');
+    await cp(folders[1], changed, { recursive: true });
+    folders[1] = changed;
+    const path = join(changed, 'records.jsonl');
     const lines = (await readFile(path, 'utf8')).trimEnd().split('\n');
     const record = JSON.parse(lines[1]) as RecordLine;
     record.repeats[0].turns[0].token_ids[5] = 7;
     await writeFile(path, `${[lines[0], JSON.stringify(record), lines[2]].join('\n')}\n`);
-    const folders = ['none', 'mine'].map((name) => join(folder, 'compare', name));
     const { code, out } = await medusa(['compare', ...folders, '--model', join(root, 'test/fixtures/tiny')]);
     expect(code).to.equal(3);
     expect(out).to.match(/mine +DIFFERENT/);
     expect(out).to.match(
-      /Question \d+, turn 1, new token 6, after ".*":\n {2}none: token \d+, ".*"\n {2}mine: token 7, /s,
+      /Question \d+, turn 1, new token 6, after ".*":\n {2}plain: token \d+, ".*"\n {2}mine: token 7, /s,
     );
     expect(out).to.match(/gap [\d.]+/);
     const plain = await medusa(['compare', ...folders, '--no-explain', '--json']);
     expect(plain.code).to.equal(3);
-    expect((JSON.parse(plain.out) as Report).identity[0].partings[0].position).to.equal(5);
+    expect((JSON.parse(plain.out) as Report).identity[0].mismatches[0].position).to.equal(5);
   });
 
   it('compare sweeps', async () => {
@@ -165,7 +168,7 @@ describe('bench and compare from the command line', function () {
   for (const option of ['joint=product', 'lookup=off']) {
     it(`compare --sweep ${option} leaves out what is no dynamic tree, and says so`, async () => {
       const report = await compared(`sweep ${option}`, '--sweep', option);
-      expect(report.runs.map(({ name }) => name)).to.deep.equal(['none', `dynamic ${option}`]);
+      expect(report.runs.map(({ name }) => name)).to.deep.equal(['plain', `dynamic ${option}`]);
       expect(report.notes.join(' ')).to.match(
         /static is left out of the sweep: --(joint|lookup) belongs to dynamic/,
       );
@@ -179,7 +182,7 @@ describe('bench and compare from the command line', function () {
     expect(
       runs.map(({ name, decoding: { nodes, treePaths } }) => [name, nodes, treePaths?.length]),
     ).to.deep.equal([
-      ['none', 6, undefined],
+      ['plain', 6, undefined],
       ['static', 4, 3],
       ['dynamic', 6, undefined],
     ]);
@@ -187,7 +190,7 @@ describe('bench and compare from the command line', function () {
 
   it('compare runs what --tree names, and variants on top of it', async () => {
     const alone = await compared('tree', '--tree', 'static');
-    expect(alone.runs.map(({ name }) => name)).to.deep.equal(['none', 'static']);
+    expect(alone.runs.map(({ name }) => name)).to.deep.equal(['plain', 'static']);
     const { runs } = await compared(
       'tree with variants',
       '--tree',
@@ -198,7 +201,7 @@ describe('bench and compare from the command line', function () {
       '--tree dynamic',
     );
     expect(runs.map(({ name, decoding }) => [name, decoding.tree])).to.deep.equal([
-      ['none', 'none'],
+      ['plain', 'none'],
       ['static top-m=4', 'static'],
       ['dynamic', 'dynamic'],
     ]);
@@ -214,7 +217,7 @@ describe('bench and compare from the command line', function () {
       '--variant',
       '🚀: --tree static --top-m 4',
     );
-    expect(runs.map(({ name }) => name)).to.deep.equal(['none', '高速', '低速', '🚀']);
+    expect(runs.map(({ name }) => name)).to.deep.equal(['plain', '高速', '低速', '🚀']);
     expect(await readdir(join(folder, 'scripts'))).to.include.members(['none', '高速', '低速']);
   });
 

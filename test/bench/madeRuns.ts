@@ -48,7 +48,7 @@ export function madeRun(
     repeats: [{ index: 0, temperature: 0, seeds: [0, 0], turns: [turn(), turn()] }],
   }));
   return {
-    name: tree,
+    name: tree === 'none' ? 'plain' : tree,
     folder: `/runs/${tree}`,
     info: madeInfo(tree, ids),
     records: new Map(records.map((record) => [String(record.question_id), record])),

@@ -4,6 +4,7 @@ import { readFile } from 'node:fs/promises';
 import { createRequire } from 'node:module';
 import { join } from 'node:path';
 import { packageRoot, packageVersion } from '../../src/util/packageRoot.js';
+import { Page } from '../bench/report/reportPage.js';
 import { Consumer, finished, pack } from '../support/consumer.js';
 import { tinyFolder } from '../support/tinyModel.js';
 
@@ -40,6 +41,9 @@ describe('The package', function () {
       'dist/bin/medusa-plus.js',
       'dist/src/index.js',
       'dist/src/index.d.ts',
+      'dist/src/bench/report/page/page.html',
+      'dist/src/bench/report/page/page.css',
+      'dist/src/bench/report/page/page.js',
       'export/medusa_export/prepare.py',
       'export/requirements.txt',
       'heads/smollm2-135m-instruct/medusa1.safetensors',
@@ -107,6 +111,17 @@ describe('The package', function () {
       const doctor = await consumer.run('npx', 'medusa-plus', 'doctor', '--json');
       expect(doctor.code, doctor.stdout + doctor.stderr).to.equal(0);
       expect(JSON.parse(doctor.stdout)).to.include({ version: packageVersion(), ok: true });
+    });
+
+    it('compares, with a report that draws', async () => {
+      const questions = ['--limit', '1', '--max-new-tokens', '4', '--threads', '1'];
+      const args = ['compare', '--model', tinyFolder, ...questions, '--output', 'compared', '--quiet'];
+      const run = await consumer.run('npx', 'medusa-plus', ...args);
+      expect(run.code, run.stdout + run.stderr).to.equal(0);
+      const html = await readFile(join(consumer.folder, 'compared/report.html'), 'utf8');
+      const page = new Page(html).run();
+      expect(page.element('chart-steps').innerHTML).to.match(/^<svg .*<rect /);
+      expect(html).to.include('prefers-color-scheme: dark').and.not.include('{{');
     });
 
     it('is imported, and required without a warning', async () => {

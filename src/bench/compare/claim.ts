@@ -7,7 +7,7 @@ import type { Estimate } from './statistics.js';
 type Claimed = Pick<Report, 'base' | 'runs' | 'pairs' | 'identity' | 'questions' | 'sweep'>;
 
 export function claimOf(report: Claimed): string {
-  const pair = report.pairs.find(isDynamicOverStatic(report)) ?? report.pairs[0];
+  const pair = dynamicOverStatic(report)[0] ?? report.pairs[0];
   const sentences = [
     ...(report.sweep ? [] : pair ? [comparePair(pair)] : []),
     overBase(report),
@@ -16,9 +16,10 @@ export function claimOf(report: Claimed): string {
   return sentences.filter((sentence) => sentence !== '').join(' ');
 }
 
-function isDynamicOverStatic({ runs }: Claimed): (pair: Pair) => boolean {
+/** The pairs of a dynamic tree over a static one. */
+export function dynamicOverStatic({ runs, pairs }: Pick<Report, 'runs' | 'pairs'>): Pair[] {
   const tree = (name: string): string | undefined => runs.find((run) => run.name === name)?.decoding.tree;
-  return (pair) => tree(pair.run) === 'dynamic' && tree(pair.against) === 'static';
+  return pairs.filter((pair) => tree(pair.run) === 'dynamic' && tree(pair.against) === 'static');
 }
 
 /** Without steps (answers of one token) there are no tokens per step to speak of. */
@@ -31,7 +32,7 @@ function comparePair({ run, against, quotients }: Pair): string {
   return parts.length === 0 ? '' : `${run} ${parts.join(' and ')}.`;
 }
 
-/** The run with the highest speed over the base line; undefined when none has a speed. */
+/** The run with the highest speed over the baseline; undefined when none has a speed. */
 export function fastestRun(
   runs: readonly ReportRun[],
 ): (ReportRun & { readonly over_base: Quotients }) | undefined {
@@ -42,7 +43,14 @@ export function fastestRun(
   return others.length === 0 ? undefined : others.reduce((a, b) => (speed(b) > speed(a) ? b : a));
 }
 
-function overBase({ runs, base }: Claimed): string {
+/** The baseline in a sentence. */
+export function baseline({ base }: Pick<Report, 'base'>): string {
+  return base === 'plain' ? 'plain decoding' : base;
+}
+
+function overBase(report: Claimed): string {
+  const { runs } = report;
+  const base = baseline(report);
   const best = fastestRun(runs);
   if (best === undefined) return '';
   const speed = best.over_base.tokens_per_second;

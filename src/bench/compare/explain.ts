@@ -1,5 +1,5 @@
 /** Looks into a difference between outputs: both continuations as text, and how close the two tokens were. */
-import type { IdentityResult, Parting } from './identity.js';
+import type { IdentityResult, Mismatch } from './identity.js';
 import type { Comparison } from './load.js';
 
 /** A model that can be asked about a prefix. */
@@ -21,7 +21,7 @@ const CONTEXT = 16;
  * Fills in `explained` of the first differences of each run. A model that cannot be opened or is another one is
  * reported in words: the difference itself stands without it.
  */
-export async function explainPartings(
+export async function explainMismatches(
   identity: readonly IdentityResult[],
   comparison: Comparison,
   open: () => Promise<Inspector>,
@@ -36,9 +36,9 @@ export async function explainPartings(
     const base = comparison.runs[0].info.model.backbone_sha256;
     if (inspector.backbone !== base)
       return ['Logit gaps are not given: the model on this machine is another one.'];
-    for (const { partings } of identity) {
-      for (const parting of partings.slice(0, MOST))
-        parting.explained = await explain(parting, comparison, inspector);
+    for (const { mismatches } of identity) {
+      for (const mismatch of mismatches.slice(0, MOST))
+        mismatch.explained = await explain(mismatch, comparison, inspector);
     }
     return [];
   } finally {
@@ -47,17 +47,17 @@ export async function explainPartings(
 }
 
 async function explain(
-  parting: Parting,
+  mismatch: Mismatch,
   comparison: Comparison,
   inspector: Inspector,
-): Promise<NonNullable<Parting['explained']>> {
-  const { common, continuations, tokens } = parting;
+): Promise<NonNullable<Mismatch['explained']>> {
+  const { common, continuations, tokens } = mismatch;
   const texts = [inspector.decode(continuations[0]), inspector.decode(continuations[1])] as const;
   const before = inspector.decode(common.slice(-CONTEXT));
   const [a, b] = tokens;
   if (a === null || b === null) return { texts, before };
-  const turn = comparison.runs[0].records.get(parting.question_id)!.repeats[parting.repeat].turns[
-    parting.turn
+  const turn = comparison.runs[0].records.get(mismatch.question_id)!.repeats[mismatch.repeat].turns[
+    mismatch.turn
   ];
   const logits = await inspector.nextLogits([...turn.prompt_token_ids, ...common]);
   return { texts, before, logits: [logits[a], logits[b]], gap: Math.abs(logits[a] - logits[b]) };

@@ -2,8 +2,8 @@
 import type { TurnRecord } from '../run/formats.js';
 import type { Comparison, LoadedRun } from './load.js';
 
-/** Where two runs part: the first differing token of a question. */
-export interface Parting {
+/** The first mismatch of two runs in a conversation. */
+export interface Mismatch {
   readonly question_id: string;
   /** 0-based. */
   readonly repeat: number;
@@ -17,10 +17,10 @@ export interface Parting {
   /** Up to 24 tokens of each run from the difference on. */
   readonly continuations: readonly [readonly number[], readonly number[]];
   /** Filled in where a model was at hand. */
-  explained?: PartingExplanation;
+  explained?: MismatchExplanation;
 }
 
-export interface PartingExplanation {
+export interface MismatchExplanation {
   readonly texts: readonly [string, string];
   readonly before: string;
   /** Logits of the two tokens after the common prefix, and their distance. */
@@ -35,16 +35,16 @@ export interface IdentityResult {
   readonly reason?: string;
   /** Whether equal outputs were sure beforehand: not where rows depend on the rows beside them (`exact_rows` of run.json). */
   readonly isSure: boolean;
-  /** Turns held against each other, and how many questions (with their repeats) part. */
+  /** Turns compared, their equal tokens, and conversations (a question's repeats are several). */
   readonly turns: number;
   readonly tokens: number;
   readonly questions: number;
-  readonly partings: readonly Parting[];
+  readonly mismatches: readonly Mismatch[];
 }
 
 const CONTINUATION = 24;
 
-/** Holds every run against the base line, on the generations both decoded greedily. */
+/** Compares every run with the baseline, on the generations that both decoded greedily. */
 export function checkIdentity(comparison: Comparison): IdentityResult[] {
   const [base, ...others] = comparison.runs;
   return others.map((run) => checkRun(base, run, comparison.ids));
@@ -54,22 +54,22 @@ function checkRun(base: LoadedRun, run: LoadedRun, ids: readonly string[]): Iden
   const reason = notComparable(base, run);
   const isSure = [base, run].every(({ info }) => info.environment.exact_rows !== 'no');
   const counts = { isSure, turns: 0, tokens: 0, questions: 0 };
-  const partings: Parting[] = [];
-  if (reason !== undefined) return { run: run.name, outcome: 'not-checked', reason, ...counts, partings };
+  const mismatches: Mismatch[] = [];
+  if (reason !== undefined) return { run: run.name, outcome: 'not-checked', reason, ...counts, mismatches };
   for (const id of ids) {
     const [left, right] = [base.records.get(id)!.repeats, run.records.get(id)!.repeats];
     left.forEach((repeat, index) => {
       if (repeat.temperature !== 0 || right[index]?.temperature !== 0) return;
       counts.questions++;
-      const parting = compareTurns(id, index, repeat.turns, right[index].turns, counts);
-      if (parting) partings.push(parting);
+      const mismatch = compareTurns(id, index, repeat.turns, right[index].turns, counts);
+      if (mismatch) mismatches.push(mismatch);
     });
   }
   if (counts.questions === 0) {
     const nothing = 'no question was decoded at temperature 0';
-    return { run: run.name, outcome: 'not-checked', reason: nothing, ...counts, partings };
+    return { run: run.name, outcome: 'not-checked', reason: nothing, ...counts, mismatches };
   }
-  return { run: run.name, outcome: partings.length === 0 ? 'same' : 'different', ...counts, partings };
+  return { run: run.name, outcome: mismatches.length === 0 ? 'same' : 'different', ...counts, mismatches };
 }
 
 function notComparable(base: LoadedRun, run: LoadedRun): string | undefined {
@@ -87,7 +87,7 @@ function compareTurns(
   left: readonly TurnRecord[],
   right: readonly TurnRecord[],
   counts: { turns: number; tokens: number },
-): Parting | undefined {
+): Mismatch | undefined {
   for (let turn = 0; turn < Math.max(left.length, right.length); turn++) {
     const [a, b] = [left[turn]?.token_ids ?? [], right[turn]?.token_ids ?? []];
     const position = firstDifferent(a, b);

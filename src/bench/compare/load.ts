@@ -4,7 +4,15 @@ import { basename, join, resolve } from 'node:path';
 import { sharedDecoding } from '../../engine/options/table.js';
 import { MedusaError, UsageError } from '../../util/errors.js';
 import type { Schema } from '../../util/json.js';
-import { ANSWERS_FILE, readRunInfo, readSkipped, RECORDS_FILE, RUN_FILE, TRACE_FILE } from '../run/folder.js';
+import {
+  ANSWERS_FILE,
+  readRunInfo,
+  readSkipped,
+  RECORDS_FILE,
+  RUN_FILE,
+  SKIPPED_FILE,
+  TRACE_FILE,
+} from '../run/folder.js';
 import {
   answerLine,
   recordLine,
@@ -29,7 +37,7 @@ export interface LoadedRun {
   readonly skipped?: ReadonlyMap<string, SkippedLine>;
 }
 
-/** Runs over the same questions; `runs[0]` is the base line. */
+/** Runs over the same questions; `runs[0]` is the baseline. */
 export interface Comparison {
   readonly runs: readonly LoadedRun[];
   /** Questions that all runs answered, in order. */
@@ -53,7 +61,10 @@ export async function loadRun(folder: string, name?: string): Promise<LoadedRun>
     readLines(folder, TRACE_FILE, traceLine),
     readSkipped(folder),
   ]);
-  return { name: name ?? basename(resolve(folder)), folder, info, records, answers, traces, skipped };
+  const given = name ?? basename(resolve(folder));
+  // The option of plain decoding is `--tree none`.
+  const shown = given === 'none' && info.decoding.tree === 'none' ? 'plain' : given;
+  return { name: shown, folder, info, records, answers, traces, skipped };
 }
 
 async function readLines<T extends { question_id: number | string }>(
@@ -65,18 +76,27 @@ async function readLines<T extends { question_id: number | string }>(
   return new Map(values.map((value) => [String(value.question_id), value]));
 }
 
-/** How many questions a run skipped, with the first reason; undefined when none. */
-export function skippedNote({ name, info, skipped }: LoadedRun): string | undefined {
-  const [first] = skipped?.values() ?? [];
-  if (!skipped || !first) return undefined;
-  const { question_id, turn, reason } = first;
-  return (
-    `${name}: ${skipped.size} of ${info.questions.ids.length} questions could not be asked and ` +
-    `${skipped.size === 1 ? 'was' : 'were'} skipped: question ${question_id}, turn ${turn}: ${reason}`
-  );
+/** How many questions the runs skipped, with the first reason; what no run could ask is said once for all of them. */
+export function skippedNotes(runs: readonly LoadedRun[]): string[] {
+  if (runs.length === 1) return skippedBy(runs[0].name, runs[0], () => true);
+  const byAll = (id: string): boolean => runs.every(({ skipped }) => skipped?.has(id));
+  return [
+    ...skippedBy('All runs', runs[0], byAll),
+    ...runs.flatMap((run) => skippedBy(run.name, run, (id) => !byAll(id))),
+  ];
 }
 
-/** Checks that runs can be compared and puts the base line first. */
+function skippedBy(who: string, { info, skipped }: LoadedRun, isMeant: (id: string) => boolean): string[] {
+  const lines = [...(skipped ?? [])].filter(([id]) => isMeant(id)).map(([, line]) => line);
+  if (lines.length === 0) return [];
+  const [{ question_id, turn, reason }] = lines;
+  return [
+    `${who}: ${lines.length} of ${info.questions.ids.length} questions could not be asked and ` +
+      `${lines.length === 1 ? 'was' : 'were'} skipped: question ${question_id}, turn ${turn}: ${reason}`,
+  ];
+}
+
+/** Checks that runs can be compared and puts the baseline first. */
 export function compareRuns(given: readonly LoadedRun[]): Comparison {
   if (given.length < 2) throw new UsageError('compare needs at least two runs');
   const runs = baseFirst(withUniqueNames(given));
@@ -89,7 +109,7 @@ export function compareRuns(given: readonly LoadedRun[]): Comparison {
   return { runs, ids, notes: notesOn(runs, ids) };
 }
 
-/** `none` is the base line wherever it is given; without one, the first run is. */
+/** Plain decoding is the baseline wherever it is given; without it, the first run is. */
 function baseFirst(runs: readonly LoadedRun[]): LoadedRun[] {
   const base = runs.find((run) => run.info.decoding.tree === 'none') ?? runs[0];
   return [base, ...runs.filter((run) => run !== base)];
@@ -128,28 +148,44 @@ function notesOn(runs: readonly LoadedRun[], ids: readonly string[]): string[] {
   const notes: string[] = [];
   const [base] = runs;
   if (base.info.decoding.tree !== 'none') {
-    notes.push(`No run without speculation was given: speed-ups are over ${base.name}.`);
+    notes.push(`No run of plain decoding was given: speed-ups are over ${base.name}.`);
   }
-  for (const run of runs) {
-    const skipped = skippedNote(run);
-    if (skipped !== undefined) notes.push(`${skipped} Skipped questions are left out of all runs.`);
-    if (run.records.size > ids.length) {
-      notes.push(
-        `${run.name} has ${run.records.size} questions, of which ${ids.length} are in all runs and counted.`,
-      );
-    }
-    if (run.info.status !== 'complete') notes.push(`${run.name} is not complete (${run.info.status}).`);
-    const load = Math.max(...run.info.sessions.map((session) => session.load_average));
-    if (load > 1) notes.push(`${run.name}: the machine was busy when it started (load average ${load}).`);
-    if (run.info.merged_from)
-      notes.push(`${run.name} was merged from ${run.info.merged_from.length} shards.`);
-    if (run.info.missing_shards)
-      notes.push(`${run.name} was merged without shard ${run.info.missing_shards.join(', ')}.`);
-  }
+  const skipped = skippedNotes(runs);
+  notes.push(...skipped);
+  if (skipped.length > 0)
+    notes.push(
+      `Skipped questions are left out of all runs; all reasons are in ${SKIPPED_FILE} of the folders.`,
+    );
+  notes.push(...saidOnce(runs, (run) => notesOnRun(run, ids.length)));
   const differing = (['cpu', 'threads', 'onnxruntime'] as const).filter(
     (field) => new Set(runs.map((run) => run.info.machine[field])).size > 1,
   );
   if (differing.length > 0)
     notes.push(`The runs differ in ${differing.join(', ')}: times are not comparable.`);
   return notes;
+}
+
+function notesOnRun({ records, info }: LoadedRun, compared: number): string[] {
+  const load = Math.max(...info.sessions.map((session) => session.load_average));
+  const { status, merged_from, missing_shards } = info;
+  return [
+    ...(records.size > compared
+      ? [`${records.size} questions, of which ${compared} are in all runs and counted.`]
+      : []),
+    ...(status === 'complete' ? [] : [`not complete (${status}).`]),
+    ...(load > 1 ? [`the machine was busy at the start (load average ${load}).`] : []),
+    ...(merged_from ? [`merged from ${merged_from.length} shards.`] : []),
+    ...(missing_shards ? [`merged without shard ${missing_shards.join(', ')}.`] : []),
+  ];
+}
+
+/** Notes on single runs; what holds for several is said once. */
+function saidOnce(runs: readonly LoadedRun[], notesOf: (run: LoadedRun) => string[]): string[] {
+  const names = new Map<string, string[]>();
+  for (const run of runs) {
+    for (const note of notesOf(run)) names.set(note, [...(names.get(note) ?? []), run.name]);
+  }
+  return [...names].map(
+    ([note, each]) => `${each.length === runs.length ? 'All runs' : each.join(', ')}: ${note}`,
+  );
 }

@@ -1,8 +1,9 @@
 /** What one run measured, pooled over its questions. Counting conventions: docs/bench.md. */
 import { bestTemplateInHindsight, oracleTokensPerStep } from '../../decoding/oracle.js';
 import { RANK, STAGES, type RecordLine, type Stage, type TurnRecord } from '../run/formats.js';
+import { median, sum } from '../../util/numbers.js';
 import type { LoadedRun } from './load.js';
-import { estimateRatio, median, sum, type Estimate, type Part } from './statistics.js';
+import { estimateRatio, type Estimate, type Part } from './statistics.js';
 
 /** The ratios that are reported, each as a question's numerator and denominator. */
 export const METRICS = {

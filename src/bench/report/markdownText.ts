@@ -1,28 +1,16 @@
 /** Markdown that values can only get into escaped: raw HTML in a category would be HTML in the report. */
+import { EscapedText, Escaping, type Content } from '../../util/escapedText.js';
 import { visible } from '../../util/terminalText.js';
 import type { Table } from './table.js';
 
-/** Markdown as text, made by the functions below. */
-export class Markdown {
-  constructor(readonly text: string) {}
-}
+/** Markdown as it is. */
+export class Markdown extends EscapedText {}
 
-export type MarkdownContent = Markdown | string | number;
+export type MarkdownContent = Content<Markdown>;
 
-/** A template of Markdown: what is put into it is escaped, unless it is Markdown. */
-export function inMarkdown(parts: TemplateStringsArray, ...values: readonly MarkdownContent[]): Markdown {
-  return new Markdown(
-    parts.map((part, index) => part + (index < values.length ? markdownOf(values[index]) : '')).join(''),
-  );
-}
-
-export function joinMarkdown(contents: readonly MarkdownContent[], separator: string): Markdown {
-  return new Markdown(contents.map(markdownOf).join(separator));
-}
-
-function markdownOf(content: MarkdownContent): string {
-  return content instanceof Markdown ? content.text : escapeMarkdown(String(content));
-}
+const markdown = new Escaping(Markdown, escapeMarkdown);
+export const inMarkdown = markdown.template;
+export const joinMarkdown = markdown.join;
 
 /** What would be markup in the middle of a line. */
 function escapeMarkdown(text: string): string {
@@ -44,7 +32,7 @@ function escapeStart(text: string): string {
 export function bulletList(items: readonly MarkdownContent[]): Markdown {
   return new Markdown(
     items
-      .map((item) => `- ${item instanceof Markdown ? item.text : escapeStart(markdownOf(item))}`)
+      .map((item) => `- ${item instanceof Markdown ? item.text : escapeStart(markdown.textOf(item))}`)
       .join('\n'),
   );
 }

@@ -1,5 +1,6 @@
 /** The figures MEDUSA-Plus published for its own comparison, to be set beside ours. */
-import type { Pair, Report } from '../compare/report.js';
+import { dynamicOverStatic } from '../compare/claim.js';
+import type { Report } from '../compare/report.js';
 import { factor, number, type Table } from './table.js';
 
 /** Tokens per inference on MT-Bench, Vicuna-7B, 64 nodes; the notebook's is one prompt, greedy. */
@@ -12,7 +13,7 @@ const PUBLISHED = [
 /** Static against dynamic, theirs and ours; undefined where this report does not compare the two. */
 export function publishedTable(report: Report): Table | undefined {
   // Theirs is the product's tree; another is set beside it only where there is no such one, and named.
-  const pairs = report.pairs.filter((each) => isDynamicOverStatic(report, each));
+  const pairs = dynamicOverStatic(report);
   const pair = pairs.find(({ run }) => beyondProduct(report, run) === '') ?? pairs.at(0);
   if (!pair) return undefined;
   const [fixed, dynamic] = [pair.against, pair.run].map((name) =>
@@ -45,15 +46,10 @@ function beyondProduct(report: Report, name: string): string {
   ].join('');
 }
 
-function isDynamicOverStatic({ runs }: Report, pair: Pair): boolean {
-  const tree = (name: string): string | undefined => runs.find((run) => run.name === name)?.decoding.tree;
-  return tree(pair.run) === 'dynamic' && tree(pair.against) === 'static';
-}
-
 /** What must be known before the two are compared. */
 export const PUBLISHED_NOTE =
   'The same: the dynamic tree (the n - 1 most probable paths of the heads, n = 64 there), one inference for the prefill, ' +
   'the question format. Different: the model and its heads (theirs 7B on a GPU); their static tree is the fixed one that ' +
-  "Medusa published, ours is searched on our own heads' accuracies, a stronger base line; the reference code counts " +
+  "Medusa published, ours is searched on our own heads' accuracies, a stronger baseline; the reference code counts " +
   'steps from 0 and tokens past EOS, here neither is done; its head probabilities are renormalised over the top m, here ' +
   'only with --marginals top-m. They report a wall clock about 10% worse with the dynamic tree; ours is in the tables above.';

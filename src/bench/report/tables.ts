@@ -1,10 +1,10 @@
 /** The tables of a comparison, as cells: the terminal, Markdown and HTML reports show the same ones. */
-import type { Parting } from '../compare/identity.js';
+import type { Mismatch } from '../compare/identity.js';
 import type { Report, ReportRun } from '../compare/report.js';
 import { estimate, factor, number, percent, times, type Table } from './table.js';
 
 export function describeDecoding({ decoding }: Pick<ReportRun, 'decoding'>): string {
-  if (decoding.tree === 'none') return 'no speculation';
+  if (decoding.tree === 'none') return 'plain decoding (--tree none)';
   const size = decoding.treePaths
     ? `${decoding.treePaths.length + 1} nodes from a file`
     : `n = ${decoding.nodes}`;
@@ -97,6 +97,32 @@ export function speedByCategory(report: Report): Table {
   );
 }
 
+const ENDINGS = {
+  eos: 'by itself (EOS)',
+  stop: 'at a stop text',
+  length: 'at the token limit',
+  context: 'at the end of the context',
+  aborted: 'aborted',
+} as const;
+
+/** By how the baseline ended each turn; one row a run. */
+export function endingTable({ base, runs }: Report): Table {
+  return {
+    head: [`${base} ended`, 'run', 'turns', 'new tokens', 'tokens/step', `speed-up over ${base}`],
+    rows: runs[0].endings.flatMap(({ ending }, index) =>
+      runs.map(({ name, endings }) => [
+        ENDINGS[ending],
+        name,
+        String(endings[index].turns),
+        String(endings[index].tokens),
+        estimate(endings[index].tokens_per_step),
+        endings[index].speed_up === null ? '1' : factor(endings[index].speed_up),
+      ]),
+    ),
+    numbersFrom: 2,
+  };
+}
+
 export function identityTable(report: Report): Table {
   const outcomes = { same: 'identical', different: 'DIFFERENT', 'not-checked': 'not checked' } as const;
   return {
@@ -111,17 +137,17 @@ export function identityTable(report: Report): Table {
       String(result.questions),
       String(result.turns),
       String(result.tokens),
-      String(result.partings.length),
+      String(result.mismatches.length),
     ]),
     numbersFrom: 2,
   };
 }
 
 /** A difference in words. */
-export function describeParting(run: string, base: string, parting: Parting): string {
-  const where = `Question ${parting.question_id}, turn ${parting.turn + 1}, new token ${parting.position + 1}`;
-  const tokens = parting.tokens.map((token) => (token === null ? 'the end' : `token ${token}`));
-  const explained = parting.explained;
+export function describeMismatch(run: string, base: string, mismatch: Mismatch): string {
+  const where = `Question ${mismatch.question_id}, turn ${mismatch.turn + 1}, new token ${mismatch.position + 1}`;
+  const tokens = mismatch.tokens.map((token) => (token === null ? 'the end' : `token ${token}`));
+  const explained = mismatch.explained;
   const side = (name: string, index: 0 | 1): string =>
     `  ${name}: ${tokens[index]}${explained ? `, ${JSON.stringify(explained.texts[index])}` : ''}`;
   const gap =

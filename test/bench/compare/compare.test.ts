@@ -1,14 +1,16 @@
 import { expect } from 'chai';
-import { explainPartings, type Inspector } from '../../../src/bench/compare/explain.js';
+import { explainMismatches, type Inspector } from '../../../src/bench/compare/explain.js';
 import { checkIdentity, firstDifferent } from '../../../src/bench/compare/identity.js';
 import { compareRuns, type LoadedRun } from '../../../src/bench/compare/load.js';
 import { measureRun } from '../../../src/bench/compare/measure.js';
-import { makeReport } from '../../../src/bench/compare/report.js';
+import { makeReport } from '../../../src/bench/compare/makeReport.js';
 import { htmlReport } from '../../../src/bench/report/html.js';
 import { markdownReport } from '../../../src/bench/report/markdown.js';
 import { markdownTable } from '../../../src/bench/report/markdownText.js';
+import type { Estimate } from '../../../src/bench/compare/statistics.js';
 import { estimate, factor, plainTable } from '../../../src/bench/report/table.js';
 import { terminalReport } from '../../../src/bench/report/terminal.js';
+import type { TurnRecord } from '../../../src/bench/run/formats.js';
 import { UsageError } from '../../../src/util/errors.js';
 import { madeRun, madeTurn } from '../madeRuns.js';
 import { Page } from '../report/reportPage.js';
@@ -83,8 +85,8 @@ describe('identity', () => {
   it('finds the first difference of a conversation', () => {
     const [, result] = checkIdentity(compareRuns(threeRuns({ dynamic: differing })));
     expect(result.outcome).to.equal('different');
-    expect(result.partings).to.have.length(1);
-    const [{ question_id, turn, position, tokens, common }] = result.partings;
+    expect(result.mismatches).to.have.length(1);
+    const [{ question_id, turn, position, tokens, common }] = result.mismatches;
     expect({ question_id, turn, position }).to.deep.equal({ question_id: '2', turn: 1, position: 4 });
     expect(tokens).to.deep.equal([104, 77]);
     expect(common).to.deep.equal([100, 101, 102, 103]);
@@ -124,24 +126,24 @@ describe('identity', () => {
       },
       dispose: () => Promise.resolve(),
     };
-    expect(await explainPartings(results, comparison, () => Promise.resolve(inspector))).to.deep.equal([]);
+    expect(await explainMismatches(results, comparison, () => Promise.resolve(inspector))).to.deep.equal([]);
     expect(asked).to.deep.equal([1, 2, 3, 100, 101, 102, 103]);
-    const { logits, gap, before } = results[1].partings[0].explained!;
+    const { logits, gap, before } = results[1].mismatches[0].explained!;
     expect([logits, gap, before]).to.deep.equal([[13, 9.625], 3.375, '100 101 102 103']);
-    const notes = await explainPartings(results, comparison, () => Promise.reject(new Error('gone')));
+    const notes = await explainMismatches(results, comparison, () => Promise.reject(new Error('gone')));
     expect(notes[0]).to.match(/could not be opened \(gone\)/);
     const foreign = { ...inspector, backbone: 'other' };
-    expect((await explainPartings(results, comparison, () => Promise.resolve(foreign)))[0]).to.match(
+    expect((await explainMismatches(results, comparison, () => Promise.resolve(foreign)))[0]).to.match(
       /another one/,
     );
   });
 });
 
 describe('comparisons', () => {
-  it('put none first and give quotients with intervals', () => {
+  it('put plain decoding first and give quotients with intervals', () => {
     const [none, fixed, dynamic] = threeRuns();
     const report = makeReport(compareRuns([dynamic, fixed, none]), '1');
-    expect(report.runs.map(({ name }) => name)).to.deep.equal(['none', 'dynamic', 'static']);
+    expect(report.runs.map(({ name }) => name)).to.deep.equal(['plain', 'dynamic', 'static']);
     const over = report.runs[1].over_base!;
     expect(over.tokens_per_step.value).to.be.closeTo(2.4, 1e-12);
     // 13 tokens in 5 + 5 x 15 ms against 5 + 12 x 10 ms
@@ -154,7 +156,7 @@ describe('comparisons', () => {
     const { claim } = makeReport(compareRuns(threeRuns()), '1');
     expect(claim).to.equal(
       'dynamic takes 1.20x [1.20, 1.20] as many tokens per step as static and runs at 1.11x [1.11, 1.11] the ' +
-        'tokens per second of static. The fastest is dynamic, at 1.56x [1.56, 1.56] the tokens per second of none (faster than it). ' +
+        'tokens per second of static. The fastest is dynamic, at 1.56x [1.56, 1.56] the tokens per second of plain decoding (faster than it). ' +
         'At temperature 0 all outputs are identical, token for token.',
     );
   });
@@ -174,12 +176,12 @@ describe('comparisons', () => {
     );
     const report = makeReport(compareRuns(slow), '1');
     expect(report.claim).to.include(
-      'No run is faster than none: the nearest is static, at 0.34x [0.34, 0.34] the tokens per second of none (slower than it).',
+      'No run is faster than plain decoding: the nearest is static, at 0.34x [0.34, 0.34] the tokens per second of plain decoding (slower than it).',
     );
     expect(report.claim).to.not.include('fastest');
     const points = slow.slice(1).map(({ name }) => ({ series: 'x', value: name, run: name }));
     const swept = makeReport(compareRuns(slow), '1', { parameter: 'nodes', points });
-    expect(htmlReport(swept, slow)).to.include('nearest to none: static').and.not.include('fastest');
+    expect(htmlReport(swept, slow)).to.include('nearest to plain: static').and.not.include('fastest');
   });
 
   for (const [name, given, lengths] of [
@@ -221,7 +223,7 @@ describe('comparisons', () => {
     };
     const comparison = compareRuns(threeRuns({ dynamic: fewer }));
     expect(comparison.ids).to.deep.equal(['1', '2', '4']);
-    expect(comparison.notes.join()).to.match(/none has 4 questions, of which 3 are in all runs/);
+    expect(comparison.notes.join()).to.match(/plain, static: 4 questions, of which 3 are in all runs/);
   });
 
   it('refuse runs that are not comparable', () => {
@@ -286,6 +288,73 @@ describe('comparisons', () => {
     const report = makeReport(compareRuns(runs), '1', { parameter: 'nodes', points });
     expect(markdownReport(report)).to.match(/\| dynamic \| 4 \| 2.00 \[2.00, 2.00\]/);
     expect(htmlReport(report, runs)).to.include('chart-sweep-speed');
+  });
+});
+
+describe('turns by how the baseline ended them', () => {
+  /** Turn 1 is long and turn 2 short; plain decoding ends turn 1 by itself, but for question 4's. */
+  function twoRuns(): LoadedRun[] {
+    const none = madeRun('none', ids, () => madeTurn([], 1));
+    const fixed = madeRun('static', ids, () => madeTurn([], 1));
+    for (const id of ids) {
+      const ones = (count: number): TurnRecord => madeTurn(Array<number>(count).fill(1), 10);
+      // 5 + 12 x 10 and 5 + 6 x 10 ms; 13 and 7 tokens
+      const plain = [ones(12), ones(6)];
+      Object.assign(none.records.get(id)!.repeats[0], { turns: plain });
+      // 5 + 6 x 14 and 5 + 2 x 20 ms
+      const drafted = [madeTurn([2, 2, 2, 2, 2, 2], 14), madeTurn([3, 3], 20)];
+      Object.assign(fixed.records.get(id)!.repeats[0], { turns: drafted });
+      if (id !== '4') Object.assign(plain[0], { finish_reason: 'eos' });
+    }
+    return [none, fixed];
+  }
+
+  it('count, and give tokens per step and speed-up, of those turns alone', () => {
+    const [plain, fixed] = makeReport(compareRuns(twoRuns()), '1').runs.map(({ endings }) => endings);
+    const counts = (rows: typeof plain): unknown => rows.map((row) => [row.ending, row.turns, row.tokens]);
+    expect(counts(plain)).to.deep.equal([
+      ['eos', 3, 3 * 13],
+      ['length', 5, 4 * 7 + 13],
+    ]);
+    expect(counts(fixed)).to.deep.equal(counts(plain));
+    expect(plain.map((row) => [row.tokens_per_step.value, row.speed_up])).to.deep.equal([
+      [1, null],
+      [1, null],
+    ]);
+    const close = ({ value, low, high }: Estimate, ...expected: number[]): void =>
+      [value, low, high].forEach((each, index) => expect(each).to.be.closeTo(expected[index], 1e-12));
+    const [eos, length] = fixed;
+    // The questions are alike, so there is no spread.
+    close(eos.tokens_per_step, 2, 2, 2);
+    close(eos.speed_up!, 125 / 89, 125 / 89, 125 / 89);
+    // Question 4 gives 18 tokens in 8 steps, the others 6 in 2. A resample has it 0 times in 32%, 3 times in 4.7%, 4
+    // times in 0.4% of the cases: 2.5% fall on 3 times, 97.5% on 0 times.
+    close(length.tokens_per_step, 36 / 14, (6 + 3 * 18) / (2 + 3 * 8), 3);
+    close(length.speed_up!, (4 * 65 + 125) / (4 * 45 + 89), (65 + 3 * 190) / (45 + 3 * 134), 65 / 45);
+  });
+
+  it('stand in every report', () => {
+    const runs = twoRuns();
+    const report = makeReport(compareRuns(runs), '1');
+    const row = ['by itself (EOS)', 'static', '3', '39', '2.00 [2.00, 2.00]', '1.40x [1.40, 1.40]'];
+    expect(markdownReport(report)).to.include(`| ${row.join(' | ')} |`);
+    expect(htmlReport(report, runs)).to.include(row.slice(2).join('</td><td>'));
+    expect(terminalReport(report).text).to.match(new RegExp(row.join(' +').replace(/[()[\].]/g, '\\$&')));
+  });
+
+  it('follow what was sampled turn by turn, each repeat by its own ending', () => {
+    const runs = twoRuns();
+    for (const { records } of runs) {
+      const { repeats } = records.get('4')!;
+      repeats.push({ ...repeats[0], index: 1, turns: repeats[0].turns.map((turn) => ({ ...turn })) });
+    }
+    Object.assign(runs[0].records.get('4')!.repeats[1].turns[1], { finish_reason: 'stop' });
+    const [, fixed] = makeReport(compareRuns(runs), '1').runs;
+    expect(fixed.endings.map(({ ending, turns, tokens }) => [ending, turns, tokens])).to.deep.equal([
+      ['eos', 3, 39],
+      ['stop', 1, 7],
+      ['length', 6, 4 * 7 + 2 * 13],
+    ]);
   });
 });
 

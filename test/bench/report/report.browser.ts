@@ -9,7 +9,7 @@ import { mkdtempSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { compareRuns } from '../../../src/bench/compare/load.js';
-import { makeReport } from '../../../src/bench/compare/report.js';
+import { makeReport } from '../../../src/bench/compare/makeReport.js';
 import { htmlReport } from '../../../src/bench/report/html.js';
 import { madeRun, madeTurn } from '../madeRuns.js';
 

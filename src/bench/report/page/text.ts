@@ -1,4 +1,4 @@
-/** Functions of the page. They are written into the report as they are, so they use nothing but each other. */
+/** Tokens, numbers, axis values and colours as the page shows them. */
 
 /** A token as it can be seen: spaces and line ends drawn, long ones cut. */
 export function showToken(text: string, most: number): string {

@@ -1,8 +1,8 @@
 /** The step browser's drawings: a tree with its accepted path, and its attention mask. */
+import type { PageStep } from '../pageData.js';
 import { svg } from './charts.js';
 import { inHtml, type Html } from './html.js';
 import { showToken } from './text.js';
-import type { PageStep } from './types.js';
 
 /** [nodes] depth of each node. */
 export function depthsOf(parents: readonly number[]): number[] {

@@ -1,9 +1,9 @@
 /** From the report's data to charts: what the page shows in each of its boxes. */
+import type { PageData, PageGeneration, PageTrace } from '../pageData.js';
 import { barRows, columns, lines, stackedRows, type Line, type Series } from './charts.js';
 import { inHtml, type Html } from './html.js';
 import { showToken } from './text.js';
 import { maskDrawing, stepAt, treeDrawing } from './trees.js';
-import type { PageData, PageGeneration, PageTrace } from './types.js';
 
 export function runOf(data: PageData, name: string): PageData['report']['runs'][number] {
   return data.report.runs.find((run) => run.name === name)!;
@@ -100,37 +100,34 @@ export function movingView(data: PageData, generation: PageGeneration, window: n
   });
 }
 
-/** Cost of a step: the tuning's curve (dashed) and what the runs themselves saw. */
+/**
+ * Cost of a verification by its nodes: as measured before the run (dashed), and as the runs saw it. Of runs with another
+ * precision, provider or number of threads than the baseline's, nothing is drawn.
+ */
 export function costView(data: PageData, width: number): Html {
-  const series: Line[] = [];
   const base = runOf(data, data.runs[0]);
-  const tuning = base.cost_curve as {
-    curves?: Record<string, { nodes: number; milliseconds: number }[]>;
-  } | null;
-  const curve = tuning && tuning.curves ? tuning.curves[String(base.machine.threads)] : undefined;
-  if (curve) {
-    const points = curve.map((point) => ({ x: point.nodes, y: point.milliseconds }));
-    series.push({ name: 'measured at preparation', color: 7, dashed: true, points });
-  }
+  const settingOf = ({ model, machine }: typeof base): string =>
+    [model.precision, model.provider, machine.threads].join();
   const seen = new Map<number, { steps: number; total: number }>();
-  for (const run of data.report.runs) {
-    for (const point of run.cost) {
-      const sum = seen.get(point.nodes) || { steps: 0, total: 0 };
-      seen.set(point.nodes, {
-        steps: sum.steps + point.steps,
-        total: sum.total + point.backbone_ms * point.steps,
-      });
+  for (const run of data.report.runs.filter((each) => settingOf(each) === settingOf(base))) {
+    for (const { nodes, steps, backbone_ms } of run.cost) {
+      const sum = seen.get(nodes) ?? { steps: 0, total: 0 };
+      seen.set(nodes, { steps: sum.steps + steps, total: sum.total + backbone_ms * steps });
     }
   }
-  const points = Array.from(seen)
-    .filter((entry) => entry[1].steps >= 5)
-    .sort((a, b) => a[0] - b[0])
-    .map((entry) => ({ x: entry[0], y: entry[1].total / entry[1].steps }));
-  series.push({ name: 'backbone run, as the runs saw it', color: 1, dots: true, points });
+  const points = [...seen]
+    .filter(([, { steps }]) => steps >= 5)
+    .sort(([a], [b]) => a - b)
+    .map(([nodes, { steps, total }]) => ({ x: nodes, y: total / steps }));
+  const measured = (base.cost_curve ?? []).map(({ nodes, milliseconds }) => ({ x: nodes, y: milliseconds }));
+  const series: Line[] = [
+    { name: 'measured before the run', color: 7, dashed: true, points: measured },
+    { name: 'backbone run, as the runs saw it', color: 1, dots: true, points },
+  ].filter((line) => line.points.length > 0);
   return lines(series, width, { xAxis: 'nodes', yAxis: 'ms', log: true, fromZero: true });
 }
 
-/** A metric of a sweep's runs against the swept value, one line a tree; the base line is a level. */
+/** A metric of a sweep's runs against the swept value, one line a tree; the baseline is a level. */
 export function sweepView(
   data: PageData,
   metric: 'tokens_per_step' | 'tokens_per_second',
