@@ -11,7 +11,7 @@ import { sourceHash } from '../test/support/kernelSource.js';
 const COMPILER = 'assemblyscript@0.28.20';
 const FLAGS =
   '--enable simd --runtime stub -O3 --noAssert --importMemory --initialMemory 1 --noExportMemory'.split(' ');
-const folder = join(import.meta.dirname, '../src/decoding');
+const folder = join(import.meta.dirname, '../src/decoding/tree');
 
 const scratch = mkdtempSync(join(tmpdir(), 'medusa-kernel-'));
 try {

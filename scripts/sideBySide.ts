@@ -11,6 +11,7 @@ import { parseArgs } from 'node:util';
 import type { DraftingModel } from '../src/decoding/types.js';
 import { chooseGraphs } from '../src/models/choose.js';
 import { readManifest } from '../src/models/manifest.js';
+import { prefill } from '../src/decoding/prefill.js';
 import { openModel } from '../src/runtime/index.js';
 import { randomTokens, randomTree } from '../src/runtime/measure.js';
 import { median } from '../src/util/numbers.js';
@@ -55,7 +56,7 @@ console.log(`opening: ${openings.map((times) => `${median(times).toFixed(0)} ms`
 for (const threads of numbers(args.threads)) {
   const models = await Promise.all(folders.map((folder) => open(folder, threads)));
   const text = [...randomTokens(Number(args.past), models[0].vocabSize)];
-  for (const model of models) await model.prefill(text, { logits: false });
+  for (const model of models) await prefill(model, text, { logits: false });
   for (const nodes of numbers(args.nodes)) {
     const tree = randomTree(nodes, models[0].vocabSize);
     const logits: Float32Array[] = [];

@@ -16,6 +16,7 @@ import { parseArgs } from 'node:util';
 import type { DraftingModel } from '../src/decoding/types.js';
 import { chooseGraphs } from '../src/models/choose.js';
 import { readManifest } from '../src/models/manifest.js';
+import { prefill } from '../src/decoding/prefill.js';
 import { cpuFeatures } from '../src/runtime/cpu/facts.js';
 import { gpuFacts, nodeRuntimeFacts } from '../src/runtime/facts.js';
 import { openModel } from '../src/runtime/index.js';
@@ -99,7 +100,7 @@ async function measureAt(past: number): Promise<Row[]> {
   const times = new Map<Configuration, number[][]>();
   for (const configuration of configurations) {
     const { model } = configuration;
-    await model.prefill(randomTokens(past - model.cachedLength, model.vocabSize), GREEDY);
+    await prefill(model, randomTokens(past - model.cachedLength, model.vocabSize), GREEDY);
     times.set(
       configuration,
       sizes.map(() => []),

@@ -4,13 +4,13 @@
  *   npx tsx scripts/treeBuild.ts [RANK]     (192, that of the default heads' table)
  *
  * Each call sees another of 256 random proposals, so that no branch is learnt by heart. The conditional table has the
- * size of a real one (its rows lie far apart in memory). Lookups copy from a text of 2000 tokens that repeats phrases of
+ * size of a real one (its rows lie far apart in memory). Lookups search a text of 2000 tokens that repeats phrases of
  * 100, which is compared with the index before each tree.
  */
 import { CandidateTreeBuilder } from '../src/decoding/tree/candidateTree.js';
 import type { ConditionalTable } from '../src/decoding/tree/conditionalTable.js';
-import { longestMatch } from '../src/decoding/tree/contextIndex.js';
-import { ContextLookup } from '../src/decoding/tree/contextLookup.js';
+import { longestMatch } from '../src/decoding/tree/lookupIndex.js';
+import { PromptLookup } from '../src/decoding/tree/promptLookup.js';
 import { createRandom } from '../src/decoding/random.js';
 import { fillTreeBias, splitLayout, writeInt64 } from '../src/decoding/tree/treeMask.js';
 import type { HeadProposals } from '../src/decoding/types.js';
@@ -51,8 +51,8 @@ function randomTable(activation: ConditionalTable['activation']): ConditionalTab
     rank,
     distances,
     activation,
-    usesContexts: false,
-    levels: { biases: randomValues(heads * rank), gains: randomValues(heads * rank).map((x) => 1 + x) },
+    usesHidden: false,
+    perHead: { biases: randomValues(heads * rank), gains: randomValues(heads * rank).map((x) => 1 + x) },
     vocabSize,
     inputs: randomValues(distances * vocabSize * rank),
     outputs: randomValues(draftVocabSize * rank),
@@ -90,10 +90,10 @@ const phrases = Array.from({ length: 5 }, () =>
 const text = Array.from({ length: 20 }, () => phrases[Math.floor(random() * phrases.length)]).flat();
 text.push(...text.slice(0, 50));
 
-function measureJoint(name: string, table: ConditionalTable | undefined, lookup?: ContextLookup): void {
+function measureJoint(name: string, table: ConditionalTable | undefined, lookup?: PromptLookup): void {
   const builder = new CandidateTreeBuilder(table, lookup);
   const find = (nodes: number, i: number): number =>
-    builder.find(text.at(-1)!, proposals[i & 255], { nodes, depth: heads, copyDepth: Infinity, text });
+    builder.find(text.at(-1)!, proposals[i & 255], { nodes, depth: heads, lookupDepth: Infinity, text });
   // Compiled for every size before the first is measured.
   for (let i = 0; i < 20000; i++) builder.take(find(1 + (i % largest), i));
   for (const nodes of [8, 16, 32, 64]) {
@@ -122,4 +122,4 @@ measureJoint('product', undefined);
 measureJoint('conditional', randomTable('none'));
 measureJoint('conditional, silu', randomTable('silu'));
 const weights = Array.from({ length: heads + 1 }, () => Array.from({ length: longestMatch }, () => 0.5));
-measureJoint('silu and lookup', randomTable('silu'), new ContextLookup(weights));
+measureJoint('silu and lookup', randomTable('silu'), new PromptLookup(weights));

@@ -1,6 +1,7 @@
 import { areFinite, checkLogits, NotFiniteError } from './notFinite.js';
+import { prefill } from './prefill.js';
 import { summarize, type GenerationFacts } from './statistics.js';
-import { TokenStopping } from './stopping.js';
+import { EosCriteria, MaxNewTokens, StoppingCriteriaList } from './stopping.js';
 import { Stopwatch } from './stopwatch.js';
 import type {
   Acceptance,
@@ -9,21 +10,22 @@ import type {
   DecodeStatistics,
   DecodeStep,
   DraftingModel,
-  Stopping,
+  StoppingCriteria,
   TreePolicy,
-  VerifiedRows,
 } from './types.js';
 
-export interface DecodeOptions {
+/** What the loop needs to know, all of it decided: `DecodingOptions` are what a user asks for. */
+export interface LoopOptions {
   readonly policy: TreePolicy;
   readonly acceptance: Acceptance;
   /** Exact: an accepted path is cut when it reaches this many new tokens; >= 1. */
   readonly maxNewTokens: number;
+  /** Tokens that end the generation; none by default. */
   readonly eosTokenIds?: readonly number[];
-  /** A further check of each new token, of stop strings say. Not shown EOS tokens. */
-  readonly stopping?: Stopping;
+  /** Further criteria, stop strings say. Not shown EOS tokens. */
+  readonly stopping?: StoppingCriteria;
   /**
-   * The tokens behind the positions cached now, such as the last result's `cachedTokens`. The longest common prefix
+   * The tokens whose positions are cached now, such as the last result's `cachedTokens`. The longest common prefix
    * with the prompt is not computed again. Without it the cache is emptied first.
    */
   readonly cachedTokens?: readonly number[];
@@ -38,7 +40,7 @@ export interface DecodeOptions {
 export interface DecodeResult extends DecodeStatistics {
   /** All new tokens, the one that ended the generation (EOS, say) included. */
   readonly tokens: readonly number[];
-  /** The tokens behind the positions that are cached now, for the next call. */
+  /** The tokens whose positions are cached now, for the next call. */
   readonly cachedTokens: readonly number[];
 }
 
@@ -53,24 +55,27 @@ export interface DecodeResult extends DecodeStatistics {
  * Logits that are not finite are noticed after the prompt, whatever the acceptance, and wherever it reads them later; models
  * notice what they see themselves.
  *
- * @throws RangeError when the prompt is empty or longer than the model's context
+ * @throws RangeError when `maxNewTokens` is none, and what the model says of a prompt that is empty or longer than its context
  * @throws NotFiniteError when the backbone or the heads do not give finite numbers
  */
 export async function* decode(
   model: DraftingModel,
   promptIds: readonly number[],
-  options: DecodeOptions,
+  options: LoopOptions,
 ): AsyncGenerator<DecodeStep, DecodeResult> {
   const { policy, acceptance, signal } = options;
   const wanted = { logits: acceptance.needsLogits && ('by row' as const) };
-  const stopping = new TokenStopping({ ...options, text: options.stopping });
+  const length = new MaxNewTokens(options.maxNewTokens);
+  const eos = new EosCriteria(options.eosTokenIds ?? []);
+  const stopping = new StoppingCriteriaList([eos, ...(options.stopping ? [options.stopping] : []), length]);
   const stopwatch = new Stopwatch(options.clock);
   const steps: DecodeStep[] = [];
   const text = [...promptIds];
   const cachedPromptTokens = reuseCache(model, promptIds, options.cachedTokens ?? []);
 
+  // The last row's logits are asked for in any case: once a generation, to be checked.
   const rest = promptIds.slice(cachedPromptTokens);
-  const result = await prefill(model, rest, options);
+  const result = await prefill(model, rest, { ...options, logits: 'by row' });
   if (result) {
     checkLogits(result, 0);
     const ended = cutAtStop([acceptance.firstToken(result)], stopping);
@@ -80,7 +85,7 @@ export async function* decode(
   }
   while (!signal?.aborted && !steps.at(-1)?.finishReason) {
     const times = stopwatch.nextStep();
-    const limits = { nodes: model.contextLength - model.cachedLength, depth: stopping.remaining - 1 };
+    const limits = { nodes: model.contextLength - model.cachedLength, depth: length.remaining - 1 };
     const root = text.at(-1)!;
 
     const topM = policy.wantedTopM(limits);
@@ -94,6 +99,7 @@ export async function* decode(
     const accepted = acceptance.accept(tree, verified);
     stopwatch.lap('accept');
     const ended = cutAtStop(emittedTokens(tree, accepted), stopping);
+    stopwatch.lap('rest');
     // The row of the last emitted token is kept too when it has one: the next turn's prompt may repeat it.
     await model.keep(accepted.rows.slice(0, ended.tokens.length + 1));
     stopwatch.lap('keep');
@@ -119,37 +125,11 @@ export async function* decode(
  * @returns how many prompt tokens stay cached
  */
 function reuseCache(model: DraftingModel, prompt: readonly number[], cached: readonly number[]): number {
-  if (prompt.length === 0) throw new RangeError('The prompt has no tokens; at least one is needed.');
-  if (prompt.length > model.contextLength) {
-    throw new RangeError(
-      `The prompt has ${prompt.length} tokens; the model's context holds ${model.contextLength}. Shorten the prompt.`,
-    );
-  }
   const most = Math.min(prompt.length - 1, cached.length, model.cachedLength);
   let common = 0;
   while (common < most && prompt[common] === cached[common]) common++;
   model.truncate(common);
   return common;
-}
-
-/**
- * Runs the prompt part by part: it may take long, and an abort should not. Undefined when aborted; what has been run stays
- * cached. The last row's logits are asked for in any case: once a generation, to be checked.
- */
-async function prefill(
-  model: DraftingModel,
-  prompt: readonly number[],
-  { signal, onPrompt }: Pick<DecodeOptions, 'signal' | 'onPrompt'>,
-): Promise<VerifiedRows | undefined> {
-  const part = model.promptRows ?? prompt.length;
-  for (let start = 0; !signal?.aborted; start += part) {
-    const isLast = start + part >= prompt.length;
-    const options = { logits: isLast && ('by row' as const) };
-    const result = await model.prefill(prompt.slice(start, start + part), options);
-    onPrompt?.(Math.min(start + part, prompt.length), prompt.length);
-    if (isLast) return result;
-  }
-  return undefined;
 }
 
 /**
@@ -174,7 +154,7 @@ function emittedTokens(tree: CandidateTree, accepted: AcceptedPath): number[] {
 type Ending = Pick<DecodeStep, 'tokens' | 'finishReason'>;
 
 /** `tokens` up to and with the first that ends the generation. */
-function cutAtStop(tokens: readonly number[], stopping: Stopping): Ending {
+function cutAtStop(tokens: readonly number[], stopping: StoppingCriteria): Ending {
   for (let i = 0; i < tokens.length; i++) {
     const finishReason = stopping.push(tokens[i]);
     if (finishReason) return { tokens: tokens.slice(0, i + 1), finishReason };

@@ -2,14 +2,15 @@
 export * from './types.js';
 export { createAcceptance, type AcceptanceOptions } from './acceptance.js';
 export { buildTree, CandidateTreeBuilder, rootTree, type Marginals } from './tree/candidateTree.js';
-export type { ConditionalTable, ContextActivation } from './tree/conditionalTable.js';
+export type { ConditionalTable, TableActivation } from './tree/conditionalTable.js';
 export { CostCurve, type CostPoint } from './policy/costCurve.js';
-export { decode, type DecodeOptions, type DecodeResult } from './decode.js';
+export { decode, type DecodeResult, type LoopOptions } from './decode.js';
 export { drawTree, type DrawTreeOptions } from './tree/drawTree.js';
 export { argmax } from './distribution.js';
 export { NotFiniteError } from './notFinite.js';
 export { NestedTrees } from './tree/nestedTrees.js';
-export { bestTemplateInHindsight, oracleTokensPerStep, rankPath } from './oracle.js';
+export { bestStaticTreeInHindsight, oracleTokensPerStep, rankPath } from './oracle.js';
+export { prefill, type PrefillOptions } from './prefill.js';
 export { createRandom, type Random } from './random.js';
 export { pool, type PooledStatistics } from './statistics.js';
 export { fillTreeBias, sharedLayout, splitLayout, type BiasLayout } from './tree/treeMask.js';
@@ -22,9 +23,9 @@ export {
   type DynamicTreeOptions,
 } from './policy/treePolicy.js';
 export {
-  searchTemplate,
-  templateFromPaths,
-  templatePaths,
+  searchStaticTree,
+  staticTreeFromPaths,
+  staticTreePaths,
   TreeFormatError,
-  type TreeTemplate,
-} from './tree/treeTemplate.js';
+  type StaticTree,
+} from './tree/staticTree.js';

@@ -1,4 +1,4 @@
-import { templateFromPaths, type TreeTemplate } from './tree/treeTemplate.js';
+import { staticTreeFromPaths, type StaticTree } from './tree/staticTree.js';
 import type { HeadProposals } from './types.js';
 
 /**
@@ -30,10 +30,10 @@ export function oracleTokensPerStep(paths: readonly (readonly number[])[]): numb
  * The static tree of at most `nodes` nodes that would have accepted the most tokens on the recorded rank paths: the
  * most frequent prefixes. No static tree does better on them, so it bounds what choosing the tree well can give.
  */
-export function bestTemplateInHindsight(
+export function bestStaticTreeInHindsight(
   paths: readonly (readonly number[])[],
   nodes: number,
-): { template: TreeTemplate | undefined; tokensPerStep: number } {
+): { shape: StaticTree | undefined; tokensPerStep: number } {
   const counts = new Map<string, { path: readonly number[]; count: number }>();
   for (const path of paths) {
     for (let depth = 1; depth <= path.length; depth++) countPrefix(counts, path.slice(0, depth));
@@ -44,7 +44,7 @@ export function bestTemplateInHindsight(
     .slice(0, Math.max(0, nodes - 1));
   const accepted = best.reduce((sum, { count }) => sum + count, 0);
   return {
-    template: best.length === 0 ? undefined : unboundedTemplate(best.map(({ path }) => path)),
+    shape: best.length === 0 ? undefined : unboundedTree(best.map(({ path }) => path)),
     tokensPerStep: paths.length === 0 ? 0 : 1 + accepted / paths.length,
   };
 }
@@ -59,6 +59,6 @@ function countPrefix(
   else counts.set(key, { path, count: 1 });
 }
 
-function unboundedTemplate(paths: readonly (readonly number[])[]): TreeTemplate {
-  return templateFromPaths(paths, { heads: Infinity, topM: Infinity });
+function unboundedTree(paths: readonly (readonly number[])[]): StaticTree {
+  return staticTreeFromPaths(paths, { heads: Infinity, topM: Infinity });
 }

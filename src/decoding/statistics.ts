@@ -7,11 +7,11 @@ export function noTimes(): StageTimes {
 }
 
 /** Adds `times` to `total` in place. */
-export function addTimes(total: StageTimes, times: StageTimes): void {
+function addTimes(total: StageTimes, times: StageTimes): void {
   for (const stage of stageNames) total[stage] += times[stage];
 }
 
-export function totalTime(times: StageTimes): number {
+function totalTime(times: StageTimes): number {
   return stageNames.reduce((sum, stage) => sum + times[stage], 0);
 }
 

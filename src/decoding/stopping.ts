@@ -1,37 +1,42 @@
-import type { FinishReason, Stopping } from './types.js';
+import type { StoppingCriteria, StopReason } from './types.js';
 
-type StopReason = Exclude<FinishReason, 'context' | 'aborted'>;
+/** Ends a generation with any of the given tokens. */
+export class EosCriteria implements StoppingCriteria {
+  /** @param eosTokenIds none: the end of sequence is ignored */
+  constructor(private readonly eosTokenIds: readonly number[]) {}
 
-export interface StoppingOptions {
-  /** Most tokens to generate; >= 1. */
-  readonly maxNewTokens: number;
-  /** Ids that end the generation; empty to ignore the end of sequence. */
-  readonly eosTokenIds?: readonly number[];
-  /** A further check, of stop strings say. It is not shown the EOS token, which is not text. */
-  readonly text?: Stopping;
+  push(token: number): StopReason | undefined {
+    return this.eosTokenIds.includes(token) ? 'eos' : undefined;
+  }
 }
 
-/**
- * Ends a generation at the first of: an EOS id, the text check, the exact number of new tokens. The ending token is
- * part of the output and is counted; whether its text is shown is the text check's affair.
- */
-export class TokenStopping implements Stopping {
+/** Ends a generation after an exact number of tokens. */
+export class MaxNewTokens implements StoppingCriteria {
   /** Tokens that may still be emitted. */
   remaining: number;
 
-  constructor(private readonly options: StoppingOptions) {
-    const { maxNewTokens } = options;
-    if (!Number.isInteger(maxNewTokens) || maxNewTokens < 1) {
-      throw new RangeError(`maxNewTokens must be a whole number from 1, not ${maxNewTokens}.`);
+  /** @throws RangeError when `most` is no whole number from 1 */
+  constructor(most: number) {
+    if (!Number.isInteger(most) || most < 1) {
+      throw new RangeError(`maxNewTokens must be a whole number from 1, not ${most}.`);
     }
-    this.remaining = maxNewTokens;
+    this.remaining = most;
   }
 
+  push(): StopReason | undefined {
+    return --this.remaining <= 0 ? 'length' : undefined;
+  }
+}
+
+/** Ends a generation as soon as one of several criteria does: the first in the list names the reason, later ones are not asked. */
+export class StoppingCriteriaList implements StoppingCriteria {
+  constructor(private readonly criteria: readonly StoppingCriteria[]) {}
+
   push(token: number): StopReason | undefined {
-    this.remaining--;
-    if (this.options.eosTokenIds?.includes(token)) return 'eos';
-    const reason = this.options.text?.push(token);
-    if (reason !== undefined) return reason;
-    return this.remaining <= 0 ? 'length' : undefined;
+    for (const each of this.criteria) {
+      const reason = each.push(token);
+      if (reason !== undefined) return reason;
+    }
+    return undefined;
   }
 }

@@ -19,13 +19,16 @@ export interface HeadProposals {
   readonly ids: Int32Array;
   /** [heads, topM] probabilities under the softmax over the head's whole (draft) vocabulary, descending. */
   readonly probabilities: Float32Array;
-  /** [heads, r] what the hidden state adds to the contexts of a `ConditionalTable` of rank r, where the heads say so. */
-  readonly contexts?: Float32Array;
+  /**
+   * [heads, r] what the hidden state adds to the queries of a `ConditionalTable` of rank r, where the heads give it (their
+   * graph's output `context`).
+   */
+  readonly hiddenTerms?: Float32Array;
 }
 
 /**
  * A candidate tree in struct-of-arrays form. Node 0 is the root; parents precede children; siblings are in
- * ascending rank order relative to each other, a copy without a rank after them.
+ * ascending rank order relative to each other, a token looked up that no head listed after them.
  */
 export interface CandidateTree {
   /** Number of nodes, root included, n >= 1. */
@@ -36,7 +39,7 @@ export interface CandidateTree {
   readonly parents: Int32Array;
   /** [size] distance from the root; 0 for the root. */
   readonly depths: Int32Array;
-  /** [size] the node's rank within the list of head `depth - 1`; -1 for the root and for copies that no head listed. */
+  /** [size] the node's rank within the list of head `depth - 1`; -1 for the root and for tokens looked up that no head listed. */
   readonly ranks: Int32Array;
   /** [size] probability that drafting assigns to the whole path from the root; 1 for the root. */
   readonly probabilities: Float32Array;
@@ -77,14 +80,18 @@ export interface DraftingModel {
   readonly headCount: number;
   /** Most candidates `propose` can return per head. */
   readonly maxTopM: number;
-  /** Prompt tokens that one run takes; a longer prompt can be given in such parts, at no cost. */
+  /** Most tokens that one `prefill` takes, a part of a longer prompt; any number when absent. */
   readonly promptRows?: number;
   /** Positions cached now. */
   readonly cachedLength: number;
 
   /** Forgets all cached positions from `length` on (0 <= length <= cachedLength). */
   truncate(length: number): void;
-  /** Appends `ids` to the cache and returns the last row's result (rows = 1). */
+  /**
+   * Appends `ids` to the cache and returns the last row's result (rows = 1). The function `prefill` does so for any length.
+   *
+   * @throws RangeError when there are none, more than `promptRows`, or more than the cache has room for
+   */
   prefill(ids: ArrayLike<number>, options: VerifyOptions): Promise<VerifiedRows>;
   /** Runs all nodes of `tree` after the cached positions, without changing the cache. One result row per node. */
   verify(tree: CandidateTree, options: VerifyOptions): Promise<VerifiedRows>;
@@ -140,7 +147,7 @@ export interface TreePolicy {
    * The tree of the next step, within `limits`. `proposals` is undefined exactly when `wantedTopM()` returned 0 for
    * the same limits.
    *
-   * @param text the prompt and all tokens since, the root last; only policies that copy from it read it
+   * @param text the prompt and all tokens since, the root last; only a prompt lookup reads it
    */
   build(
     root: number,
@@ -175,10 +182,13 @@ export interface StageTimes {
 
 export type FinishReason = 'eos' | 'stop' | 'length' | 'context' | 'aborted';
 
-/** Looks at each new token in turn. */
-export interface Stopping {
-  /** Returns why generation ends with this token, or undefined to go on. */
-  push(token: number): Exclude<FinishReason, 'context' | 'aborted'> | undefined;
+/** Why a token was the last one. */
+export type StopReason = Exclude<FinishReason, 'context' | 'aborted'>;
+
+/** Is shown each new token in turn, and says when a generation ends. The last token is part of the output and is counted. */
+export interface StoppingCriteria {
+  /** Returns why the generation ends with this token, or undefined to go on. */
+  push(token: number): StopReason | undefined;
 }
 
 /** One verification step, as the loop reports it. The prefill is reported as step 0 with no tree. */

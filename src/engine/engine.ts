@@ -1,6 +1,7 @@
 import { createAcceptance } from '../decoding/acceptance.js';
 import { decode } from '../decoding/decode.js';
-import type { DecodeStatistics, DraftingModel } from '../decoding/types.js';
+import { prefill } from '../decoding/prefill.js';
+import type { DecodeStatistics, DecodeStep, DraftingModel } from '../decoding/types.js';
 import type { EngineFacts } from './facts.js';
 import { NotFiniteError } from '../decoding/notFinite.js';
 import { ContextError, UsageError } from '../util/errors.js';
@@ -12,7 +13,8 @@ import { checkEngineOptions, type EngineOptions } from './options/engineOptions.
 import { checkGenerateOptions, type GenerateOptions, type PromptOptions } from './options/generateOptions.js';
 import { resolveDecodingOptions } from './options/resolve.js';
 import { PolicyMaker } from './policies.js';
-import { TextAssembler } from './text/textAssembler.js';
+import { StopStrings } from './text/stopStrings.js';
+import { TextStream } from './text/textStream.js';
 import type { Tokenizer } from './text/tokenizer.js';
 
 export interface Message {
@@ -57,7 +59,7 @@ export class MedusaEngine implements AsyncDisposable {
   readonly facts: EngineFacts;
   /** Undefined once the engine was disposed: nothing then holds the model's memory. */
   private opened: OpenEngine | undefined;
-  /** The tokens behind the cached positions. */
+  /** The tokens whose positions are cached. */
   private cachedTokens: readonly number[] = [];
   private isBusy = false;
 
@@ -130,7 +132,7 @@ export class MedusaEngine implements AsyncDisposable {
     this.begin();
     try {
       model.truncate(0);
-      return (await model.prefill(ids, { logits: true })).logits!;
+      return (await prefill(model, ids, { logits: true }))!.logits!;
     } catch (error) {
       throw this.explained(error);
     } finally {
@@ -172,7 +174,7 @@ export class MedusaEngine implements AsyncDisposable {
     const { model, policies, parts } = this.open;
     const policy = await policies.make(resolved);
     const start = performance.now();
-    const assembler = new TextAssembler(parts.tokenizer, resolved.stop);
+    const stream = new TextStream(parts.tokenizer, resolved.stop);
     const cachedTokens = this.begin();
     const texts: string[] = [];
     let timeToFirstToken = 0;
@@ -187,7 +189,7 @@ export class MedusaEngine implements AsyncDisposable {
         }),
         maxNewTokens: resolved.maxNewTokens,
         eosTokenIds: resolved.ignoreEos ? [] : parts.eosTokenIds,
-        stopping: assembler,
+        stopping: resolved.stop.length > 0 ? new StopStrings(parts.tokenizer, resolved.stop) : undefined,
         cachedTokens,
         clock: () => performance.now(),
         signal,
@@ -198,13 +200,13 @@ export class MedusaEngine implements AsyncDisposable {
       for (; !next.done; next = await steps.next()) {
         if (next.value.index === 0) timeToFirstToken = performance.now() - start;
         onStep?.(next.value);
-        const text = assembler.take();
+        const text = stream.push(textTokens(next.value));
         texts.push(text);
         if (text !== '') yield { kind: 'text', text };
       }
       const { tokens, cachedTokens: nowCached, ...statistics } = next.value;
       this.cachedTokens = nowCached;
-      const rest = assembler.end();
+      const rest = stream.end();
       texts.push(rest);
       if (rest !== '') yield { kind: 'text', text: rest };
       return { text: texts.join(''), tokenIds: tokens, statistics, timeToFirstToken };
@@ -226,7 +228,7 @@ export class MedusaEngine implements AsyncDisposable {
   }
 
   /**
-   * Marks the engine as busy and hands out the tokens behind the cache. They are forgotten until the generation ends:
+   * Marks the engine as busy and hands out the tokens that are cached. They are forgotten until the generation ends:
    * one that is left early leaves a cache whose tokens are not known here.
    */
   private begin(): readonly number[] {
@@ -272,6 +274,11 @@ export class MedusaEngine implements AsyncDisposable {
         `(${Math.max(1, contextLength - maxNewTokens)} with room for ${maxNewTokens} new ones): shorten it.`,
     );
   }
+}
+
+/** The tokens of a step that are text: all but an EOS, which some tokenizers could write out. */
+function textTokens({ tokens, finishReason }: DecodeStep): readonly number[] {
+  return finishReason === 'eos' ? tokens.slice(0, -1) : tokens;
 }
 
 interface OpenEngine {

@@ -1,6 +1,6 @@
 import { join } from 'node:path';
 import type { ConditionalTable } from '../decoding/tree/conditionalTable.js';
-import type { LookupWeights } from '../decoding/tree/contextLookup.js';
+import type { LookupWeights } from '../decoding/tree/promptLookup.js';
 import type { CostPoint } from '../decoding/policy/costCurve.js';
 import type { NestedTrees } from '../decoding/tree/nestedTrees.js';
 import { NotFiniteError } from '../decoding/notFinite.js';
@@ -161,7 +161,7 @@ async function openGraphs(
 }
 
 /** What to expect where a row's result depends on the rows beside it. */
-export function inexactRows(precision: string): string {
+function inexactRows(precision: string): string {
   return (
     `On this machine rows of precision ${precision} depend on how many run together: with trees, greedy text may ` +
     'differ from that of plain decoding.'

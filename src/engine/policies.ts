@@ -1,15 +1,15 @@
 import type { ConditionalTable } from '../decoding/tree/conditionalTable.js';
 import type { CostPoint } from '../decoding/policy/costCurve.js';
 import { CostCurve } from '../decoding/policy/costCurve.js';
-import type { LookupWeights } from '../decoding/tree/contextLookup.js';
+import type { LookupWeights } from '../decoding/tree/promptLookup.js';
 import type { NestedTrees } from '../decoding/tree/nestedTrees.js';
 import { autoTree, dynamicTree, noTree, staticTree } from '../decoding/policy/treePolicy.js';
 import {
-  searchTemplate,
-  templateFromPaths,
+  searchStaticTree,
+  staticTreeFromPaths,
   TreeFormatError,
-  type TreeTemplate,
-} from '../decoding/tree/treeTemplate.js';
+  type StaticTree,
+} from '../decoding/tree/staticTree.js';
 import type { TreePolicy } from '../decoding/types.js';
 import type { ResolvedDecodingOptions } from './options/decodingOptions.js';
 import { ModelError, UsageError } from '../util/errors.js';
@@ -44,7 +44,7 @@ export class PolicyMaker {
   /** @throws ModelError when the table that joint `conditional` needs cannot be read */
   async make(options: ResolvedDecodingOptions): Promise<TreePolicy> {
     if (options.tree === 'none') return noTree();
-    if (options.tree === 'static') return staticTree(this.template(options));
+    if (options.tree === 'static') return staticTree(this.shape(options));
     const { nodes, headsUsed: heads, topM, marginals, joint, lookup } = options;
     const conditional = joint === 'conditional' ? await this.loadConditional() : undefined;
     const weights = lookup === 'on' ? usedWeights(this.facts.lookupWeights, heads) : undefined;
@@ -64,7 +64,7 @@ export class PolicyMaker {
     return (this.conditional ??= loadConditional());
   }
 
-  private template(options: ResolvedDecodingOptions): TreeTemplate {
+  private shape(options: ResolvedDecodingOptions): StaticTree {
     const { treePaths, headsUsed, topM, nodes } = options;
     if (treePaths !== undefined) return fromPaths(treePaths, headsUsed, topM);
     const { accuracies, staticTrees, costs } = this.facts;
@@ -74,23 +74,23 @@ export class PolicyMaker {
           'Give the tree yourself with --tree-file, or use --tree dynamic.',
       );
     }
-    const search = (size: number): TreeTemplate => {
+    const search = (size: number): StaticTree => {
       const limits = { nodes: size, depth: headsUsed };
-      return staticTrees?.template(limits, topM) ?? searchTemplate(accuracies, limits, topM);
+      return staticTrees?.shape(limits, topM) ?? searchStaticTree(accuracies, limits, topM);
     };
-    return nodes === 'auto' ? bestTemplate(search, accuracies, new CostCurve(costs)) : search(nodes);
+    return nodes === 'auto' ? bestTree(search, accuracies, new CostCurve(costs)) : search(nodes);
   }
 }
 
-/** The weights of the heads that take part, and the row for levels beyond heads. */
+/** The weights of the heads that take part, and the row for depths beyond heads. */
 function usedWeights(weights: LookupWeights | undefined, heads: number): LookupWeights {
   if (weights === undefined) throw new Error('These heads have no lookup weights.');
   return [...weights.slice(0, Math.min(heads, weights.length - 1)), weights[weights.length - 1]];
 }
 
-function fromPaths(paths: unknown, heads: number, topM: number): TreeTemplate {
+function fromPaths(paths: unknown, heads: number, topM: number): StaticTree {
   try {
-    return templateFromPaths(paths, { heads, topM });
+    return staticTreeFromPaths(paths, { heads, topM });
   } catch (error) {
     if (error instanceof TreeFormatError)
       throw new UsageError(`The static tree: ${error.message}`, { cause: error });
@@ -99,27 +99,26 @@ function fromPaths(paths: unknown, heads: number, topM: number): TreeTemplate {
 }
 
 /** The static tree that promises the most tokens per millisecond. */
-function bestTemplate(
-  search: (size: number) => TreeTemplate,
+function bestTree(
+  search: (size: number) => StaticTree,
   accuracies: readonly (readonly number[])[],
   costs: CostCurve,
-): TreeTemplate {
-  const rate = (template: TreeTemplate): number =>
-    expectedTokens(template, accuracies) / costs.at(template.size);
+): StaticTree {
+  const rate = (shape: StaticTree): number => expectedTokens(shape, accuracies) / costs.at(shape.size);
   let best = search(2);
   for (let size = 3; size <= mostAutoNodes; size++) {
-    const template = search(size);
-    if (rate(template) > rate(best)) best = template;
+    const shape = search(size);
+    if (rate(shape) > rate(best)) best = shape;
   }
   return best;
 }
 
 /** Tokens a step adds on average when each rank is right as often as it was on the calibration data. */
-function expectedTokens(template: TreeTemplate, accuracies: readonly (readonly number[])[]): number {
+function expectedTokens(shape: StaticTree, accuracies: readonly (readonly number[])[]): number {
   const probabilities = [1];
-  for (let row = 1; row < template.size; row++) {
-    const rate = accuracies[template.depths[row] - 1][template.ranks[row]] ?? 0;
-    probabilities.push(probabilities[template.parents[row]] * rate);
+  for (let row = 1; row < shape.size; row++) {
+    const rate = accuracies[shape.depths[row] - 1][shape.ranks[row]] ?? 0;
+    probabilities.push(probabilities[shape.parents[row]] * rate);
   }
   return probabilities.reduce((sum, probability) => sum + probability, 0);
 }

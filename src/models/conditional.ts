@@ -24,8 +24,8 @@ export async function readConditional(folder: string, entry: ConditionalEntry): 
     rank,
     distances,
     activation: entry.activation,
-    usesContexts: entry.context,
-    levels:
+    usesHidden: entry.context,
+    perHead:
       levels === 0
         ? undefined
         : {

@@ -1,9 +1,9 @@
 /** The format of manifest.json (docs/formats.md), and what is made of it here. */
 import * as v from 'valibot';
-import { longestMatch } from '../decoding/tree/contextIndex.js';
-import { isWeightRow } from '../decoding/tree/contextLookup.js';
+import { longestMatch } from '../decoding/tree/lookupIndex.js';
+import { isWeightRow } from '../decoding/tree/promptLookup.js';
 import { NestedTrees } from '../decoding/tree/nestedTrees.js';
-import { TreeFormatError } from '../decoding/tree/treeTemplate.js';
+import { TreeFormatError } from '../decoding/tree/staticTree.js';
 import {
   across,
   choice,

@@ -9,8 +9,8 @@ export interface GraphInterface {
 }
 
 /**
- * `token` is read by heads that know the next tree's root; `context` comes with heads whose conditional table takes
- * part of its contexts from the hidden state.
+ * `token` is read by heads that know the next tree's root; `context` (hidden terms) comes with heads whose conditional
+ * table takes part of its queries from the hidden state.
  */
 export function headsInterface({
   contextSize,

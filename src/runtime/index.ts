@@ -3,13 +3,7 @@ import type { Int8Products } from './cpu/kernels.js';
 import type { OpenOptions } from './spec.js';
 import { switchOffTelemetryInWorker } from './telemetry.js';
 
-export {
-  measureHeads,
-  measureRowExactness,
-  measureStepCost,
-  type MeasuredPoint,
-  type MeasureOptions,
-} from './measure.js';
+export { measureHeads, measureRowExactness, measureStepCost } from './measure.js';
 export type * from './spec.js';
 
 /**

@@ -1,4 +1,6 @@
 import type { CostPoint } from '../decoding/policy/costCurve.js';
+import { prefill } from '../decoding/prefill.js';
+import { pathTo, rootTree } from '../decoding/tree/candidateTree.js';
 import type { CandidateTree, DraftingModel } from '../decoding/types.js';
 import { median } from '../util/numbers.js';
 
@@ -66,9 +68,9 @@ export async function measureRowExactness(
     for (const size of sizes) {
       const tree = randomTree(size, model.vocabSize);
       const { logits } = await model.verify(tree, WITH_LOGITS);
-      for (const row of pathTo(size - 1, tree.parents)) {
+      for (const row of pathTo(tree, size - 1)) {
         options.signal?.throwIfAborted();
-        const alone = await model.verify(oneNode(tree.tokens[row]), WITH_LOGITS);
+        const alone = await model.verify(rootTree(tree.tokens[row]), WITH_LOGITS);
         const among = logits!.subarray(row * model.vocabSize, (row + 1) * model.vocabSize);
         if (!among.every((value, token) => Object.is(value, alone.logits![token]))) return false;
         await model.keep([0]);
@@ -77,15 +79,6 @@ export async function measureRowExactness(
     }
     return true;
   });
-}
-
-/** The rows from the root to `row`. */
-function pathTo(row: number, parents: Int32Array): number[] {
-  return row < 0 ? [] : [...pathTo(parents[row], parents), row];
-}
-
-function oneNode(token: number): CandidateTree {
-  return { ...randomTree(1, 1), tokens: Int32Array.of(token) };
 }
 
 /**
@@ -124,12 +117,10 @@ async function withPast<T>(
   const original = model.cachedLength;
   const wanted = Math.min(options.pastLength ?? DEFAULT_PAST, Math.floor(model.contextLength / 2));
   const missing = Math.max(wanted - original, original === 0 ? 1 : 0);
-  const part = model.promptRows ?? missing;
+  const { signal } = options;
   try {
-    for (let length = 0; length < missing; length += part) {
-      options.signal?.throwIfAborted();
-      await model.prefill(randomTokens(Math.min(part, missing - length), model.vocabSize), GREEDY);
-    }
+    if (missing > 0) await prefill(model, randomTokens(missing, model.vocabSize), { ...GREEDY, signal });
+    signal?.throwIfAborted();
     return await work();
   } finally {
     model.truncate(original);

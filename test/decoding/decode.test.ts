@@ -1,10 +1,10 @@
 import { expect } from 'chai';
 import fc from 'fast-check';
 import { createAcceptance } from '../../src/decoding/acceptance.js';
-import { decode, type DecodeOptions } from '../../src/decoding/decode.js';
+import { decode, type LoopOptions } from '../../src/decoding/decode.js';
 import { autoTree, dynamicTree, noTree, staticTree } from '../../src/decoding/policy/treePolicy.js';
-import { searchTemplate, templateFromPaths } from '../../src/decoding/tree/treeTemplate.js';
-import type { Stopping, TreePolicy, VerifyOptions } from '../../src/decoding/types.js';
+import { searchStaticTree, staticTreeFromPaths } from '../../src/decoding/tree/staticTree.js';
+import type { StoppingCriteria, TreePolicy, VerifyOptions } from '../../src/decoding/types.js';
 import { anyTable, madeTable } from '../support/conditional.js';
 import { decodeAll } from '../support/decodeAll.js';
 import { TableModel, type TableModelOptions } from '../support/tableModel.js';
@@ -25,7 +25,7 @@ const policies: fc.Arbitrary<() => TreePolicy> = fc.oneof(
       topM: fc.integer({ min: 1, max: topM }),
       auto: fc.boolean(),
       conditional: fc.option(
-        anyTable(largestVocabulary).map((made) => madeTable({ ...made, usesContexts: false })),
+        anyTable(largestVocabulary).map((made) => madeTable({ ...made, usesHidden: false })),
         {
           nil: undefined,
         },
@@ -44,7 +44,7 @@ const policies: fc.Arbitrary<() => TreePolicy> = fc.oneof(
     .chain((levels) =>
       fc
         .integer({ min: 1, max: 40 })
-        .map((nodes) => () => staticTree(searchTemplate(levels, { nodes, depth: 9 }, topM))),
+        .map((nodes) => () => staticTree(searchStaticTree(levels, { nodes, depth: 9 }, topM))),
     ),
 );
 
@@ -61,7 +61,7 @@ const models = fc.record({
 const prompts = fc.array(fc.integer({ min: 0, max: topM - 1 }), { minLength: 1, maxLength: 12 });
 
 /** Stops at the second occurrence of a token: a check with a memory, like that of a stop string. */
-function stopAtSecond(wanted: number): Stopping {
+function stopAtSecond(wanted: number): StoppingCriteria {
   let seen = 0;
   return { push: (token) => (token === wanted && ++seen === 2 ? 'stop' : undefined) };
 }
@@ -81,7 +81,7 @@ describe('decode', () => {
         fc.constantFrom([], [0], [0, 3]),
         fc.constantFrom(undefined, 1, 2),
         async (options, policy, prompt, maxNewTokens, eosTokenIds, stop) => {
-          const limits = (): Partial<DecodeOptions> => ({
+          const limits = (): Partial<LoopOptions> => ({
             maxNewTokens,
             eosTokenIds,
             stopping: stop === undefined ? undefined : stopAtSecond(stop),
@@ -203,9 +203,9 @@ describe('decode', () => {
       expect(model.calls.filter((call) => call === 'propose')).to.have.length(1);
     });
 
-    it('with the text check, which is not shown the EOS token', async () => {
+    it('with a further criterion, which is not shown the EOS token', async () => {
       const shown: number[] = [];
-      const stopping: Stopping = {
+      const stopping: StoppingCriteria = {
         push(token) {
           shown.push(token);
           return shown.length === 3 ? 'stop' : undefined;
@@ -338,20 +338,13 @@ describe('decode', () => {
   });
 
   describe('refuses', () => {
-    const refusal = async (prompt: number[], options: Partial<DecodeOptions>): Promise<unknown> =>
-      decodeAll(new TableModel({ contextLength: 4 }), prompt, options).then(
-        () => undefined,
-        (error: unknown) => error,
-      );
-
-    it('an empty prompt, and one longer than the context, saying what fits', async () => {
-      expect(await refusal([], {})).to.be.instanceOf(RangeError);
-      expect(String(await refusal([1, 2, 3, 4, 5], {}))).to.match(/5 tokens; the model's context holds 4/);
-    });
-
     it('a number of new tokens that is none', async () => {
       for (const maxNewTokens of [0, -1, 1.5, NaN]) {
-        expect(String(await refusal([1], { maxNewTokens }))).to.match(/maxNewTokens/);
+        const refusal = await decodeAll(new TableModel(), [1], { maxNewTokens }).then(
+          () => undefined,
+          (error: unknown) => error,
+        );
+        expect(String(refusal)).to.match(/maxNewTokens/);
       }
     });
   });
@@ -421,7 +414,7 @@ describe('decode', () => {
     const { result } = await decodeAll(model, [1], { maxNewTokens: 9 });
     expect(model.calls).to.not.include('propose');
     expect(result).to.include({ steps: 8, inferences: 9, tokensPerStep: 1, tokensPerInference: 1 });
-    const single = templateFromPaths([[0]], { heads, topM });
+    const single = staticTreeFromPaths([[0]], { heads, topM });
     expect(staticTree(single).wantedTopM({ nodes: 9, depth: 0 })).to.equal(0);
   });
 });

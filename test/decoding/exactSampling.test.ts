@@ -4,7 +4,7 @@ import { findChild } from '../../src/decoding/tree/candidateTree.js';
 import { NextTokenDistribution } from '../../src/decoding/distribution.js';
 import { createRandom } from '../../src/decoding/random.js';
 import { dynamicTree, noTree, staticTree } from '../../src/decoding/policy/treePolicy.js';
-import { templateFromPaths } from '../../src/decoding/tree/treeTemplate.js';
+import { staticTreeFromPaths } from '../../src/decoding/tree/staticTree.js';
 import type { Acceptance, TreePolicy } from '../../src/decoding/types.js';
 import { decodeAll } from '../support/decodeAll.js';
 import { chiSquareScore, softmax } from '../support/reference.js';
@@ -49,7 +49,7 @@ const policies: [string, () => TreePolicy][] = [
   ['a tree of all candidates', () => dynamicTree({ nodes: 156, heads: 3, topM: 5 })],
   [
     'a static tree',
-    () => staticTree(templateFromPaths([[0], [1], [3], [0, 0], [1, 2]], { heads: 3, topM: 5 })),
+    () => staticTree(staticTreeFromPaths([[0], [1], [3], [0, 0], [1, 2]], { heads: 3, topM: 5 })),
   ],
 ];
 

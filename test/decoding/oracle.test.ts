@@ -1,8 +1,8 @@
 import { expect } from 'chai';
 import fc from 'fast-check';
-import { bestTemplateInHindsight, oracleTokensPerStep, rankPath } from '../../src/decoding/oracle.js';
+import { bestStaticTreeInHindsight, oracleTokensPerStep, rankPath } from '../../src/decoding/oracle.js';
 import { dynamicTree, staticTree } from '../../src/decoding/policy/treePolicy.js';
-import { templatePaths } from '../../src/decoding/tree/treeTemplate.js';
+import { staticTreePaths } from '../../src/decoding/tree/staticTree.js';
 import { decodeAll } from '../support/decodeAll.js';
 import { proposalsOf } from '../support/reference.js';
 import { TableModel } from '../support/tableModel.js';
@@ -23,21 +23,21 @@ describe('rankPath', () => {
   });
 });
 
-describe('bestTemplateInHindsight', () => {
+describe('bestStaticTreeInHindsight', () => {
   const paths = fc.array(fc.array(fc.integer({ min: 0, max: 2 }), { maxLength: 3 }), {
     minLength: 1,
     maxLength: 12,
   });
 
-  /** Nodes of `template` on the way of `path`. */
-  const accepted = (template: number[][], path: number[]): number =>
-    template.filter((node) => node.every((rank, level) => rank === path[level])).length;
+  /** Nodes of `shape` on the way of `path`. */
+  const accepted = (shape: number[][], path: number[]): number =>
+    shape.filter((node) => node.every((rank, level) => rank === path[level])).length;
 
   it('accepts on the recorded paths what it says', () => {
     fc.assert(
       fc.property(paths, fc.integer({ min: 1, max: 8 }), (recorded, nodes) => {
-        const { template, tokensPerStep } = bestTemplateInHindsight(recorded, nodes);
-        const tree = template ? templatePaths(template) : [];
+        const { shape, tokensPerStep } = bestStaticTreeInHindsight(recorded, nodes);
+        const tree = shape ? staticTreePaths(shape) : [];
         expect(tree.length).to.be.at.most(nodes - 1);
         const total = recorded.reduce((sum, path) => sum + 1 + accepted(tree, path), 0);
         expect(tokensPerStep).to.be.closeTo(total / recorded.length, 1e-12);
@@ -62,7 +62,7 @@ describe('bestTemplateInHindsight', () => {
     };
     fc.assert(
       fc.property(paths, fc.integer({ min: 1, max: 4 }), (recorded, nodes) => {
-        const { tokensPerStep } = bestTemplateInHindsight(recorded, nodes);
+        const { tokensPerStep } = bestStaticTreeInHindsight(recorded, nodes);
         expect(tokensPerStep).to.be.closeTo(best(recorded, [], [[0], [1], [2]], nodes - 1), 1e-12);
       }),
       { numRuns: 60 },
@@ -80,13 +80,13 @@ describe('bestTemplateInHindsight', () => {
       const position = dynamic.steps.slice(0, i + 1).reduce((sum, each) => sum + each.tokens.length, 0);
       return rankPath(step.proposals!, dynamic.result.tokens.slice(position));
     });
-    const { template, tokensPerStep } = bestTemplateInHindsight(recorded, 12);
+    const { shape, tokensPerStep } = bestStaticTreeInHindsight(recorded, 12);
     const oracle = oracleTokensPerStep(recorded);
     expect(dynamic.result.tokensPerStep).to.be.below(oracle);
     expect(tokensPerStep).to.be.below(oracle);
-    const fixed = await decodeAll(model(), [1], { policy: staticTree(template!), maxNewTokens: 400 });
+    const fixed = await decodeAll(model(), [1], { policy: staticTree(shape!), maxNewTokens: 400 });
     expect(fixed.result.tokensPerStep).to.be.within(0.8 * tokensPerStep, 1.2 * tokensPerStep);
     expect(oracleTokensPerStep([])).to.equal(0);
-    expect(bestTemplateInHindsight([], 5)).to.deep.equal({ template: undefined, tokensPerStep: 0 });
+    expect(bestStaticTreeInHindsight([], 5)).to.deep.equal({ shape: undefined, tokensPerStep: 0 });
   });
 });

@@ -27,7 +27,7 @@ describe('Joint conditional', function () {
   for (const [name, made] of [
     ['a table alone', {}],
     ['one distance and an activation', { rank: 5, distances: 1, activation: 'silu' }],
-    ['contexts of the heads graph', { context: true }],
+    ['hidden terms of the heads graph', { context: true }],
   ] as const) {
     it(`gives the tokens of plain decoding from other trees: ${name}`, async () => {
       const engine = await open(name.replaceAll(' ', '-'), made);
@@ -54,7 +54,7 @@ describe('Joint conditional', function () {
           for (const { ids } of [product, conditional, automatic]) expect(ids).to.deep.equal(plain.ids);
           const tokens = ({ steps }: typeof plain): number[] => [...steps[1].tree!.tokens];
           if (tokens(conditional).join() !== tokens(product).join()) others++;
-          expect(conditional.steps[1].proposals!.contexts === undefined).to.equal(!('context' in made));
+          expect(conditional.steps[1].proposals!.hiddenTerms === undefined).to.equal(!('context' in made));
         }
         expect(others).to.equal(prompts.length);
       } finally {
@@ -63,7 +63,7 @@ describe('Joint conditional', function () {
     });
   }
 
-  it("passes the heads' contexts on, from either runtime", async () => {
+  it("passes the heads' hidden terms on, from either runtime", async () => {
     const folder = join(temporary.path, 'graphs');
     for (const [name, options, opener] of [
       ['split', splitOptions, openModel],
@@ -79,8 +79,8 @@ describe('Joint conditional', function () {
       const model = await opener({ ...options, heads });
       try {
         await model.prefill([1, 2, 3], { logits: false });
-        const { probabilities, contexts } = await model.propose(8, 4);
-        expect(contexts).to.deep.equal(probabilities);
+        const { probabilities, hiddenTerms } = await model.propose(8, 4);
+        expect(hiddenTerms).to.deep.equal(probabilities);
       } finally {
         await model.dispose();
       }
@@ -111,7 +111,7 @@ describe('Joint conditional', function () {
     expect(doctor.stdout).to.contain('tiny (4 heads, conditional table)');
   });
 
-  it('runs in bench and compare, where none and static keep their trees', async () => {
+  it('runs in bench and compare, where plain and static keep their trees', async () => {
     const folder = await copyTiny(temporary.path, 'compare');
     await addConditional(folder);
     const output = join(temporary.path, 'runs');
@@ -122,7 +122,7 @@ describe('Joint conditional', function () {
     expect(run.code, run.stderr).to.equal(0);
     const report = JSON.parse(run.stdout) as { runs: { name: string; decoding: { joint: string } }[] };
     expect(report.runs.map(({ name, decoding }) => `${name}: ${decoding.joint}`)).to.deep.equal([
-      'none: product',
+      'plain: product',
       'static: product',
       'dynamic: conditional',
     ]);

@@ -1,7 +1,8 @@
 import { expect } from 'chai';
+import { join } from 'node:path';
 import { MedusaEngine, type DecodeStep, type GenerationChunk, type Message } from '../../src/index.js';
 import { ContextError, UsageError } from '../../src/util/errors.js';
-import { tinyFolder } from '../support/tinyModel.js';
+import { copyTiny, readJson, temporaryFolder, tinyFolder, writeManifest } from '../support/tinyModel.js';
 
 describe('MedusaEngine', function () {
   this.timeout(60_000);
@@ -110,6 +111,25 @@ describe('MedusaEngine', function () {
     const { tokenizer } = engine;
     expect(tokenizer.decode(cut.tokenIds)).to.contain(stop);
     expect(tokenizer.decode(cut.tokenIds.slice(0, -1))).to.not.contain(stop);
+  });
+
+  it('ends with an EOS token, whose text is not part of the answer', async () => {
+    const whole = await engine.complete('Hi', { maxNewTokens: 30 });
+    const eos = whole.tokenIds[5];
+    const folder = await temporaryFolder();
+    try {
+      const model = await copyTiny(folder.path);
+      const manifest = (await readJson(join(model, 'manifest.json'))) as { tokenizer: object };
+      await writeManifest(model, { ...manifest, tokenizer: { ...manifest.tokenizer, eos_token_ids: [eos] } });
+      await using other = await MedusaEngine.open({ model, threads: 1 });
+      const { text, tokenIds, statistics } = await other.complete('Hi', { maxNewTokens: 30 });
+      expect(statistics.finishReason).to.equal('eos');
+      expect(tokenIds).to.deep.equal(whole.tokenIds.slice(0, whole.tokenIds.indexOf(eos) + 1));
+      expect(engine.tokenizer.decode([eos])).to.not.equal('');
+      expect(text).to.equal(engine.tokenizer.decode(tokenIds.slice(0, -1)));
+    } finally {
+      await folder.remove();
+    }
   });
 
   it('gives the model a raw prompt as it stands, control tokens and all', () => {

@@ -1,7 +1,7 @@
 import { expect } from 'chai';
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { longestMatch } from '../../src/decoding/tree/contextIndex.js';
+import { longestMatch } from '../../src/decoding/tree/lookupIndex.js';
 import { MedusaEngine, type DecodeStep, type GenerateOptions } from '../../src/index.js';
 import { readManifest } from '../../src/models/manifest.js';
 import { runMain } from '../support/cli.js';
@@ -88,7 +88,7 @@ describe('Lookup', function () {
     expect(doctor.stdout).to.contain('tiny (4 heads, lookup weights)');
   });
 
-  it('runs in compare, where none and static keep their trees, and is swept and named in the report', async () => {
+  it('runs in compare, where plain and static keep their trees, and is swept and named in the report', async () => {
     const common = ['--model', folder, '--threads', '1', '--limit', '1', '--max-new-tokens', '24'];
     const runs = async (name: string, ...more: string[]): Promise<[string, string][]> => {
       const output = join(temporary.path, name);
@@ -107,7 +107,7 @@ describe('Lookup', function () {
       return report.runs.map((each) => [each.name, each.decoding.lookup]);
     };
     expect(await runs('runs', '--lookup', 'on')).to.deep.equal([
-      ['none', 'off'],
+      ['plain', 'off'],
       ['static', 'off'],
       ['dynamic', 'on'],
     ]);

@@ -58,8 +58,9 @@ describe('Weights that are not finite', function () {
     const folder = await copyTiny(temporary.path, `${file}${from}`);
     const hashes = await spoil(folder, file, from, to);
     const opening = { model: folder, precision: 'fp32', threads: 1 };
-    // Measured before: the measurement would fail already, which `open` says.
-    const tuning = await readFile(join(whole, 'tuning.json'), 'utf8');
+    // Measured before: the measurement would fail already, which `open` says. One on a busy machine would be repeated.
+    const measured = await readFile(join(whole, 'tuning.json'), 'utf8');
+    const tuning = measured.replaceAll('busyMeasurements', 'ignored');
     const [old, changed] = hashes.map((hash) => hash.slice(0, 16));
     await writeFile(join(folder, 'tuning.json'), tuning.replaceAll(old, changed));
     const engine = await MedusaEngine.open(opening);

@@ -46,7 +46,7 @@ describe('readConditional', () => {
     expect([...table.inputs]).to.deep.equal(counting.slice(0, 20));
     expect([...table.outputs]).to.deep.equal(counting.slice(20));
     expect([...table.outputRows]).to.deep.equal([-1, 0, 1, -1, 2]);
-    expect(table).to.include({ rank: 2, distances: 2, activation: 'silu', usesContexts: true, vocabSize: 5 });
+    expect(table).to.include({ rank: 2, distances: 2, activation: 'silu', usesHidden: true, vocabSize: 5 });
   });
 
   it('reads the bias and the gain of each head after them', async () => {
@@ -54,8 +54,8 @@ describe('readConditional', () => {
     await write([1, 2, 4], [...counting, ...levels]);
     const table = await readConditional(folder.path, { ...entry, levels: 2, bytes: entry.bytes + 32 });
     expect([...table.outputs]).to.deep.equal(counting.slice(20));
-    expect([...table.levels!.biases]).to.deep.equal(levels.slice(0, 4));
-    expect([...table.levels!.gains]).to.deep.equal(levels.slice(4));
+    expect([...table.perHead!.biases]).to.deep.equal(levels.slice(0, 4));
+    expect([...table.perHead!.gains]).to.deep.equal(levels.slice(4));
   });
 
   it('refuses tokens that do not ascend or are none, and files cut short', async () => {

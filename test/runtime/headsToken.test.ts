@@ -67,10 +67,10 @@ describe('runtime: heads that read the next root', () => {
       try {
         await model.prefill([1, 2, 3], { logits: false });
         for (const root of [0, 1, 7, 511]) {
-          const { probabilities, contexts } = await model.propose(8, root);
+          const { probabilities, hiddenTerms } = await model.propose(8, root);
           expect(
             distance(
-              contexts!,
+              hiddenTerms!,
               probabilities.map((each) => each * root),
             ),
           ).to.equal(0);

@@ -2,7 +2,7 @@ import { expect } from 'chai';
 import { copyFile, mkdtemp, readFile, rm, truncate, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { ContextError, ModelError, RuntimeFailure } from '../../src/util/errors.js';
+import { ModelError, RuntimeFailure } from '../../src/util/errors.js';
 import { NextTokenDistribution } from '../../src/decoding/distribution.js';
 import type { DraftingModel, VerifiedRows } from '../../src/decoding/types.js';
 import type { OpenOptions } from '../../src/runtime/index.js';
@@ -18,6 +18,7 @@ import {
   pathTo,
   randomIds,
   randomTree,
+  read,
   shape,
   splitOptions,
   sharedOptions,
@@ -85,7 +86,7 @@ for (const { name, open, options, boundary } of paths) {
     /** The last row's result after reading `ids` afresh. */
     const causal = (ids: readonly number[]): Promise<VerifiedRows> => {
       fresh.truncate(0);
-      return fresh.prefill(ids, logits);
+      return read(fresh, ids, logits);
     };
 
     it('says what it holds', () => {
@@ -98,7 +99,7 @@ for (const { name, open, options, boundary } of paths) {
 
     it('gives each row of a tree what its path gives when read in order', async () => {
       const prompt = randomIds(37, 1);
-      await model.prefill(prompt, { logits: false });
+      await read(model, prompt, { logits: false });
       const nodes = randomTree(16, 2);
       const result = await model.verify(nodes, logits);
       expect(model.cachedLength).to.equal(prompt.length);
@@ -111,7 +112,7 @@ for (const { name, open, options, boundary } of paths) {
     });
 
     it('gives next tokens that are the argmax of the logits, and no logits unasked', async () => {
-      await model.prefill(randomIds(5, 3), { logits: false });
+      await read(model, randomIds(5, 3), { logits: false });
       const nodes = randomTree(6, 4);
       const result = await model.verify(nodes, logits);
       for (let index = 0; index < nodes.size; index++) {
@@ -124,18 +125,19 @@ for (const { name, open, options, boundary } of paths) {
     });
 
     it('gives logits row by row, as long as it did not run again', async () => {
-      await model.prefill(randomIds(5, 3), { logits: false });
+      await read(model, randomIds(5, 3), { logits: false });
       const nodes = randomTree(6, 9, 3);
       const all = await model.verify(nodes, logits);
       const rows = await model.verify(nodes, { logits: 'by row' });
-      const read = (index: number): Float32Array => (rows.logitsOf ? rows.logitsOf(index) : row(rows, index));
+      const rowOf = (index: number): Float32Array =>
+        rows.logitsOf ? rows.logitsOf(index) : row(rows, index);
       for (const index of [4, 0, 5]) {
-        expect(distance(read(index), row(all, index))).to.be.below(TOLERANCE);
-        expect(read(index)).to.have.length(model.vocabSize);
+        expect(distance(rowOf(index), row(all, index))).to.be.below(TOLERANCE);
+        expect(rowOf(index)).to.have.length(model.vocabSize);
       }
       await model.verify(nodes, { logits: false });
       if (rows.logitsOf) expect(() => rows.logitsOf!(0)).to.throw(RuntimeFailure, 'ran again');
-      const first = await fresh.prefill(randomIds(9, 8), { logits: 'by row' });
+      const first = await read(fresh, randomIds(9, 8), { logits: 'by row' });
       const loaded = new NextTokenDistribution().load(first, 0, 1);
       const [best] = first.nextTokens;
       for (let token = 0; token < model.vocabSize; token++)
@@ -144,7 +146,7 @@ for (const { name, open, options, boundary } of paths) {
 
     it('goes on from kept rows as if they had been read in order', async () => {
       const text = randomIds(20, 5);
-      await model.prefill(text, { logits: false });
+      await read(model, text, { logits: false });
       for (let step = 0; step < 12; step++) {
         const nodes = randomTree(1 + ((step * 7) % 20), 100 + step, 4);
         await model.verify(nodes, { logits: false });
@@ -162,7 +164,7 @@ for (const { name, open, options, boundary } of paths) {
       for (const kept of [[0], [0, 1, 2], [0, 3, 5], [0, 1, 4]]) {
         const prompt = randomIds(9, 6);
         model.truncate(0);
-        await model.prefill(prompt, { logits: false });
+        await read(model, prompt, { logits: false });
         const nodes = tree([11, 12, 13, 14, 15, 16], [-1, 0, 1, 0, 1, 3]);
         await model.verify(nodes, { logits: false });
         await model.keep(kept);
@@ -176,7 +178,7 @@ for (const { name, open, options, boundary } of paths) {
       for (const length of [boundary - 2, boundary - 1, boundary, boundary + 1]) {
         const prompt = randomIds(length, 7);
         model.truncate(0);
-        await model.prefill(prompt.slice(0, length - 1), { logits: false });
+        await read(model, prompt.slice(0, length - 1), { logits: false });
         const nodes = tree([prompt[length - 1], 5, 6], [-1, 0, 0]);
         const result = await model.verify(nodes, logits);
         await model.keep([0, 2]);
@@ -191,12 +193,12 @@ for (const { name, open, options, boundary } of paths) {
       const whole = await causal(prompt);
       const pieces = await open({ prefillRows: 32 });
       try {
-        const result = await pieces.prefill(prompt, logits);
+        const result = await read(pieces, prompt, logits);
         expect(distance(row(result, 0), row(whole, 0))).to.be.below(TOLERANCE);
         pieces.truncate(0);
-        await pieces.prefill(prompt.slice(0, 1), { logits: false });
-        await pieces.prefill(prompt.slice(1, 90), { logits: false });
-        const last = await pieces.prefill(prompt.slice(90), logits);
+        await read(pieces, prompt.slice(0, 1), { logits: false });
+        await read(pieces, prompt.slice(1, 90), { logits: false });
+        const last = await read(pieces, prompt.slice(90), logits);
         expect(distance(row(last, 0), row(whole, 0))).to.be.below(TOLERANCE);
       } finally {
         await pieces.dispose();
@@ -208,10 +210,10 @@ for (const { name, open, options, boundary } of paths) {
       const other = randomIds(30, 10);
       for (const length of [0, 1, 63, 64, 130, 399]) {
         model.truncate(0);
-        await model.prefill(long, { logits: false });
+        await read(model, long, { logits: false });
         model.truncate(length);
         expect(model.cachedLength).to.equal(length);
-        const result = await model.prefill(other, logits);
+        const result = await read(model, other, logits);
         expect(
           distance(row(result, 0), row(await causal([...long.slice(0, length), ...other]), 0)),
         ).to.be.below(TOLERANCE);
@@ -220,7 +222,7 @@ for (const { name, open, options, boundary } of paths) {
 
     it('runs the heads on the row that chose the next root', async () => {
       const prompt = randomIds(25, 11);
-      await model.prefill(prompt, { logits: false });
+      await read(model, prompt, { logits: false });
       const nodes = randomTree(10, 12);
       await model.verify(nodes, { logits: false });
       const kept = pathTo(nodes, 9);
@@ -239,23 +241,30 @@ for (const { name, open, options, boundary } of paths) {
     });
 
     it('fills the context to its last position, and says when it is full', async () => {
-      await model.prefill(randomIds(shape.contextLength - 1, 13), { logits: false });
+      await read(model, randomIds(shape.contextLength - 1, 13), { logits: false });
       await model.verify(tree([1], [-1]), logits);
       const deep = await rejection(model.verify(tree([1, 2], [-1, 0]), logits));
-      expect(deep).to.be.instanceOf(ContextError).with.property('message').that.includes('512');
+      expect(deep).to.be.instanceOf(RangeError).with.property('message').that.includes('512');
       await model.keep([0]).catch(() => undefined);
       model.truncate(500);
-      const long = await rejection(model.prefill(randomIds(13, 1), logits));
-      expect(long).to.be.instanceOf(ContextError);
-      expect(long.message).to.include('13 tokens').and.include('12 tokens or fewer');
-      const empty = await rejection(model.prefill([], logits));
-      expect(empty).to.be.instanceOf(ContextError);
+      for (const count of [13, 0]) {
+        const refused = await rejection(model.prefill(randomIds(count, 1), logits));
+        expect(refused).to.be.instanceOf(RangeError);
+        expect(refused.message).to.include('1 to 12 tokens').and.include(`not ${count}`);
+      }
+      model.truncate(0);
+      const most = model.promptRows!;
+      const beyond = await rejection(model.prefill(randomIds(most + 1, 1), logits));
+      expect(beyond)
+        .to.be.instanceOf(RangeError)
+        .with.property('message')
+        .that.includes(`1 to ${most} tokens`);
     });
 
     it('refuses calls out of order and arguments out of range', async () => {
       expect(await rejection(model.keep([0]))).to.be.instanceOf(RuntimeFailure);
       expect(await rejection(model.propose(1, 0))).to.be.instanceOf(RuntimeFailure);
-      await model.prefill([1, 2, 3], { logits: false });
+      await read(model, [1, 2, 3], { logits: false });
       expect(() => model.truncate(4)).to.throw(RangeError, '3 positions');
       expect(() => model.truncate(-1)).to.throw(RangeError);
       expect(await rejection(model.propose(65, 0))).to.be.instanceOf(RangeError);
@@ -275,7 +284,7 @@ for (const { name, open, options, boundary } of paths) {
 
     it('lets a run end before it goes', async () => {
       const doomed = await open();
-      const run = doomed.prefill(randomIds(300, 1), { logits: false });
+      const run = doomed.prefill(randomIds(60, 1), { logits: false });
       await doomed.dispose();
       await doomed.dispose();
       expect((await run).rows).to.equal(1);
@@ -355,7 +364,7 @@ describe('runtime: both paths', () => {
     const shared = await openShared();
     try {
       const prompt = randomIds(200, 21);
-      const results = await Promise.all([split, shared].map((model) => model.prefill(prompt, logits)));
+      const results = await Promise.all([split, shared].map((model) => read(model, prompt, logits)));
       expect(results[0].nextTokens).to.deep.equal(results[1].nextTokens);
       for (let step = 0; step < 40; step++) {
         const nodes = randomTree(1 + ((step * 13) % 64), 300 + step, 6);
@@ -385,7 +394,7 @@ describe('runtime: both paths', () => {
       for (let step = 0; step < 6; step++) {
         for (const model of [split, half]) {
           model.truncate(0);
-          await model.prefill(randomIds(40 + 60 * step, step), { logits: false });
+          await read(model, randomIds(40 + 60 * step, step), { logits: false });
         }
         const nodes = randomTree(20, 50 + step, 5);
         const kept = pathTo(nodes, 19);
@@ -415,7 +424,7 @@ describe('runtime: int8 on the CPU', () => {
       for (const [round, size] of [1, 2, 6, 13, 40].entries()) {
         for (const model of [inTree, alone]) {
           model.truncate(0);
-          await model.prefill(prompt, { logits: false });
+          await read(model, prompt, { logits: false });
         }
         const nodes = randomTree(size, 60 + round);
         const result = await inTree.verify(nodes, logits);
@@ -430,7 +439,7 @@ describe('runtime: int8 on the CPU', () => {
       // Reading much and forgetting it leaves the cache laid out for more positions than a fresh one.
       const roomy = [...prompt, ...randomIds(90, 32)];
       inTree.truncate(0);
-      await inTree.prefill(roomy, { logits: false });
+      await read(inTree, roomy, { logits: false });
       inTree.truncate(prompt.length);
       alone.truncate(prompt.length);
       const nodes = randomTree(5, 9);

@@ -1,10 +1,13 @@
 import { join } from 'node:path';
-import type { CandidateTree, DraftingModel } from '../../src/decoding/types.js';
+import { prefill } from '../../src/decoding/prefill.js';
+import type { CandidateTree, DraftingModel, VerifiedRows, VerifyOptions } from '../../src/decoding/types.js';
 import { openModel, type OpenOptions } from '../../src/runtime/index.js';
 import { CpuDevice } from '../../src/runtime/cuda/device.js';
 import { IoBoundModel } from '../../src/runtime/cuda/ioBoundModel.js';
 import { OrtApi } from '../../src/runtime/cuda/ortApi.js';
 import { shippedLibrary } from '../../src/runtime/cuda/ortLibrary.js';
+
+export { pathTo } from '../../src/decoding/tree/candidateTree.js';
 
 /** The random model in test/fixtures/tiny, through both paths. */
 
@@ -106,11 +109,13 @@ export function randomTree(size: number, seed: number, maxDepth = Infinity): Can
   return tree(randomIds(size, seed + 1), parents);
 }
 
-/** Rows from the root to `row`. */
-export function pathTo({ parents }: CandidateTree, row: number): number[] {
-  const rows: number[] = [];
-  for (let at = row; at >= 0; at = parents[at]) rows.unshift(at);
-  return rows;
+/** Appends a text of any length; the last row's result. */
+export async function read(
+  model: DraftingModel,
+  ids: readonly number[],
+  options: VerifyOptions,
+): Promise<VerifiedRows> {
+  return (await prefill(model, ids, options))!;
 }
 
 /** Largest absolute difference. */

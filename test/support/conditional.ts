@@ -9,7 +9,7 @@ export interface MadeTable {
   readonly rank: number;
   readonly distances: number;
   readonly activation?: ConditionalTable['activation'];
-  readonly usesContexts?: boolean;
+  readonly usesHidden?: boolean;
   /** Heads with a bias and a gain of their own; 0: none. */
   readonly levels?: number;
   /** Of the scores' factors; 0 makes all scores 0. */
@@ -26,7 +26,7 @@ export function madeTable(options: MadeTable): ConditionalTable {
     rank,
     distances,
     activation = 'none',
-    usesContexts = false,
+    usesHidden = false,
     spread = 1.5,
     levels = 0,
   } = options;
@@ -45,8 +45,8 @@ export function madeTable(options: MadeTable): ConditionalTable {
     rank,
     distances,
     activation,
-    usesContexts,
-    levels: levels === 0 ? undefined : { biases: values(levels * rank), gains: values(levels * rank) },
+    usesHidden,
+    perHead: levels === 0 ? undefined : { biases: values(levels * rank), gains: values(levels * rank) },
     vocabSize,
     inputs: values(distances * vocabSize * rank),
     outputs: values(rows * rank),
@@ -61,7 +61,7 @@ export function anyTable(vocabSize: number): fc.Arbitrary<MadeTable> {
     rank: fc.integer({ min: 1, max: 9 }),
     distances: fc.integer({ min: 1, max: 3 }),
     activation: fc.constantFrom('none' as const, 'silu' as const),
-    usesContexts: fc.boolean(),
+    usesHidden: fc.boolean(),
     levels: fc.constantFrom(0, 5),
     spread: fc.constantFrom(0.3, 1.5, 4),
     gap: fc.constantFrom(undefined, 2, 5),
@@ -69,7 +69,7 @@ export function anyTable(vocabSize: number): fc.Arbitrary<MadeTable> {
   });
 }
 
-/** Adds the contexts that a table wants to proposals that have none. */
+/** Adds the hidden terms that a table wants to proposals that have none. */
 export function withContexts(
   proposals: HeadProposals,
   { rank }: Pick<ConditionalTable, 'rank'>,
@@ -78,7 +78,7 @@ export function withContexts(
   const random = createRandom(seed);
   return {
     ...proposals,
-    contexts: Float32Array.from({ length: proposals.heads * rank }, () => 2 * random() - 1),
+    hiddenTerms: Float32Array.from({ length: proposals.heads * rank }, () => 2 * random() - 1),
   };
 }
 
@@ -125,7 +125,7 @@ export function allConditionalPaths(
 function childProbabilities(
   path: readonly number[],
   head: number,
-  { ids, probabilities, topM, contexts }: HeadProposals,
+  { ids, probabilities, topM, hiddenTerms }: HeadProposals,
   table: ConditionalTable,
   { renormalised = false, correction }: { renormalised?: boolean; correction?: readonly number[] },
 ): { children: number[]; rounding: number } {
@@ -133,17 +133,17 @@ function childProbabilities(
   // Sizes of the context's terms: what cancels in a sum leaves its rounding behind.
   const sizes = new Array<number>(length).fill(0);
   const context = Array.from({ length }, (_, i) => {
-    let sum = table.usesContexts ? contexts![head * length + i] : 0;
+    let sum = table.usesHidden ? hiddenTerms![head * length + i] : 0;
     sizes[i] += Math.abs(sum);
     for (let d = 1; d <= Math.min(distances, path.length); d++) {
       const term = inputs[((d - 1) * vocabSize + path[path.length - d]) * length + i];
       sum += term;
       sizes[i] += Math.abs(term);
     }
-    const bias = table.levels?.biases[head * length + i] ?? 0;
+    const bias = table.perHead?.biases[head * length + i] ?? 0;
     sum += bias;
     sizes[i] += Math.abs(bias);
-    const gain = table.levels?.gains[head * length + i] ?? 1;
+    const gain = table.perHead?.gains[head * length + i] ?? 1;
     sizes[i] *= Math.abs(gain);
     return (table.activation === 'silu' ? sum / (1 + Math.exp(-sum)) : sum) * gain;
   });

@@ -228,7 +228,7 @@ export function checkTree(tree: CandidateTree): void {
   const { size, tokens, parents, depths, probabilities } = tree;
   check(size >= 1 && tokens.length === size && probabilities.length === size, 'tree arrays');
   check(parents[0] === -1 && depths[0] === 0 && tree.ranks[0] === -1 && probabilities[0] === 1, 'tree root');
-  // A copy that no head listed has no rank and comes after its siblings.
+  // A token looked up that no head listed has no rank and comes after its siblings.
   const ranks = tree.ranks.map((rank) => (rank === -1 ? 0x7fffffff : rank));
   for (let row = 1; row < size; row++) {
     const parent = parents[row];

@@ -1,5 +1,5 @@
 /** What one run measured, pooled over its questions. Counting conventions: docs/bench.md. */
-import { bestTemplateInHindsight, oracleTokensPerStep } from '../../decoding/oracle.js';
+import { bestStaticTreeInHindsight, oracleTokensPerStep } from '../../decoding/oracle.js';
 import { RANK, STAGES, type RecordLine, type Stage, type TurnRecord } from '../run/formats.js';
 import { median, sum } from '../../util/numbers.js';
 import type { LoadedRun } from './load.js';
@@ -199,7 +199,7 @@ function oracleOf(turns: readonly TurnRecord[], nodes: number | 'auto'): Oracle 
   return {
     tokens_per_step: oracleTokensPerStep(paths),
     actual: mean(rows.map((row) => row.added)),
-    best_fixed: nodes === 'auto' ? null : bestTemplateInHindsight(paths, nodes).tokensPerStep,
+    best_fixed: nodes === 'auto' ? null : bestStaticTreeInHindsight(paths, nodes).tokensPerStep,
     steps: rows.length,
   };
 }

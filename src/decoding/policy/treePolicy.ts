@@ -1,9 +1,9 @@
 import { CandidateTreeBuilder, rootTree, type Marginals } from '../tree/candidateTree.js';
 import type { ConditionalTable } from '../tree/conditionalTable.js';
-import { ContextLookup, type LookupWeights } from '../tree/contextLookup.js';
+import { PromptLookup, type LookupWeights } from '../tree/promptLookup.js';
 import { CostCurve, type CostPoint } from './costCurve.js';
 import { bestTreeSize, Calibration, leastProbabilities, RecentRate, SpeculationAccount } from './treeSize.js';
-import { fillTemplate, templateSizeWithin, type TreeTemplate } from '../tree/treeTemplate.js';
+import { fillStaticTree, sizeWithin, type StaticTree } from '../tree/staticTree.js';
 import type { CandidateTree, HeadProposals, StepObservation, TreeLimits, TreePolicy } from '../types.js';
 
 const unlimited: TreeLimits = { nodes: Infinity, depth: Infinity };
@@ -14,12 +14,12 @@ export function noTree(): TreePolicy {
 }
 
 /** The same tree at each step (Medusa). */
-export function staticTree(template: TreeTemplate): TreePolicy {
+export function staticTree(shape: StaticTree): TreePolicy {
   return {
     name: 'static',
-    wantedTopM: (limits = unlimited) => (templateSizeWithin(template, limits) > 1 ? template.topM : 0),
+    wantedTopM: (limits = unlimited) => (sizeWithin(shape, limits) > 1 ? shape.topM : 0),
     build: (root, proposals, limits = unlimited) =>
-      proposals ? fillTemplate(template, root, proposals, limits) : rootTree(root),
+      proposals ? fillStaticTree(shape, root, proposals, limits) : rootTree(root),
     observe: () => {},
   };
 }
@@ -34,7 +34,7 @@ export interface DynamicTreeOptions {
   readonly marginals?: Marginals;
   /** A learnt correction of the joint probability; without it the marginals are multiplied (MEDUSA-Plus). */
   readonly conditional?: ConditionalTable;
-  /** Lets trees copy from the text so far, as far as these weights trust its repeats; without them they do not. */
+  /** Weights of the prompt lookup: how far trees trust repeats of the text so far. Without them nothing is looked up. */
   readonly lookup?: LookupWeights;
 }
 
@@ -176,16 +176,16 @@ const longestStep = 3;
 const coldDrafts = 4;
 
 function newBuilder({ conditional, lookup }: DynamicTreeOptions): CandidateTreeBuilder {
-  return new CandidateTreeBuilder(conditional, lookup && new ContextLookup(lookup));
+  return new CandidateTreeBuilder(conditional, lookup && new PromptLookup(lookup));
 }
 
 /** The options of a search that respects the limits as well. */
 function within(
   { nodes, heads, marginals }: DynamicTreeOptions,
   limits: TreeLimits,
-): TreeLimits & { copyDepth: number; marginals?: Marginals } {
+): TreeLimits & { lookupDepth: number; marginals?: Marginals } {
   const most = limits.depth < 1 ? 1 : Math.min(nodes, limits.nodes);
-  return { nodes: most, depth: Math.min(heads, limits.depth), copyDepth: limits.depth, marginals };
+  return { nodes: most, depth: Math.min(heads, limits.depth), lookupDepth: limits.depth, marginals };
 }
 
 function checkOptions({ nodes, heads, topM }: DynamicTreeOptions): void {

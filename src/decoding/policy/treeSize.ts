@@ -81,7 +81,7 @@ const ratePrior = 2;
 const rateMemory = 0.98;
 
 /**
- * Learns by how much each head over- or underrates its candidates behind an accepted parent: accepted children
+ * Learns by how much each head over- or underrates its candidates after an accepted parent: accepted children
  * against the probability mass of the children on offer, as decayed sums. Overconfident heads would otherwise fill
  * trees with nodes that cost time, and products of independent marginals are off even where each head is honest.
  */

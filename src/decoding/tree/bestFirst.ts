@@ -1,3 +1,5 @@
+import { HeadCandidates } from './headCandidates.js';
+
 /**
  * Best-first search for the most probable prefixes of per-position candidates, whatever makes their probabilities:
  * `ProductSearch` (independent marginals) and `ConditionalSearch` (a candidate's probability depends on its ancestors).
@@ -25,6 +27,9 @@ export abstract class BestFirstSearch {
   /** [count] the popped index of the parent; -1 for the root. */
   parents: Int32Array = new Int32Array(0);
 
+  protected candidates = new HeadCandidates();
+  protected lookupDepth = 0;
+  private root = 0;
   // What each popped node offers now: a rank and the path probability (stored as float32: products are rounded here).
   protected offeredRank: Int32Array = new Int32Array(0);
   protected offered: Float32Array = new Float32Array(0);
@@ -47,12 +52,33 @@ export abstract class BestFirstSearch {
   /** Makes `node` offer the child that follows the one just popped: less probable, or equally and of a higher rank. */
   protected abstract offerNext(node: number): boolean;
 
+  /** Makes ready for a search of `nodes` nodes among `candidates`: room for them. */
+  protected begin(nodes: number): void {
+    if (nodes <= this.heap.length) return;
+    this.probabilities = new Float32Array(nodes);
+    this.offered = new Float32Array(nodes);
+    for (const name of integerArrays) this[name] = new Int32Array(nodes);
+  }
+
   /**
-   * Pops the root and then the `nodes - 1` most probable paths, or all there are. Returns how many there were.
+   * Pops the root and then the `nodes - 1` most probable paths, or all there are.
    *
+   * @param root the root's token
+   * @param lookupDepth depth of the deepest tokens looked up, where there is a lookup (whose text ends with the root)
    * @param least [nodes] the search ends after n nodes where the next one is less probable than `least[n - 1]`
+   * @returns the number of popped nodes, root included
    */
-  protected popNodes(nodes: number, least?: ArrayLike<number>): number {
+  run(
+    root: number,
+    candidates: HeadCandidates,
+    nodes: number,
+    lookupDepth = 0,
+    least?: ArrayLike<number>,
+  ): number {
+    this.root = root;
+    this.candidates = candidates;
+    this.lookupDepth = lookupDepth;
+    this.begin(nodes);
     this.heapSize = 0;
     this.count = 0;
     this.addNode(-1, -1, 0, 1);
@@ -62,6 +88,16 @@ export abstract class BestFirstSearch {
       this.pop(nodes);
     }
     return this.count;
+  }
+
+  /** The token of a popped node. */
+  token(node: number): number {
+    return node === 0 ? this.root : this.candidates.token(this.depths[node] - 1, this.ranks[node]);
+  }
+
+  /** Whether a popped node was looked up and is no candidate of its head. */
+  isLookedUp(node: number): boolean {
+    return this.ranks[node] === this.candidates.width;
   }
 
   /**
@@ -82,15 +118,6 @@ export abstract class BestFirstSearch {
         parentRows[end++] = row;
       }
     }
-  }
-
-  /** Room for a search of `nodes` nodes; true when the arrays grew. */
-  protected reserve(nodes: number): boolean {
-    if (nodes <= this.heap.length) return false;
-    this.probabilities = new Float32Array(nodes);
-    this.offered = new Float32Array(nodes);
-    for (const name of integerArrays) this[name] = new Int32Array(nodes);
-    return true;
   }
 
   /** Moves the best offer into the tree; its parent then offers the next sibling, and the node its first child. */

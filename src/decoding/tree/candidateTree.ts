@@ -1,39 +1,57 @@
-import { CandidateLevels, type LevelOptions } from './candidateLevels.js';
+/**
+ * Candidate trees. The target model has chosen the token A: the root. Head 0 guesses that B (60%) or C (30%) follows, head 1
+ * that D (50%) or E (20%) follows that. The five most probable of the seven paths are these, each the product of its
+ * candidates' probabilities. Rows are in flat-index order: by depth, then by the ranks along the path.
+ *
+ *     A           100%        row  token  parent  depth  rank  position  sees the cache and rows  0 1 2 3 4
+ *     |- B         60%         0     A      -1      0     -1   past                               1 . . . .
+ *     |  `- D      30%         1     B       0      1      0   past + 1                           1 1 . . .
+ *     `- C         30%         2     C       0      1      1   past + 1                           1 . 1 . .
+ *        `- D      15%         3     D       1      2      0   past + 2                           1 1 . 1 .
+ *     (left out: BE, CE)       4     D       2      2      0   past + 2                           1 . 1 . 1
+ *
+ * D stands in the tree twice, after B and after C: the same guess in two futures, which do not see each other. One run gives
+ * the target model's own next token after every row, and acceptance follows it from the root:
+ *
+ *     after row         0  1  2  3  4
+ *     it chooses        B  D  E  F  G     rows 0, 1, 3 are kept; B and D were guessed, F is the bonus: 3 tokens
+ *     it chooses        H  D  E  F  G     row 0 is kept; H is the bonus: 1 token, as without a tree
+ */
+import type { BestFirstSearch } from './bestFirst.js';
+import { HeadCandidates, type MarginalOptions } from './headCandidates.js';
 import { ConditionalSearch } from './conditionalSearch.js';
 import { scoreless, type ConditionalTable } from './conditionalTable.js';
-import { type ContextLookup, deepestCopy } from './contextLookup.js';
+import { type PromptLookup, deepestLookup } from './promptLookup.js';
 import { ProductSearch } from './productSearch.js';
 import type { CandidateTree, HeadProposals, TreeLimits } from '../types.js';
 
-export type { Marginals } from './candidateLevels.js';
+export type { Marginals } from './headCandidates.js';
 
-export interface TreeSearchOptions extends TreeLimits, LevelOptions {
-  /** Largest depth of copies from the context; default: `depth`. */
-  readonly copyDepth?: number;
-  /** The text so far, the root last: what a lookup copies from. */
+export interface TreeSearchOptions extends TreeLimits, MarginalOptions {
+  /** Largest depth of tokens looked up in the text; default: `depth`. */
+  readonly lookupDepth?: number;
+  /** The text so far, the root last: what a lookup searches. */
   readonly text?: readonly number[];
   /** [nodes] the search ends after n nodes where the next one is less probable than `least[n - 1]`; default: never. */
   readonly least?: ArrayLike<number>;
 }
 
 /**
- * Builds dynamic candidate trees: the most probable prefixes of all combinations of the heads' candidates, where a
- * combination's probability is the product of the heads' marginals (MEDUSA-Plus), or, given a `ConditionalTable`, of
- * probabilities that depend on the candidates before (`ConditionalSearch`). With a `ContextLookup` they depend on the text
- * so far too.
+ * Builds dynamic candidate trees, such as the one above: the most probable prefixes of all combinations of the heads'
+ * candidates, where a combination's probability is the product of the heads' marginals (MEDUSA-Plus), or, given a
+ * `ConditionalTable`, of probabilities that depend on the candidates before (`ConditionalSearch`). With a `PromptLookup`
+ * they depend on the text so far too.
  *
  * A workspace to be reused for every step; the trees it returns are the caller's.
  */
 export class CandidateTreeBuilder {
-  private readonly search: ProductSearch | ConditionalSearch;
-  private readonly candidates = new CandidateLevels();
-  private marginals = new Float32Array(0);
+  private readonly search: BestFirstSearch;
+  private readonly candidates = new HeadCandidates();
   private rows = new Int32Array(0);
-  private root: number | undefined;
 
   constructor(
     table?: ConditionalTable,
-    private readonly lookup?: ContextLookup,
+    private readonly lookup?: PromptLookup,
   ) {
     const isProduct = table === undefined && lookup === undefined;
     this.search = isProduct ? new ProductSearch() : new ConditionalSearch(table ?? scoreless, lookup);
@@ -46,22 +64,19 @@ export class CandidateTreeBuilder {
    * @param root the root's token
    * @returns the number of nodes found, root included
    * @throws RangeError when a probability is NaN, negative or larger than its predecessor's, or when the table needs
-   *   contexts that the proposals lack, or when the text that a lookup copies from does not end with the root
+   *   hidden terms that the proposals lack, or when the text that a lookup searches does not end with the root
    */
   find(root: number, proposals: HeadProposals, options: TreeSearchOptions): number {
     const { search, candidates } = this;
     const { nodes, least } = options;
-    const levels = Math.max(0, Math.min(proposals.heads, options.depth, nodes - 1));
+    const heads = Math.max(0, Math.min(proposals.heads, options.depth, nodes - 1));
     if (this.rows.length < nodes) this.rows = new Int32Array(nodes);
-    this.root = root;
-    if (search instanceof ConditionalSearch) {
-      candidates.load(proposals, levels, proposals.topM, options);
-      return search.run(root, candidates, nodes, this.look(root, options), least);
-    }
-    // A node of rank r has r likelier siblings, so ranks from nodes - 1 on can never enter.
-    const width = Math.min(proposals.topM, Math.max(1, nodes - 1));
-    candidates.load(proposals, levels, width, options);
-    return search.run(this.correctedMarginals(), levels, width, nodes, least);
+    // A node of rank r has r likelier siblings, so ranks from nodes - 1 on can never enter. A conditional search needs whole
+    // lists all the same: it normalises over them.
+    const width =
+      search instanceof ProductSearch ? Math.min(proposals.topM, Math.max(1, nodes - 1)) : proposals.topM;
+    candidates.load(proposals, heads, width, options);
+    return search.run(root, candidates, nodes, this.look(root, options), least);
   }
 
   /** [found] path probabilities of the last search, root (1) first, descending. Valid until the next `find`. */
@@ -71,47 +86,27 @@ export class CandidateTreeBuilder {
 
   /** The tree of the `size` most probable nodes of the last search, in flat-index order. */
   take(size: number): CandidateTree {
-    const { search, rows, candidates, root } = this;
-    if (root === undefined || size > search.count)
-      throw new RangeError(`No ${size} nodes were found; call find first.`);
+    const { search, rows } = this;
+    if (size > search.count) throw new RangeError(`No ${size} nodes were found; call find first.`);
     const tree = allocateTree(size);
     search.arrange(size, rows, tree.parents);
-    tree.tokens[0] = root;
     for (let row = 0; row < size; row++) {
       const node = rows[row];
-      const depth = (tree.depths[row] = search.depths[node]);
-      const rank = (tree.ranks[row] = search.ranks[node]);
+      tree.tokens[row] = search.token(node);
+      tree.depths[row] = search.depths[node];
+      tree.ranks[row] = search.isLookedUp(node) ? -1 : search.ranks[node];
       tree.probabilities[row] = search.probabilities[node];
-      if (search instanceof ConditionalSearch) {
-        tree.tokens[row] = search.token(node);
-        if (search.isCopy(node)) tree.ranks[row] = -1;
-      } else if (row > 0) {
-        tree.tokens[row] = candidates.token(depth - 1, rank);
-      }
     }
     return tree;
   }
 
-  /** Has the lookup know the text. Returns how deep copies may lie. */
-  private look(root: number, { nodes, depth, copyDepth, text }: TreeSearchOptions): number {
+  /** Has the lookup know the text. Returns how deep the tokens it finds may lie. */
+  private look(root: number, { nodes, depth, lookupDepth, text }: TreeSearchOptions): number {
     if (this.lookup === undefined) return 0;
     if (text?.at(-1) !== root)
       throw new RangeError(`The text must end with the root ${root}, not with ${text?.at(-1)}.`);
     this.lookup.index.update(text);
-    return Math.min(copyDepth ?? depth, deepestCopy, nodes - 1);
-  }
-
-  /** [levels, width] the marginals with their factors, at most 1. */
-  private correctedMarginals(): Float32Array {
-    const { levels, width, probabilities, factors } = this.candidates;
-    if (this.marginals.length < levels * width) this.marginals = new Float32Array(levels * width);
-    for (let level = 0; level < levels; level++) {
-      for (let i = level * width; i < (level + 1) * width; i++) {
-        const marginal = probabilities[i] * factors[level];
-        this.marginals[i] = marginal < 1 ? marginal : 1;
-      }
-    }
-    return this.marginals;
+    return Math.min(lookupDepth ?? depth, deepestLookup, nodes - 1);
   }
 }
 
@@ -123,7 +118,7 @@ export function buildTree(
   proposals: HeadProposals,
   options: TreeSearchOptions,
   table?: ConditionalTable,
-  lookup?: ContextLookup,
+  lookup?: PromptLookup,
 ): CandidateTree {
   const builder = new CandidateTreeBuilder(table, lookup);
   return builder.take(builder.find(root, proposals, options));

@@ -1,7 +1,7 @@
 import { BestFirstSearch } from './bestFirst.js';
-import { CandidateLevels } from './candidateLevels.js';
+import type { HeadCandidates } from './headCandidates.js';
 import type { ConditionalTable } from './conditionalTable.js';
-import type { ContextLookup } from './contextLookup.js';
+import type { PromptLookup } from './promptLookup.js';
 import { ScoreKernel } from './scoreKernel.js';
 
 /**
@@ -10,87 +10,56 @@ import { ScoreKernel } from './scoreKernel.js';
  *
  *     q(y) = p_k(y) e^s(y) / (sum over the top m of p_k(v) e^s(v) + what p_k leaves to tokens beyond them)
  *
- * (nothing is left with marginals `top-m`), times the level's correction factor, at most 1; scores beyond +-60 count as that.
+ * (nothing is left with marginals `top-m`), times the head's correction factor, at most 1; scores beyond +-60 count as that.
  * All scores 0 give q = p: the tree of `ProductSearch`, to the bit.
  *
- * With a `ContextLookup`, the text so far has a say too: where the tokens before a candidate have stood in it already, with
+ * With a `PromptLookup`, the text so far has a say too: where the tokens before a candidate have stood in it already, with
  * c after them, the children are q'(y) = (1 - w) q(y) + w [y = c], w by depth and by the length of the match. c may be no
  * candidate of the heads, and beyond the heads it is the only one.
  *
- * The children of a node are scored when it is popped, at m dot products of length r in float32 (`ScoreKernel`), and offered one by one: the most
- * probable first, by rank among those of equal float32 path probability. Nodes keep their rank in the head's list; a copy that
- * is not in the list ranks after it.
+ * The children of a node are scored when it is popped, at m dot products of length r in float32 (`ScoreKernel`), and
+ * offered one by one: the most probable first, by rank among those of equal float32 path probability. Nodes keep their rank
+ * in the head's list; a token that was looked up and is not in the list ranks after it.
  */
 export class ConditionalSearch extends BestFirstSearch {
-  private candidates = new CandidateLevels();
-  private root = 0;
-  /** Children a node may have: the candidates of a head, and a copy. */
+  /** Children a node may have: the candidates of a head, and a token looked up. */
   private slots = 0;
   /** Depth of the deepest nodes. */
   private deepest = 0;
-  /** [nodes] what each popped node copies when that is no candidate of the heads. */
-  private copies = new Int32Array(0);
+  /** [nodes] what the lookup found after each popped node, where that is no candidate of the heads. */
+  private lookedUp = new Int32Array(0);
   /** [depth] tokens from a node up to the root's child. */
   private readonly path: number[] = [];
   /** [nodes, slots] path probabilities of each popped node's children; -1 for those offered already. */
   private children = new Float32Array(0);
-  /** Holds each level's candidates with their rows B[y], gathered when the level is first reached. */
+  /** Holds each head's candidates with their rows B[y], gathered when its depth is first reached. */
   private readonly kernel: ScoreKernel;
-  private gatheredLevels = 0;
+  private gatheredHeads = 0;
 
   constructor(
     private readonly table: ConditionalTable,
-    private readonly lookup?: ContextLookup,
+    private readonly lookup?: PromptLookup,
   ) {
     super();
-    this.kernel = new ScoreKernel(table.rank, table.activation, table.distances + 1, table.levels);
+    this.kernel = new ScoreKernel(table.rank, table.activation, table.distances + 1, table.perHead);
   }
 
-  /**
-   * Pops the root and then the `nodes - 1` most probable paths, or all there are.
-   *
-   * @param root the root's token
-   * @param candidates whole lists: the normalisation runs over all of their candidates
-   * @param copyDepth depth of the deepest copies, where there is a lookup (whose text ends with the root)
-   * @param least [nodes] ends the search early; see `popNodes`
-   * @returns the number of popped nodes, root included
-   * @throws RangeError when the table needs contexts and the proposals bring none of its rank
-   */
-  run(
-    root: number,
-    candidates: CandidateLevels,
-    nodes: number,
-    copyDepth = 0,
-    least?: ArrayLike<number>,
-  ): number {
-    this.checkContexts(candidates);
-    this.deepest = this.lookup ? Math.max(candidates.levels, copyDepth) : candidates.levels;
-    this.slots = candidates.width + (this.lookup ? 1 : 0);
-    this.root = root;
-    this.candidates = candidates;
-    this.gatheredLevels = 0;
-    this.reserve(nodes);
-    return this.popNodes(nodes, least);
-  }
-
-  protected override reserve(nodes: number): boolean {
+  /** @throws RangeError when the table needs hidden terms and the proposals bring none of its rank */
+  protected override begin(nodes: number): void {
+    super.begin(nodes);
+    const { candidates, lookup } = this;
+    this.checkHiddenTerms(candidates);
+    this.deepest = lookup ? Math.max(candidates.heads, this.lookupDepth) : candidates.heads;
+    this.slots = candidates.width + (lookup ? 1 : 0);
+    this.gatheredHeads = 0;
     const children = nodes * this.slots;
     if (this.children.length < children) this.children = new Float32Array(children);
-    this.kernel.reserve(this.candidates.levels, this.candidates.width);
-    if (this.copies.length < nodes) this.copies = new Int32Array(nodes);
-    return super.reserve(nodes);
+    this.kernel.reserve(candidates.heads, candidates.width);
+    if (this.lookedUp.length < nodes) this.lookedUp = new Int32Array(nodes);
   }
 
-  /** The token of a popped node. */
-  token(node: number): number {
-    if (node === 0) return this.root;
-    if (this.isCopy(node)) return this.copies[this.parents[node]];
-    return this.candidates.token(this.depths[node] - 1, this.ranks[node]);
-  }
-
-  /** Whether a popped node is a copy that no head had among its candidates. */
-  isCopy(node: number): boolean {
-    return this.ranks[node] === this.candidates.width;
+  override token(node: number): number {
+    return this.isLookedUp(node) ? this.lookedUp[this.parents[node]] : super.token(node);
   }
 
   protected offerFirst(node: number): boolean {
@@ -98,8 +67,8 @@ export class ConditionalSearch extends BestFirstSearch {
     if (depth >= this.deepest) return false;
     const from = node * this.slots;
     this.children.fill(-1, from, from + this.slots);
-    if (depth < this.candidates.levels) this.scoreChildren(node);
-    if (this.lookup) this.addCopy(node, this.lookup);
+    if (depth < this.candidates.heads) this.scoreChildren(node);
+    if (this.lookup) this.addLookedUp(node, this.lookup);
     return this.offerNext(node);
   }
 
@@ -123,21 +92,21 @@ export class ConditionalSearch extends BestFirstSearch {
   }
 
   private scoreChildren(node: number): void {
-    const level = this.depths[node];
+    const head = this.depths[node];
     const { width, probabilities, factors, isRenormalised } = this.candidates;
     const { kernel, children, slots } = this;
-    this.addTerms(node, level);
-    // Levels are reached in order, as a node is popped after its parent.
-    while (this.gatheredLevels <= level) this.gatherOutputs(this.gatheredLevels++);
-    kernel.weigh(level);
+    this.addTerms(node, head);
+    // Depths are reached in order, as a node is popped after its parent.
+    while (this.gatheredHeads <= head) this.gatherOutputs(this.gatheredHeads++);
+    kernel.weigh(head);
     const { weights } = kernel;
     let before = 0;
     let after = 0;
     for (let rank = 0; rank < width; rank++) {
-      before += probabilities[level * width + rank];
+      before += probabilities[head * width + rank];
       after += weights[rank];
     }
-    const scale = factors[level] / normaliser(before, after, isRenormalised);
+    const scale = factors[head] / normaliser(before, after, isRenormalised);
     const path = this.probabilities[node];
     const from = node * slots;
     for (let rank = 0; rank < width; rank++) {
@@ -147,37 +116,37 @@ export class ConditionalSearch extends BestFirstSearch {
     }
   }
 
-  /** Mixes what the text says into the children of `node`. */
-  private addCopy(node: number, lookup: ContextLookup): void {
+  /** Mixes what the lookup finds into the children of `node`. */
+  private addLookedUp(node: number, lookup: PromptLookup): void {
     const { children, slots, path, parents } = this;
     const { index } = lookup;
-    const level = this.depths[node];
+    const depth = this.depths[node];
     let count = 0;
     for (let at = node; at !== 0; at = parents[at]) path[count++] = this.token(at);
     const length = index.find(path, count);
     if (length === 0) return;
-    const share = lookup.weight(level, length);
+    const share = lookup.weight(depth, length);
     const above = this.probabilities[node];
     const from = node * slots;
-    const width = level < this.candidates.levels ? this.candidates.width : 0;
+    const width = depth < this.candidates.heads ? this.candidates.width : 0;
     let isListed = false;
     for (let rank = 0; rank < width; rank++) {
-      const isCopied = this.candidates.token(level, rank) === index.found;
-      isListed ||= isCopied;
-      const mixed = children[from + rank] * (1 - share) + (isCopied ? above * share : 0);
+      const isFound = this.candidates.token(depth, rank) === index.found;
+      isListed ||= isFound;
+      const mixed = children[from + rank] * (1 - share) + (isFound ? above * share : 0);
       // No child is more probable than its parent, whatever the rounding.
       children[from + rank] = Math.min(above, mixed);
     }
     if (isListed || share === 0) return;
     children[from + this.candidates.width] = above * share;
-    this.copies[node] = index.found;
+    this.lookedUp[node] = index.found;
   }
 
-  /** What makes the context vector of the children of `node`, which head `level` speaks about, beside the head's bias. */
-  private addTerms(node: number, level: number): void {
+  /** What makes the query of the children of `node`, which `head` speaks about, beside the head's bias. */
+  private addTerms(node: number, head: number): void {
     const { kernel, parents } = this;
-    const { rank, distances, vocabSize, inputs, usesContexts } = this.table;
-    if (usesContexts) kernel.addTerm(this.candidates.proposals.contexts!, level * rank);
+    const { rank, distances, vocabSize, inputs, usesHidden } = this.table;
+    if (usesHidden) kernel.addTerm(this.candidates.proposals.hiddenTerms!, head * rank);
     let ancestor = node;
     for (let distance = 0; distance < distances && ancestor !== -1; distance++) {
       kernel.addTerm(inputs, (distance * vocabSize + this.token(ancestor)) * rank);
@@ -185,27 +154,27 @@ export class ConditionalSearch extends BestFirstSearch {
     }
   }
 
-  private gatherOutputs(level: number): void {
+  private gatherOutputs(head: number): void {
     const { width, probabilities } = this.candidates;
     const { outputs } = this.table;
     for (let rank = 0; rank < width; rank++) {
-      const probability = probabilities[level * width + rank];
-      this.kernel.setCandidate(level, rank, probability, outputs, this.outputOffset(level, rank));
+      const probability = probabilities[head * width + rank];
+      this.kernel.setCandidate(head, rank, probability, outputs, this.outputOffset(head, rank));
     }
   }
 
   /** Where the row of a candidate begins in the table's outputs; negative when there is none. */
-  private outputOffset(level: number, rank: number): number {
+  private outputOffset(head: number, rank: number): number {
     const { candidates, table } = this;
-    return table.outputRows[candidates.token(level, rank)] * table.rank;
+    return table.outputRows[candidates.token(head, rank)] * table.rank;
   }
 
-  private checkContexts({ levels, proposals }: CandidateLevels): void {
-    const { rank, usesContexts } = this.table;
-    const found = proposals.contexts?.length ?? 0;
-    if (!usesContexts || found >= levels * rank) return;
+  private checkHiddenTerms({ heads, proposals }: HeadCandidates): void {
+    const { rank, usesHidden } = this.table;
+    const found = proposals.hiddenTerms?.length ?? 0;
+    if (!usesHidden || found >= heads * rank) return;
     throw new RangeError(
-      `The conditional table needs contexts of ${levels} heads x ${rank} values, but the heads gave ${found} values. ` +
+      `The conditional table needs hidden terms of ${heads} heads x ${rank} values, but the heads gave ${found} values. ` +
         'The table belongs to other heads: prepare the model again.',
     );
   }

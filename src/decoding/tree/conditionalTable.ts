@@ -1,29 +1,29 @@
-/** What is applied to a context vector before it meets the candidates. */
-export type ContextActivation = 'none' | 'silu';
+/** What is applied to a query before it meets the candidates. */
+export type TableActivation = 'none' | 'silu';
 
 /**
  * A learnt correction of the joint probability of head candidates: how well a candidate y goes with the tokens before
- * it, as a low-rank score
+ * it, as a low-rank score: the product of a query c, made from those tokens, with what stands for y
  *
  *     s(y) = c . B[y],   c = g_k * activation(A_1[x_{j-1}] + ... + A_D[x_{j-D}] + z_k + l_k)
  *
  * for a candidate at depth j of a tree, where x_{j-1}, x_{j-2}, ... are its ancestors (the root, x_0, the last) and z_k is
- * what the heads graph may give for head k = j - 1 (`HeadProposals.contexts`). l_k and g_k, where there are any, tell the
+ * what the heads graph may give for head k = j - 1 (`HeadProposals.hiddenTerms`). l_k and g_k, where there are any, tell the
  * heads apart. Everything is final: scales and temperatures are folded in.
  */
 export interface ConditionalTable {
-  /** r, the length of a context vector. */
+  /** r, the length of a query. */
   readonly rank: number;
   /** D, how many ancestors count. */
   readonly distances: number;
-  readonly activation: ContextActivation;
-  /** Whether the heads' `contexts` are part of the sum. */
-  readonly usesContexts: boolean;
+  readonly activation: TableActivation;
+  /** Whether z_k is part of the sum. */
+  readonly usesHidden: boolean;
   /** [K, r] each, l and g of every head; undefined where heads are treated alike. */
-  readonly levels: { readonly biases: Float32Array; readonly gains: Float32Array } | undefined;
+  readonly perHead: { readonly biases: Float32Array; readonly gains: Float32Array } | undefined;
   /** V, the model's vocabulary. */
   readonly vocabSize: number;
-  /** [D, V, r] A_1, A_2, ...: what each token adds to the context of the tokens 1, 2, ... after it. */
+  /** [D, V, r] A_1, A_2, ...: what each token adds to the query of the tokens 1, 2, ... after it. */
   readonly inputs: Float32Array;
   /** [V', r] B, one row for each token that has a score. */
   readonly outputs: Float32Array;
@@ -36,8 +36,8 @@ export const scoreless: ConditionalTable = {
   rank: 0,
   distances: 0,
   activation: 'none',
-  usesContexts: false,
-  levels: undefined,
+  usesHidden: false,
+  perHead: undefined,
   vocabSize: 0,
   inputs: new Float32Array(0),
   outputs: new Float32Array(0),

@@ -1,9 +1,9 @@
 import {
-  templateFromPaths,
+  staticTreeFromPaths,
   TreeFormatError,
-  type TemplateBounds,
-  type TreeTemplate,
-} from './treeTemplate.js';
+  type StaticTreeBounds,
+  type StaticTree,
+} from './staticTree.js';
 import type { TreeLimits } from '../types.js';
 
 /**
@@ -17,17 +17,17 @@ export class NestedTrees {
   /**
    * Checks paths of ranks, each after its parent.
    *
-   * @throws TreeFormatError that names the path, as `templateFromPaths` does, or the place where an order is broken
+   * @throws TreeFormatError that names the path, as `staticTreeFromPaths` does, or the place where an order is broken
    */
-  static fromPaths(paths: unknown, bounds: TemplateBounds): NestedTrees {
-    templateFromPaths(paths, bounds);
+  static fromPaths(paths: unknown, bounds: StaticTreeBounds): NestedTrees {
+    staticTreeFromPaths(paths, bounds);
     const nested = paths as number[][];
     const known = new Set(['']);
     nested.forEach((path, index) => {
       if (!known.has(path.slice(0, -1).join())) {
         throw new TreeFormatError(
           `Path ${JSON.stringify(path)} stands at place ${index}, before its parent ` +
-            `${JSON.stringify(path.slice(0, -1))}. In a list of nested trees parents come first: move it behind.`,
+            `${JSON.stringify(path.slice(0, -1))}. In a list of nested trees parents come first: move it after its parent.`,
         );
       }
       known.add(path.join());
@@ -39,10 +39,10 @@ export class NestedTrees {
    * The tree of `nodes` nodes; undefined when the list is too short for it, or when it needs more heads or candidates
    * than may be used: then another tree is best, and has to be searched.
    */
-  template({ nodes, depth }: TreeLimits, topM: number): TreeTemplate | undefined {
+  shape({ nodes, depth }: TreeLimits, topM: number): StaticTree | undefined {
     if (nodes < 2 || nodes > this.paths.length + 1) return undefined;
     const first = this.paths.slice(0, nodes - 1);
     const fits = first.every((path) => path.length <= depth && path.every((rank) => rank < topM));
-    return fits ? templateFromPaths(first, { heads: depth, topM }) : undefined;
+    return fits ? staticTreeFromPaths(first, { heads: depth, topM }) : undefined;
   }
 }

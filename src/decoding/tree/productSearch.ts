@@ -1,48 +1,22 @@
 import { BestFirstSearch } from './bestFirst.js';
 
 /**
- * The most probable prefixes of independent candidates: the probability of a path is the product of its levels'
+ * The most probable prefixes of independent candidates: the probability of a path is the product of its candidates'
  * marginals (MEDUSA-Plus).
  */
 export class ProductSearch extends BestFirstSearch {
-  private marginals: Float32Array = new Float32Array(0);
-  private levels = 0;
-  private width = 0;
-
-  /**
-   * Pops the root and then the `nodes - 1` most probable paths, or all there are.
-   *
-   * @param marginals [levels, width] probabilities, descending along each level, in [0, 1]
-   * @param least [nodes] ends the search early; see `popNodes`
-   * @returns the number of popped nodes, root included
-   */
-  run(
-    marginals: Float32Array,
-    levels: number,
-    width: number,
-    nodes: number,
-    least?: ArrayLike<number>,
-  ): number {
-    this.marginals = marginals;
-    this.levels = width === 0 ? 0 : levels;
-    this.width = width;
-    this.reserve(nodes);
-    return this.popNodes(nodes, least);
-  }
-
   protected offerFirst(node: number): boolean {
-    const level = this.depths[node];
-    if (level >= this.levels) return false;
-    this.offeredRank[node] = 0;
-    this.offered[node] = this.probabilities[node] * this.marginals[level * this.width];
-    return true;
+    return this.depths[node] < this.candidates.heads && this.offer(node, 0);
   }
 
   protected offerNext(node: number): boolean {
-    const rank = this.offeredRank[node] + 1;
-    if (rank >= this.width) return false;
+    return this.offer(node, this.offeredRank[node] + 1);
+  }
+
+  private offer(node: number, rank: number): boolean {
+    if (rank >= this.candidates.width) return false;
     this.offeredRank[node] = rank;
-    this.offered[node] = this.probabilities[node] * this.marginals[this.depths[node] * this.width + rank];
+    this.offered[node] = this.probabilities[node] * this.candidates.marginal(this.depths[node], rank);
     return true;
   }
 }

@@ -39,7 +39,7 @@ function sums(a: v128, b: v128, c: v128, d: v128): v128 {
  *
  * All arguments but `terms` and the last three are addresses of float32 values.
  *
- * @param context [max(terms, 1), rank] the terms; the first row is overwritten
+ * @param query [max(terms, 1), rank] the terms; the first row is overwritten
  * @param biases [rank]; 0 for none, as with the gains
  * @param gains [rank]
  * @param rows [width, rank]
@@ -48,7 +48,7 @@ function sums(a: v128, b: v128, c: v128, d: v128): v128 {
  * @param rank a multiple of 4, as `width` is
  */
 export function weigh(
-  context: usize,
+  query: usize,
   terms: i32,
   biases: usize,
   gains: usize,
@@ -60,16 +60,16 @@ export function weigh(
   silu: bool,
 ): void {
   const bytes: usize = <usize>rank * 4;
-  const end = context + <usize>terms * bytes;
+  const end = query + <usize>terms * bytes;
   for (let at: usize = 0; at < bytes; at += 16) {
     let c = biases ? v128.load(biases + at) : f32x4.splat(0);
-    for (let term = context + at; term < end; term += bytes) c = f32x4.add(c, v128.load(term));
+    for (let term = query + at; term < end; term += bytes) c = f32x4.add(c, v128.load(term));
     if (silu) c = f32x4.div(c, f32x4.add(f32x4.splat(1), exp(f32x4.neg(c))));
     if (gains) c = f32x4.mul(c, v128.load(gains + at));
-    v128.store(context + at, c);
+    v128.store(query + at, c);
   }
   for (let row = 0; row < width; row += 4) {
-    // Four rows at a time read each context value once.
+    // Four rows at a time read each value of the query once.
     const row0 = rows + <usize>row * bytes;
     const row1 = row0 + bytes;
     const row2 = row1 + bytes;
@@ -79,7 +79,7 @@ export function weigh(
     let sum2 = sum0;
     let sum3 = sum0;
     for (let at: usize = 0; at < bytes; at += 16) {
-      const c = v128.load(context + at);
+      const c = v128.load(query + at);
       sum0 = f32x4.add(sum0, f32x4.mul(c, v128.load(row0 + at)));
       sum1 = f32x4.add(sum1, f32x4.mul(c, v128.load(row1 + at)));
       sum2 = f32x4.add(sum2, f32x4.mul(c, v128.load(row2 + at)));

@@ -39,7 +39,7 @@ interface TokenizerJson {
 
 /**
  * Put before a stretch that does not begin the prompt: as an added token it makes the library treat what follows as a
- * later section, as it would be behind a control token (SentencePiece tokenizers add a space to the first section only).
+ * later section, as it would be after a control token (SentencePiece tokenizers add a space to the first section only).
  * A noncharacter, which no text may contain.
  */
 const sectionMark = '\uFDD0';

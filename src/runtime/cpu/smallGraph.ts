@@ -3,10 +3,10 @@
  * Field numbers are those of onnx.proto.
  */
 
-export type ElementType = 'float32' | 'uint8' | 'int8';
+type ElementType = 'float32' | 'uint8' | 'int8';
 
 /** A constant of the graph, row by row. */
-export interface Constant {
+interface Constant {
   readonly type: ElementType;
   readonly dims: readonly number[];
   readonly data: Float32Array | Uint8Array | Int8Array;

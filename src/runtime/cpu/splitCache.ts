@@ -36,7 +36,7 @@ export class SplitCache {
     this.layOut(0);
   }
 
-  /** Forgets positions from `length` on. Their stale rows stay behind the bias. */
+  /** Forgets positions from `length` on. The bias hides their stale rows. */
   truncate(length: number): void {
     this.length = length;
     // A much shorter past should not go on paying for the columns of the longer one.
@@ -135,7 +135,7 @@ interface RowRun {
 }
 
 /** Splits rows into stretches of consecutive ones: [0, 1, 5] -> 0..1, 5. */
-export function contiguousRuns(rows: readonly number[]): RowRun[] {
+function contiguousRuns(rows: readonly number[]): RowRun[] {
   const runs: { first: number; count: number }[] = [];
   for (const row of rows) {
     const last = runs.at(-1);

@@ -16,7 +16,7 @@ import {
   checkTree,
   checkTruncation,
   Turn,
-} from '../context.js';
+} from '../modelChecks.js';
 import { backboneInterface, headsInterface } from '../graphInterface.js';
 import { toInt32 } from '../int64.js';
 import type { OpenOptions } from '../spec.js';
@@ -112,23 +112,18 @@ export class SplitModel implements DraftingModel {
   }
 
   async prefill(ids: ArrayLike<number>, options: VerifyOptions): Promise<VerifiedRows> {
-    checkPrompt(ids.length, this.cache.length, this.contextLength);
-    const prompt = Int32Array.from(ids);
+    const rows = ids.length;
+    checkPrompt(rows, this.promptRows, this.cache.length, this.contextLength);
+    const run = padRows(chain(Int32Array.from(ids)), this.leastRows);
     return this.turn.take(async () => {
-      for (let start = 0; ; start += this.promptRows) {
-        const rows = Math.min(this.promptRows, prompt.length - start);
-        const last = start + rows === prompt.length;
-        const run = padRows(chain(prompt.subarray(start, start + rows)), this.leastRows);
-        // The LM head too is given at least that many rows.
-        const wanted = int64(new Int32Array(this.leastRows).fill(rows - 1));
-        const outputs = await this.run(run, wanted, last && options.logits);
-        this.cache.append(floats(outputs.new_kv), run.size, [...Array(rows).keys()]);
-        if (!last) continue;
-        this.verified = undefined;
-        this.last = { hidden: outputs.hidden, row: 0 };
-        this.checkHidden(outputs.hidden, 0);
-        return this.results(outputs, 1, options);
-      }
+      // The LM head too is given at least that many rows.
+      const wanted = int64(new Int32Array(this.leastRows).fill(rows - 1));
+      const outputs = await this.run(run, wanted, options.logits);
+      this.cache.append(floats(outputs.new_kv), run.size, [...Array(rows).keys()]);
+      this.verified = undefined;
+      this.last = { hidden: outputs.hidden, row: 0 };
+      this.checkHidden(outputs.hidden, 0);
+      return this.results(outputs, 1, options);
     });
   }
 
@@ -176,7 +171,7 @@ export class SplitModel implements DraftingModel {
         topM,
         ids: toInt32(outputs.top_ids.data as BigInt64Array),
         probabilities: floats(outputs.top_probs),
-        ...(outputs.context && { contexts: floats(outputs.context) }),
+        ...(outputs.context && { hiddenTerms: floats(outputs.context) }),
       };
     });
   }
@@ -271,7 +266,7 @@ function chain(tokens: Int32Array): Rows {
   return { size, tokens, parents: chainParents(size), depths };
 }
 
-/** At least `least` rows: copies of the root, at its position, are added behind the others, which do not see them. */
+/** At least `least` rows: copies of the root, at its position, are added after the others, which do not see them. */
 function padRows(rows: Rows, least: number): Rows {
   const { size, tokens, parents, depths } = rows;
   if (size >= least) return rows;

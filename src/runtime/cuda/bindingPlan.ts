@@ -118,16 +118,16 @@ export function packHeadInputs(readsToken: boolean): Packed<'row' | 'token'> {
   return { row: 0, token: INT64, bytes: readsToken ? 2 * INT64 : INT64 };
 }
 
-/** What the heads give: lists of `topM` candidates, and contexts of `contextSize` values where a table reads some. */
+/** What the heads give: lists of `topM` candidates, and hidden terms of `contextSize` values where a table reads some. */
 export function packProposals(
   heads: number,
   topM: number,
   contextSize = 0,
-): Packed<'ids' | 'probabilities' | 'contexts'> {
+): Packed<'ids' | 'probabilities' | 'hiddenTerms'> {
   return pack({
     ids: heads * topM * INT64,
     probabilities: heads * topM * FLOAT32,
-    contexts: heads * contextSize * FLOAT32,
+    hiddenTerms: heads * contextSize * FLOAT32,
   });
 }
 

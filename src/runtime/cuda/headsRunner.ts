@@ -51,7 +51,7 @@ export class HeadsRunner {
       ids: toInt32(results.host.int64, candidates),
       probabilities: results.host.float32.slice(at.probabilities / 4, at.probabilities / 4 + candidates),
       ...(contextSize !== undefined && {
-        contexts: results.host.float32.slice(at.contexts / 4, at.contexts / 4 + count * contextSize),
+        hiddenTerms: results.host.float32.slice(at.hiddenTerms / 4, at.hiddenTerms / 4 + count * contextSize),
       }),
     };
   }
@@ -77,7 +77,7 @@ export class HeadsRunner {
     binding.bindOutput('top_ids', results.at(at.ids), ElementType.int64, [count, topM]);
     binding.bindOutput('top_probs', results.at(at.probabilities), ElementType.float32, [count, topM]);
     if (contextSize !== undefined) {
-      binding.bindOutput('context', results.at(at.contexts), ElementType.float32, [count, contextSize]);
+      binding.bindOutput('context', results.at(at.hiddenTerms), ElementType.float32, [count, contextSize]);
     }
     return binding;
   }

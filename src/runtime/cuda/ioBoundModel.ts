@@ -15,7 +15,7 @@ import {
   checkTree,
   checkTruncation,
   Turn,
-} from '../context.js';
+} from '../modelChecks.js';
 import { backboneInterface, type GraphInterface, headsInterface, KEEP_INTERFACE } from '../graphInterface.js';
 import type { HeadsFile, OpenOptions } from '../spec.js';
 import type { BackboneRunner, RunRows } from './backboneRunner.js';
@@ -124,22 +124,14 @@ export class IoBoundModel implements DraftingModel {
   }
 
   async prefill(ids: ArrayLike<number>, options: VerifyOptions): Promise<VerifiedRows> {
-    checkPrompt(ids.length, this.length, this.contextLength);
-    const prompt = Int32Array.from(ids);
+    checkPrompt(ids.length, this.promptRows, this.length, this.contextLength);
+    const rows = promptRows(Int32Array.from(ids));
     return this.turn.take(async () => {
       this.verified = undefined;
-      const most = this.promptRows;
-      for (let start = 0; ; start += most) {
-        const chunk = prompt.subarray(start, start + most);
-        const rows = chunk.length;
-        const last = start + rows === prompt.length;
-        const logits = last && options.logits;
-        const result = await this.runners.backbone.run(promptRows(chunk), this.length, logits);
-        this.length += rows;
-        if (!last) continue;
-        this.last = 0;
-        return { rows: 1, vocabSize: this.vocabSize, ...result };
-      }
+      const result = await this.runners.backbone.run(rows, this.length, options.logits);
+      this.length += rows.ids.length;
+      this.last = 0;
+      return { rows: 1, vocabSize: this.vocabSize, ...result };
     });
   }
 
@@ -262,14 +254,14 @@ async function takeWorkspace(runner: BackboneRunner, { capacity }: SharedPlan, r
   await runner.run(promptRows(new Int32Array(rows)), capacity - rows, false);
 }
 
-/** A chunk of a prompt, whose last row's result is wanted. */
+/** A part of a prompt, whose last row's result is wanted. */
 function promptRows(ids: Int32Array): RunRows {
   const parents = chainParents(ids.length);
   const depths = parents.map((parent) => parent + 1);
   return { ids, parents, depths, outputRows: [ids.length - 1] };
 }
 
-/** Most rows of a prompt chunk, of any run (padding included), and of a usual tree. */
+/** Most rows of a part of a prompt, of any run (padding included), and of a usual tree. */
 export function rowLimits(
   { prefillRows, maxNodes }: OpenOptions,
   { capacity }: SharedPlan,

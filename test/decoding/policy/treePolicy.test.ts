@@ -1,7 +1,7 @@
 import { expect } from 'chai';
 import { CostCurve, type CostPoint } from '../../../src/decoding/policy/costCurve.js';
 import { autoTree, dynamicTree, noTree, staticTree } from '../../../src/decoding/policy/treePolicy.js';
-import { templateFromPaths } from '../../../src/decoding/tree/treeTemplate.js';
+import { staticTreeFromPaths } from '../../../src/decoding/tree/staticTree.js';
 import type { TreePolicy } from '../../../src/decoding/types.js';
 import { decodeAll } from '../../support/decodeAll.js';
 import { proposalsOf } from '../../support/reference.js';
@@ -27,10 +27,10 @@ describe('tree policies', () => {
   });
 
   it('keep to their limits, and want no heads where the limits leave the root only', () => {
-    const template = templateFromPaths([[0], [1], [0, 0], [0, 0, 0]], { heads, topM });
+    const shape = staticTreeFromPaths([[0], [1], [0, 0], [0, 0, 0]], { heads, topM });
     const all: TreePolicy[] = [
       dynamicTree({ nodes: 20, heads, topM }),
-      staticTree(template),
+      staticTree(shape),
       autoTree({ nodes: 20, heads, topM, costs: linear(10, 0) }),
     ];
     for (const policy of all) {

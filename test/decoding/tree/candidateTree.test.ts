@@ -7,6 +7,8 @@ import {
   pathTo,
   rootTree,
 } from '../../../src/decoding/tree/candidateTree.js';
+import { greedyAcceptance } from '../../../src/decoding/acceptance.js';
+import { fillTreeBias } from '../../../src/decoding/tree/treeMask.js';
 import type { CandidateTree } from '../../../src/decoding/types.js';
 import { allPaths, proposalsOf, softmax } from '../../support/reference.js';
 import { checkTree } from '../../support/tableModel.js';
@@ -46,6 +48,33 @@ const marginals = fc.oneof(
 );
 
 describe('buildTree', () => {
+  it('builds, masks and accepts the tree that its docstring draws', () => {
+    const [A, B, C, D, E, F, G, H] = [65, 66, 67, 68, 69, 70, 71, 72];
+    const ids = Int32Array.of(B, C, D, E);
+    const proposals = { heads: 2, topM: 2, ids, probabilities: Float32Array.of(0.6, 0.3, 0.5, 0.2) };
+    const tree = buildTree(A, proposals, { nodes: 5, depth: 2 });
+    expect([...tree.tokens]).to.deep.equal([A, B, C, D, D]);
+    expect([...tree.parents]).to.deep.equal([-1, 0, 0, 1, 2]);
+    expect([...tree.depths]).to.deep.equal([0, 1, 1, 2, 2]);
+    expect([...tree.ranks]).to.deep.equal([-1, 0, 1, 0, 0]);
+    expect([...tree.probabilities].map((each) => each.toFixed(2)).join()).to.equal(
+      '1.00,0.60,0.30,0.30,0.15',
+    );
+    const bias = new Float32Array(25);
+    fillTreeBias(bias, tree.parents, 5, { rowLength: 5, past: 0, treeColumn: 0, closed: -1 });
+    const rows = [0, 1, 2, 3, 4].map((row) => [...bias.subarray(5 * row, 5 * row + 5)]);
+    const drawn = rows.map((row) => row.map((value) => (value === 0 ? '1' : '.')).join(' '));
+    expect(drawn).to.deep.equal(['1 . . . .', '1 1 . . .', '1 . 1 . .', '1 1 . 1 .', '1 . 1 . 1']);
+    const accept = (first: number): unknown =>
+      greedyAcceptance().accept(tree, {
+        rows: 5,
+        nextTokens: Int32Array.of(first, D, E, F, G),
+        vocabSize: 99,
+      });
+    expect(accept(B)).to.deep.equal({ rows: [0, 1, 3], bonus: F });
+    expect(accept(H)).to.deep.equal({ rows: [0], bonus: H });
+  });
+
   it('solves the worked example of the specification', () => {
     const logits = [
       [2, 1, -0.5],

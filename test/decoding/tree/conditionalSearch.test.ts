@@ -64,7 +64,7 @@ describe('conditional trees', () => {
         anyTable(vocabSize),
         (given, options, made) => {
           const table = madeTable({ ...made, spread: 0 });
-          const zeros = { ...given, contexts: new Float32Array(given.heads * table.rank) };
+          const zeros = { ...given, hiddenTerms: new Float32Array(given.heads * table.rank) };
           expect(buildTree(root, zeros, options, table)).to.deep.equal(buildTree(root, given, options));
         },
       ),
@@ -150,7 +150,7 @@ describe('conditional trees', () => {
   });
 
   it("add each head's context, and refuse proposals without one", () => {
-    const table = madeTable({ vocabSize, rank: 2, distances: 1, spread: 0, usesContexts: true });
+    const table = madeTable({ vocabSize, rank: 2, distances: 1, spread: 0, usesHidden: true });
     table.outputs[2 * 201] = 3;
     const given = proposalsOf([
       [0.6, 0.3],
@@ -158,14 +158,14 @@ describe('conditional trees', () => {
     ]);
     const tree = buildTree(
       root,
-      { ...given, contexts: Float32Array.of(9, 9, 1, 0) },
+      { ...given, hiddenTerms: Float32Array.of(9, 9, 1, 0) },
       { nodes: 5, depth: 2 },
       table,
     );
     expect(rankPaths(tree)).to.deep.include([0, 1]);
     expect(rankPaths(tree)[1]).to.deep.equal([0]);
-    const build = (contexts?: Float32Array): CandidateTree =>
-      buildTree(root, { ...given, contexts }, { nodes: 5, depth: 2 }, table);
+    const build = (hiddenTerms?: Float32Array): CandidateTree =>
+      buildTree(root, { ...given, hiddenTerms }, { nodes: 5, depth: 2 }, table);
     expect(() => build()).to.throw(RangeError, /2 heads x 2 values, but the heads gave 0/);
     expect(() => build(new Float32Array(3))).to.throw(RangeError, /gave 3 values/);
   });
@@ -182,7 +182,7 @@ describe('conditional trees', () => {
   });
 
   it('are the same from a builder that is reused, and its first n found are the tree of n nodes', () => {
-    const table = madeTable({ vocabSize, rank: 5, distances: 2, usesContexts: true });
+    const table = madeTable({ vocabSize, rank: 5, distances: 2, usesHidden: true });
     const builder = new CandidateTreeBuilder(table);
     fc.assert(
       fc.property(proposals, searches, fc.nat(69), (given, options, some) => {

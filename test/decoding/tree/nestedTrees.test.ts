@@ -1,7 +1,7 @@
 import { expect } from 'chai';
 import fc from 'fast-check';
 import { NestedTrees } from '../../../src/decoding/tree/nestedTrees.js';
-import { searchTemplate, TreeFormatError } from '../../../src/decoding/tree/treeTemplate.js';
+import { searchStaticTree, TreeFormatError } from '../../../src/decoding/tree/staticTree.js';
 import { defaultModelName } from '../../../src/models/defaultModel.js';
 import { packageRoot } from '../../../src/util/packageRoot.js';
 import { readJson } from '../../support/tinyModel.js';
@@ -15,8 +15,8 @@ describe('NestedTrees', () => {
     const trees = NestedTrees.fromPaths(sidecar.static_tree, bounds);
     for (let nodes = 2; nodes <= 64; nodes++) {
       for (const topM of [32, 64]) {
-        const searched = searchTemplate(accuracies, { nodes, depth: 4 }, topM);
-        expect(trees.template({ nodes, depth: 4 }, topM), `${nodes} nodes`).to.deep.equal(searched);
+        const searched = searchStaticTree(accuracies, { nodes, depth: 4 }, topM);
+        expect(trees.shape({ nodes, depth: 4 }, topM), `${nodes} nodes`).to.deep.equal(searched);
       }
     }
   });
@@ -32,19 +32,19 @@ describe('NestedTrees', () => {
         (levels, depth, topM) => {
           const trees = NestedTrees.fromPaths(popOrder(levels), bounds);
           for (let nodes = 2; nodes <= 20; nodes++) {
-            const template = trees.template({ nodes, depth }, topM);
-            if (template !== undefined) {
-              expect(template).to.deep.equal(searchTemplate(levels, { nodes, depth }, topM));
+            const shape = trees.shape({ nodes, depth }, topM);
+            if (shape !== undefined) {
+              expect(shape).to.deep.equal(searchStaticTree(levels, { nodes, depth }, topM));
             }
           }
         },
       ),
     );
     const trees = NestedTrees.fromPaths([[0], [1], [0, 0]], bounds);
-    expect(trees.template({ nodes: 4, depth: 1 }, 64)).to.equal(undefined);
-    expect(trees.template({ nodes: 3, depth: 1 }, 1)).to.equal(undefined);
-    expect(trees.template({ nodes: 5, depth: 4 }, 64)).to.equal(undefined);
-    expect(trees.template({ nodes: 3, depth: 1 }, 2)?.size).to.equal(3);
+    expect(trees.shape({ nodes: 4, depth: 1 }, 64)).to.equal(undefined);
+    expect(trees.shape({ nodes: 3, depth: 1 }, 1)).to.equal(undefined);
+    expect(trees.shape({ nodes: 5, depth: 4 }, 64)).to.equal(undefined);
+    expect(trees.shape({ nodes: 3, depth: 1 }, 2)?.size).to.equal(3);
   });
 
   it('refuses what is no such list', () => {
@@ -77,7 +77,7 @@ function popOrder(levels: number[][]): number[][] {
 }
 
 function pathsOf(levels: number[][], nodes: number): number[][] {
-  const { size, parents, ranks } = searchTemplate(levels, { nodes, depth: 4 }, 6);
+  const { size, parents, ranks } = searchStaticTree(levels, { nodes, depth: 4 }, 6);
   const paths: number[][] = [[]];
   for (let row = 1; row < size; row++) paths.push([...paths[parents[row]], ranks[row]]);
   return paths.slice(1);

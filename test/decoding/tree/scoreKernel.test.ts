@@ -1,6 +1,6 @@
 import { expect } from 'chai';
 import fc from 'fast-check';
-import type { ContextActivation } from '../../../src/decoding/tree/conditionalTable.js';
+import type { TableActivation } from '../../../src/decoding/tree/conditionalTable.js';
 import { createRandom } from '../../../src/decoding/random.js';
 import { ScoreKernel } from '../../../src/decoding/tree/scoreKernel.js';
 import { kernelSource } from '../../../src/decoding/tree/scoreKernelBytes.js';
@@ -15,7 +15,7 @@ interface Level {
 }
 
 /** The definition in float64. */
-function expected(level: Level, rank: number, activation: ContextActivation): number[] {
+function expected(level: Level, rank: number, activation: TableActivation): number[] {
   const context = Array.from({ length: rank }, (_, i) => {
     const sum = level.terms.reduce((total, term) => total + term[i], level.bias?.[i] ?? 0);
     return (activation === 'silu' ? sum / (1 + Math.exp(-sum)) : sum) * (level.gain?.[i] ?? 1);

@@ -6,7 +6,7 @@ import { deviceSteps } from '../../../src/runtime/cuda/open.js';
 import { OrtApi } from '../../../src/runtime/cuda/ortApi.js';
 import { shippedLibrary } from '../../../src/runtime/cuda/ortLibrary.js';
 import type { DeviceSteps, OpenOptions } from '../../../src/runtime/index.js';
-import { distance, float16Options, pathTo, randomIds, randomTree, sharedOptions } from '../tiny.js';
+import { distance, float16Options, pathTo, randomIds, randomTree, read, sharedOptions } from '../tiny.js';
 
 /** What was bound and run, in order. */
 interface Event {
@@ -66,7 +66,7 @@ async function openWatched(
 async function walk(model: IoBoundModel, seed: number): Promise<{ tokens: number[]; drafts: number[] }> {
   const tokens: number[] = [];
   const drafts: number[] = [];
-  await model.prefill(randomIds(150, seed), { logits: false });
+  await read(model, randomIds(150, seed), { logits: false });
   for (let step = 0; step < 60; step++) {
     const tree = randomTree(1 + ((step * 7) % 20), seed + step, 5);
     const { nextTokens } = await model.verify(tree, { logits: false });
@@ -155,7 +155,7 @@ describe('runtime: steps with fixed shapes', () => {
     const models = await Promise.all([openWatched('bound'), openWatched('packed')]);
     const logits = await Promise.all(
       models.map(async ({ model }) => {
-        await model.prefill(randomIds(507, 5), { logits: false });
+        await read(model, randomIds(507, 5), { logits: false });
         const result = await model.verify(randomTree(5, 6, 2), { logits: true });
         await model.keep([0]);
         return result.logits!;

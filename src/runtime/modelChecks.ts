@@ -1,23 +1,25 @@
-import { ContextError, RuntimeFailure } from '../util/errors.js';
+import { RuntimeFailure } from '../util/errors.js';
 import type { CandidateTree } from '../decoding/types.js';
 
-/** What every implementation of `DraftingModel` refuses, and in which words. */
+/**
+ * What every implementation of `DraftingModel` refuses: calls that would run beyond its buffers or its cache. None of it is
+ * reached by a user, whose prompt the engine has checked.
+ */
 
-export function checkPrompt(count: number, cachedLength: number, contextLength: number): void {
-  if (count === 0) throw new ContextError('There is nothing to read: the prompt has no tokens.');
-  if (cachedLength + count > contextLength) {
-    const cached = cachedLength > 0 ? ` after ${cachedLength} cached ones` : '';
-    throw new ContextError(
-      `The prompt has ${count} tokens${cached}, but the context holds ${contextLength}. Shorten it to ${contextLength - cachedLength} tokens or fewer.`,
-    );
-  }
+/** @param most rows of one run */
+export function checkPrompt(count: number, most: number, cachedLength: number, contextLength: number): void {
+  const room = Math.min(most, contextLength - cachedLength);
+  if (count >= 1 && count <= room) return;
+  throw new RangeError(
+    `A run takes 1 to ${room} tokens after ${cachedLength} cached ones (context ${contextLength}), not ${count}.`,
+  );
 }
 
 export function checkTree(tree: CandidateTree, cachedLength: number, contextLength: number): void {
   let deepest = 0;
   for (let row = 0; row < tree.size; row++) deepest = Math.max(deepest, tree.depths[row]);
   if (cachedLength + deepest >= contextLength) {
-    throw new ContextError(
+    throw new RangeError(
       `A tree of depth ${deepest} after ${cachedLength} tokens does not fit the context of ${contextLength}.`,
     );
   }

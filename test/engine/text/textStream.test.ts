@@ -1,6 +1,7 @@
 import { expect } from 'chai';
 import fc from 'fast-check';
-import { TextAssembler } from '../../../src/engine/text/textAssembler.js';
+import { StopStrings } from '../../../src/engine/text/stopStrings.js';
+import { TextStream } from '../../../src/engine/text/textStream.js';
 
 /** Each token is one character. */
 const characters = {
@@ -23,20 +24,21 @@ interface Run {
 }
 
 function assemble(text: string, stop: string[]): Run {
-  const assembler = new TextAssembler(characters, stop);
+  const stream = new TextStream(characters, stop);
+  const criteria = new StopStrings(characters, stop);
   const taken: string[] = [];
   let stoppedAt: number | undefined;
   const ids = [...text].map((character) => character.codePointAt(0)!);
   for (const [i, id] of ids.entries()) {
-    if (assembler.push(id) === 'stop') stoppedAt = i;
-    taken.push(assembler.take());
+    if (criteria.push(id) === 'stop') stoppedAt = i;
+    taken.push(stream.push([id]));
     if (stoppedAt !== undefined) break;
   }
-  taken.push(assembler.end());
+  taken.push(stream.end());
   return { text: taken.join(''), taken, stoppedAt };
 }
 
-describe('TextAssembler', () => {
+describe('TextStream and StopStrings', () => {
   it('hands out text at once when nothing stops it', () => {
     expect(assemble('abc', []).taken).to.deep.equal(['a', 'b', 'c', '']);
   });
@@ -68,17 +70,18 @@ describe('TextAssembler', () => {
     ['<|end|>', [97, ...Buffer.from('<|end|>')], 'a'],
   ] as const) {
     it(`stops at ${JSON.stringify(stop)}, a control token, in ${tokens.join(' ')}`, () => {
-      const assembler = new TextAssembler(withControl, [stop]);
-      const states = tokens.map((token) => assembler.push(token));
+      const criteria = new StopStrings(withControl, [stop]);
+      const states = tokens.map((token) => criteria.push(token));
       expect(states.indexOf('stop')).to.equal(tokens.length - 1);
-      expect(assembler.end()).to.equal(text);
+      const stream = new TextStream(withControl, [stop]);
+      expect(stream.push(tokens) + stream.end()).to.equal(text);
     });
   }
 
   it('leaves control tokens out that a stop string begins with, and emoji beside them whole', () => {
-    const assembler = new TextAssembler(withControl, ['<|end|>x']);
-    const taken = [0x1f600, 1, 0x1f400, 1, 97].map((token) => (assembler.push(token), assembler.take()));
-    expect(taken.join('') + assembler.end()).to.equal('\u{1f600}\u{1f400}a');
+    const stream = new TextStream(withControl, ['<|end|>x']);
+    const taken = [0x1f600, 1, 0x1f400, 1, 97].map((token) => stream.push([token]));
+    expect(taken.join('') + stream.end()).to.equal('\u{1f600}\u{1f400}a');
   });
 
   it('streams a run of replacement characters, and stops in it', () => {
@@ -100,6 +103,9 @@ describe('TextAssembler', () => {
         (text, stop) => {
           const at = text.indexOf(stop);
           const run = assemble(text, [stop]);
+          const whole = new TextStream(characters, [stop]);
+          // Tokens behind the stop string are not text, in one push or in many.
+          expect(whole.push([...text].map((each) => each.codePointAt(0)!)) + whole.end()).to.equal(run.text);
           expect(run.text).to.equal(at < 0 ? text : text.slice(0, at));
           expect(run.stoppedAt).to.equal(at < 0 ? undefined : at + stop.length - 1);
         },

@@ -1,9 +1,7 @@
-import type { BestFirstSearch } from './bestFirst.js';
-import { allocateTree } from './candidateTree.js';
-import { ProductSearch } from './productSearch.js';
+import { allocateTree, buildTree, pathTo } from './candidateTree.js';
 import type { CandidateTree, HeadProposals, TreeLimits } from '../types.js';
 
-/** A static tree that cannot be used; the message names the path, the value, the valid range and the mend. */
+/** A static tree that cannot be used; the message names the path, the value, the valid range and the remedy. */
 export class TreeFormatError extends Error {
   constructor(message: string) {
     super(message);
@@ -12,7 +10,7 @@ export class TreeFormatError extends Error {
 }
 
 /** The shape of a static tree: the same ranks at every step, filled with each step's candidates. */
-export interface TreeTemplate {
+export interface StaticTree {
   /** Nodes, root included. */
   readonly size: number;
   /** Depth of the deepest node: the heads it needs. */
@@ -26,7 +24,7 @@ export interface TreeTemplate {
 }
 
 /** What the heads offer to a static tree. */
-export interface TemplateBounds {
+export interface StaticTreeBounds {
   readonly heads: number;
   readonly topM: number;
 }
@@ -37,15 +35,15 @@ export interface TemplateBounds {
  *
  * @throws TreeFormatError for anything but such a tree, an orphan, a duplicate, and a rank or depth beyond `bounds`
  */
-export function templateFromPaths(paths: unknown, bounds: TemplateBounds): TreeTemplate {
+export function staticTreeFromPaths(paths: unknown, bounds: StaticTreeBounds): StaticTree {
   return arrange(checkPaths(paths, bounds));
 }
 
-/** The paths of ranks of a template, in row order: the content of a tree file. */
-export function templatePaths(template: TreeTemplate): number[][] {
+/** The paths of ranks of a static tree, in row order: the content of a tree file. */
+export function staticTreePaths(shape: StaticTree): number[][] {
   const paths: number[][] = [[]];
-  for (let row = 1; row < template.size; row++) {
-    paths.push([...paths[template.parents[row]], template.ranks[row]]);
+  for (let row = 1; row < shape.size; row++) {
+    paths.push([...paths[shape.parents[row]], shape.ranks[row]]);
   }
   return paths.slice(1);
 }
@@ -57,55 +55,57 @@ export function templatePaths(template: TreeTemplate): number[][] {
  * @param limits nodes, and the depth (heads used)
  * @param topM candidates to be used of each head
  */
-export function searchTemplate(
+export function searchStaticTree(
   accuracies: readonly ArrayLike<number>[],
   limits: TreeLimits,
   topM: number,
-): TreeTemplate {
-  const levels = accuracies.slice(0, limits.depth).map((level, head) => sortedRanks(level, topM, head));
-  const width = levels.reduce((most, level) => Math.max(most, level.length), 0);
-  const marginals = new Float32Array(levels.length * width);
-  levels.forEach((level, head) =>
-    marginals.set(
-      level.map((rank) => accuracies[head][rank]),
+): StaticTree {
+  const lists = accuracies.slice(0, limits.depth).map((list, head) => sortedRanks(list, topM, head));
+  const width = lists.reduce((most, list) => Math.max(most, list.length), 0);
+  const proposals: HeadProposals = {
+    heads: lists.length,
+    topM: width,
+    // Tokens are the ranks. A head measured at fewer ranks than the widest is padded with what is no candidate.
+    ids: new Int32Array(lists.length * width).fill(-1),
+    probabilities: new Float32Array(lists.length * width),
+  };
+  lists.forEach((list, head) => {
+    proposals.ids.set(list, head * width);
+    proposals.probabilities.set(
+      list.map((rank) => accuracies[head][rank]),
       head * width,
-    ),
-  );
-  const search = new ProductSearch();
-  search.run(marginals, levels.length, width, limits.nodes);
-  return arrange(foundPaths(search, levels));
+    );
+  });
+  return arrange(tokenPaths(buildTree(-1, proposals, limits)));
 }
 
-/** The paths that were found, with places in the sorted levels turned back into ranks. */
-function foundPaths(search: BestFirstSearch, levels: readonly (readonly number[])[]): number[][] {
-  const paths: (number[] | undefined)[] = [[]];
-  for (let node = 1; node < search.count; node++) {
-    const parent = paths[search.parents[node]];
-    // A level measured at fewer ranks than the widest is padded with zeros, which are no candidates.
-    const rank = levels[search.depths[node] - 1].at(search.ranks[node]);
-    paths.push(parent && rank !== undefined ? [...parent, rank] : undefined);
-  }
-  return paths.slice(1).filter((path) => path !== undefined);
+/** The paths of a tree's nodes below the root, as tokens; without those that hold a -1. */
+function tokenPaths(tree: CandidateTree): number[][] {
+  const paths = Array.from({ length: tree.size }, (_, row) => pathTo(tree, row).slice(1));
+  return paths
+    .slice(1)
+    .map((path) => path.map((row) => tree.tokens[row]))
+    .filter((path) => !path.includes(-1));
 }
 
 /**
- * Fills a template with one step's candidates, in microseconds. Under tight limits the deepest rows are left out.
- * The structure arrays of the result are shared with the template.
+ * Fills a static tree with one step's candidates, in microseconds. Under tight limits the deepest rows are left out.
+ * The structure arrays of the result are shared with `shape`.
  */
-export function fillTemplate(
-  template: TreeTemplate,
+export function fillStaticTree(
+  shape: StaticTree,
   root: number,
   proposals: HeadProposals,
-  limits: TreeLimits = { nodes: template.size, depth: template.depth },
+  limits: TreeLimits = { nodes: shape.size, depth: shape.depth },
 ): CandidateTree {
-  if (proposals.heads < template.depth || proposals.topM < template.topM) {
+  if (proposals.heads < shape.depth || proposals.topM < shape.topM) {
     throw new RangeError(
-      `The tree needs ${template.depth} heads of ${template.topM} candidates, ` +
+      `The tree needs ${shape.depth} heads of ${shape.topM} candidates, ` +
         `but was given ${proposals.heads} of ${proposals.topM}.`,
     );
   }
-  const size = templateSizeWithin(template, limits);
-  const { parents, depths, ranks } = size === template.size ? template : firstRows(template, size);
+  const size = sizeWithin(shape, limits);
+  const { parents, depths, ranks } = size === shape.size ? shape : firstRows(shape, size);
   const tokens = new Int32Array(size);
   const probabilities = new Float32Array(size);
   tokens[0] = root;
@@ -118,17 +118,17 @@ export function fillTemplate(
   return { size, tokens, parents, depths, ranks, probabilities };
 }
 
-/** How many leading rows of the template respect `limits`. Shallower rows come first, so any prefix is a tree. */
-export function templateSizeWithin(template: TreeTemplate, limits: TreeLimits): number {
-  let size = Math.min(template.size, limits.nodes);
-  while (template.depths[size - 1] > limits.depth) size--;
+/** How many leading rows of a static tree respect `limits`. Shallower rows come first, so any prefix is a tree. */
+export function sizeWithin(shape: StaticTree, limits: TreeLimits): number {
+  let size = Math.min(shape.size, limits.nodes);
+  while (shape.depths[size - 1] > limits.depth) size--;
   return size;
 }
 
 function firstRows(
-  { parents, depths, ranks }: TreeTemplate,
+  { parents, depths, ranks }: StaticTree,
   size: number,
-): Omit<TreeTemplate, 'size' | 'depth' | 'topM'> {
+): Omit<StaticTree, 'size' | 'depth' | 'topM'> {
   return {
     parents: parents.subarray(0, size),
     depths: depths.subarray(0, size),
@@ -137,7 +137,7 @@ function firstRows(
 }
 
 /** Puts paths into rows: by depth, then by ranks. */
-function arrange(paths: readonly (readonly number[])[]): TreeTemplate {
+function arrange(paths: readonly (readonly number[])[]): StaticTree {
   const sorted = [...paths].sort((a, b) => a.length - b.length || compareRanks(a, b));
   const { parents, depths, ranks } = allocateTree(sorted.length + 1);
   parents[0] = ranks[0] = -1;
@@ -156,18 +156,18 @@ function arrange(paths: readonly (readonly number[])[]): TreeTemplate {
 }
 
 /** The ranks of one head, most accurate first; equal ones in ascending order. */
-function sortedRanks(level: ArrayLike<number>, topM: number, head: number): number[] {
-  const ranks = Array.from({ length: Math.min(level.length, topM) }, (_, rank) => rank);
+function sortedRanks(list: ArrayLike<number>, topM: number, head: number): number[] {
+  const ranks = Array.from({ length: Math.min(list.length, topM) }, (_, rank) => rank);
   for (const rank of ranks) {
-    if (level[rank] >= 0 && level[rank] <= 1) continue;
+    if (list[rank] >= 0 && list[rank] <= 1) continue;
     throw new RangeError(
-      `The accuracy of head ${head} at rank ${rank} is ${level[rank]}; it must lie in 0..1.`,
+      `The accuracy of head ${head} at rank ${rank} is ${list[rank]}; it must lie in 0..1.`,
     );
   }
-  return ranks.sort((a, b) => level[b] - level[a] || a - b);
+  return ranks.sort((a, b) => list[b] - list[a] || a - b);
 }
 
-function checkPaths(paths: unknown, bounds: TemplateBounds): number[][] {
+function checkPaths(paths: unknown, bounds: StaticTreeBounds): number[][] {
   if (!Array.isArray(paths)) {
     throw new TreeFormatError(
       `A tree is an array of paths of ranks, [[0], [1], [0, 0]] say, not ${show(paths)}.`,
@@ -180,7 +180,7 @@ function checkPaths(paths: unknown, bounds: TemplateBounds): number[][] {
   return paths as number[][];
 }
 
-function checkPath(path: unknown, { heads, topM }: TemplateBounds): void {
+function checkPath(path: unknown, { heads, topM }: StaticTreeBounds): void {
   if (!Array.isArray(path) || path.length === 0) {
     throw new TreeFormatError(`Path ${show(path)} must be a non-empty array of ranks, such as [0, 2].`);
   }
@@ -197,7 +197,7 @@ function checkPath(path: unknown, { heads, topM }: TemplateBounds): void {
   }
   if (path.length > heads) {
     throw new TreeFormatError(
-      `Path ${show(path)} is ${path.length} deep, but ${heads} heads are used, one for each level. ` +
+      `Path ${show(path)} is ${path.length} deep, but ${heads} heads are used, one for each depth. ` +
         'Shorten the path or use more heads.',
     );
   }
@@ -215,7 +215,7 @@ function duplicate(path: readonly number[]): TreeFormatError {
 }
 
 function compareRanks(a: readonly number[], b: readonly number[]): number {
-  const at = a.findIndex((rank, level) => rank !== b[level]);
+  const at = a.findIndex((rank, depth) => rank !== b[depth]);
   return at === -1 ? 0 : a[at] - b[at];
 }
 

@@ -2,13 +2,13 @@ import { expect } from 'chai';
 import fc from 'fast-check';
 import { buildTree } from '../../../src/decoding/tree/candidateTree.js';
 import {
-  fillTemplate,
-  searchTemplate,
-  templateFromPaths,
-  templatePaths,
-  templateSizeWithin,
+  fillStaticTree,
+  searchStaticTree,
+  staticTreeFromPaths,
+  staticTreePaths,
+  sizeWithin,
   TreeFormatError,
-} from '../../../src/decoding/tree/treeTemplate.js';
+} from '../../../src/decoding/tree/staticTree.js';
 import { proposalsOf } from '../../support/reference.js';
 import { checkTree } from '../../support/tableModel.js';
 
@@ -35,28 +35,28 @@ const accuracies = fc.array(
   { minLength: 1, maxLength: 4 },
 );
 
-describe('templateFromPaths', () => {
+describe('staticTreeFromPaths', () => {
   it('sorts the paths of a tree file into rows, parents first', () => {
-    const template = templateFromPaths(medusaPaths, bounds);
-    expect(template.size).to.equal(13);
-    expect(template.depth).to.equal(3);
-    expect(template.topM).to.equal(4);
-    expect([...template.depths]).to.deep.equal([0, 1, 1, 1, 1, 2, 2, 2, 2, 2, 2, 3, 3]);
-    expect([...template.parents]).to.deep.equal([-1, 0, 0, 0, 0, 1, 1, 1, 1, 2, 3, 5, 5]);
-    expect([...template.ranks]).to.deep.equal([-1, 0, 1, 2, 3, 0, 1, 2, 3, 0, 0, 0, 1]);
+    const shape = staticTreeFromPaths(medusaPaths, bounds);
+    expect(shape.size).to.equal(13);
+    expect(shape.depth).to.equal(3);
+    expect(shape.topM).to.equal(4);
+    expect([...shape.depths]).to.deep.equal([0, 1, 1, 1, 1, 2, 2, 2, 2, 2, 2, 3, 3]);
+    expect([...shape.parents]).to.deep.equal([-1, 0, 0, 0, 0, 1, 1, 1, 1, 2, 3, 5, 5]);
+    expect([...shape.ranks]).to.deep.equal([-1, 0, 1, 2, 3, 0, 1, 2, 3, 0, 0, 0, 1]);
   });
 
   it('takes the ranks of a path in any combination, gaps included', () => {
-    const template = templateFromPaths([[7], [7, 9], [2]], bounds);
-    expect(templatePaths(template)).to.deep.equal([[2], [7], [7, 9]]);
-    expect(template.topM).to.equal(10);
+    const shape = staticTreeFromPaths([[7], [7, 9], [2]], bounds);
+    expect(staticTreePaths(shape)).to.deep.equal([[2], [7], [7, 9]]);
+    expect(shape.topM).to.equal(10);
   });
 
   it('reads back the paths it was made from', () => {
     fc.assert(
       fc.property(accuracies, fc.integer({ min: 2, max: 40 }), (levels, nodes) => {
-        const template = searchTemplate(levels, { nodes, depth: 4 }, 10);
-        expect(templateFromPaths(templatePaths(template), bounds)).to.deep.equal(template);
+        const shape = searchStaticTree(levels, { nodes, depth: 4 }, 10);
+        expect(staticTreeFromPaths(staticTreePaths(shape), bounds)).to.deep.equal(shape);
       }),
     );
   });
@@ -82,12 +82,12 @@ describe('templateFromPaths', () => {
   ];
   for (const [what, paths, message] of malformed) {
     it(`refuses ${what}`, () => {
-      expect(() => templateFromPaths(paths, bounds)).to.throw(TreeFormatError, message);
+      expect(() => staticTreeFromPaths(paths, bounds)).to.throw(TreeFormatError, message);
     });
   }
 });
 
-describe('searchTemplate', () => {
+describe('searchStaticTree', () => {
   it("is the dynamic tree's search on constant marginals", () => {
     fc.assert(
       fc.property(accuracies, fc.integer({ min: 2, max: 40 }), (levels, nodes) => {
@@ -98,36 +98,39 @@ describe('searchTemplate', () => {
             .sort((a, b) => b - a)
             .slice(0, width),
         );
-        const template = searchTemplate(sorted, { nodes, depth: 4 }, 10);
+        const shape = searchStaticTree(sorted, { nodes, depth: 4 }, 10);
         const tree = buildTree(0, proposalsOf(sorted), { nodes, depth: 4 });
-        expect([...template.parents]).to.deep.equal([...tree.parents]);
-        expect([...template.ranks]).to.deep.equal([...tree.ranks]);
+        expect([...shape.parents]).to.deep.equal([...tree.parents]);
+        expect([...shape.ranks]).to.deep.equal([...tree.ranks]);
       }),
     );
   });
 
   it('prefers a rank that is right more often, wherever it stands', () => {
-    const template = searchTemplate([[0.1, 0.5, 0.2], [0.9]], { nodes: 4, depth: 4 }, 10);
-    expect(templatePaths(template)).to.deep.equal([[1], [2], [1, 0]]);
+    const shape = searchStaticTree([[0.1, 0.5, 0.2], [0.9]], { nodes: 4, depth: 4 }, 10);
+    expect(staticTreePaths(shape)).to.deep.equal([[1], [2], [1, 0]]);
   });
 
   it('respects the candidates and the heads that are used', () => {
     const levels = [[0.5, 0.3, 0.2], [0.5, 0.4], [0.9]];
-    expect(templatePaths(searchTemplate(levels, { nodes: 99, depth: 2 }, 1))).to.deep.equal([[0], [0, 0]]);
-    expect(searchTemplate(levels, { nodes: 99, depth: 3 }, 9).size).to.equal(1 + 3 + 6 + 6);
-    expect(searchTemplate(levels, { nodes: 1, depth: 3 }, 9).size).to.equal(1);
-    expect(searchTemplate([], { nodes: 9, depth: 3 }, 9).size).to.equal(1);
+    expect(staticTreePaths(searchStaticTree(levels, { nodes: 99, depth: 2 }, 1))).to.deep.equal([
+      [0],
+      [0, 0],
+    ]);
+    expect(searchStaticTree(levels, { nodes: 99, depth: 3 }, 9).size).to.equal(1 + 3 + 6 + 6);
+    expect(searchStaticTree(levels, { nodes: 1, depth: 3 }, 9).size).to.equal(1);
+    expect(searchStaticTree([], { nodes: 9, depth: 3 }, 9).size).to.equal(1);
   });
 
   it('refuses accuracies that are no probabilities', () => {
-    expect(() => searchTemplate([[0.5], [NaN]], { nodes: 4, depth: 4 }, 10)).to.throw(
+    expect(() => searchStaticTree([[0.5], [NaN]], { nodes: 4, depth: 4 }, 10)).to.throw(
       RangeError,
       /head 1 at rank 0 is NaN/,
     );
   });
 });
 
-describe('fillTemplate', () => {
+describe('fillStaticTree', () => {
   const levels = [
     [0.5, 0.25, 0.125, 0.0625],
     [0.5, 0.25, 0.125, 0.0625],
@@ -135,28 +138,28 @@ describe('fillTemplate', () => {
   ];
 
   it('fills in the tokens and the probabilities of the proposals', () => {
-    const tree = fillTemplate(templateFromPaths([[0], [1], [1, 3]], bounds), 42, proposalsOf(levels));
+    const tree = fillStaticTree(staticTreeFromPaths([[0], [1], [1, 3]], bounds), 42, proposalsOf(levels));
     checkTree(tree);
     expect([...tree.tokens]).to.deep.equal([42, 100, 101, 203]);
     expect([...tree.probabilities]).to.deep.equal([1, 0.5, 0.25, 0.25 * 0.0625]);
   });
 
   it('leaves out what limits do not allow', () => {
-    const template = templateFromPaths(medusaPaths, bounds);
+    const shape = staticTreeFromPaths(medusaPaths, bounds);
     const fill = (nodes: number, depth: number): number =>
-      fillTemplate(template, 42, proposalsOf(levels), { nodes, depth }).size;
+      fillStaticTree(shape, 42, proposalsOf(levels), { nodes, depth }).size;
     expect(fill(99, 99)).to.equal(13);
     expect(fill(99, 2)).to.equal(11);
     expect(fill(99, 1)).to.equal(5);
     expect(fill(99, 0)).to.equal(1);
     expect(fill(3, 9)).to.equal(3);
-    expect(templateSizeWithin(template, { nodes: 1, depth: 9 })).to.equal(1);
-    checkTree(fillTemplate(template, 42, proposalsOf(levels), { nodes: 7, depth: 9 }));
+    expect(sizeWithin(shape, { nodes: 1, depth: 9 })).to.equal(1);
+    checkTree(fillStaticTree(shape, 42, proposalsOf(levels), { nodes: 7, depth: 9 }));
   });
 
   it('refuses proposals that do not reach as far as the tree', () => {
-    const template = templateFromPaths([[0], [0, 0], [0, 0, 5]], bounds);
-    expect(() => fillTemplate(template, 0, proposalsOf(levels))).to.throw(
+    const shape = staticTreeFromPaths([[0], [0, 0], [0, 0, 5]], bounds);
+    expect(() => fillStaticTree(shape, 0, proposalsOf(levels))).to.throw(
       RangeError,
       /3 heads of 6 .* 3 of 4/,
     );

@@ -1,8 +1,8 @@
 import { expect } from 'chai';
 import fc from 'fast-check';
 import { buildTree, CandidateTreeBuilder, pathTo } from '../../../src/decoding/tree/candidateTree.js';
-import { ContextIndex, longestMatch } from '../../../src/decoding/tree/contextIndex.js';
-import { ContextLookup, deepestCopy, type LookupWeights } from '../../../src/decoding/tree/contextLookup.js';
+import { LookupIndex, longestMatch } from '../../../src/decoding/tree/lookupIndex.js';
+import { PromptLookup, deepestLookup, type LookupWeights } from '../../../src/decoding/tree/promptLookup.js';
 import { autoTree, dynamicTree } from '../../../src/decoding/policy/treePolicy.js';
 import type { CandidateTree, HeadProposals, TreePolicy } from '../../../src/decoding/types.js';
 import { anyTable, madeTable, withContexts } from '../../support/conditional.js';
@@ -31,7 +31,7 @@ describe('context index', () => {
   it('finds what followed the longest repeat last, as a search through the text does', () => {
     fc.assert(
       fc.property(texts, fc.array(token, { maxLength: 6 }), (text, path) => {
-        const index = new ContextIndex();
+        const index = new LookupIndex();
         index.update(text);
         const expected = bruteForce([...text, ...path], text.length);
         expect(index.find(path.toReversed(), path.length)).to.equal(expected.length);
@@ -44,7 +44,7 @@ describe('context index', () => {
   it('follows a text that grows, and one that is replaced', () => {
     fc.assert(
       fc.property(fc.array(texts, { minLength: 1, maxLength: 4 }), fc.nat(60), (parts, shared) => {
-        const index = new ContextIndex();
+        const index = new LookupIndex();
         let text: number[] = [];
         for (const part of parts) {
           text = [...text.slice(0, shared), ...part];
@@ -62,7 +62,7 @@ describe('context index', () => {
 
   it('grows past its first size', () => {
     const text = Array.from({ length: 5000 }, (_, i) => (i * i) % 2048);
-    const index = new ContextIndex();
+    const index = new LookupIndex();
     index.update(text);
     expect(index.find([], 0)).to.equal(bruteForce(text, text.length).length);
   });
@@ -100,12 +100,12 @@ const shares = fc.array(fc.double({ min: 0.05, max: 0.95, noNaN: true }), { minL
 interface Search {
   readonly nodes: number;
   readonly depth: number;
-  readonly copyDepth: number;
+  readonly lookupDepth: number;
 }
 const searches: fc.Arbitrary<Search> = fc.record({
   nodes: fc.integer({ min: 1, max: 40 }),
   depth: fc.integer({ min: 0, max: 4 }),
-  copyDepth: fc.integer({ min: 0, max: 7 }),
+  lookupDepth: fc.integer({ min: 0, max: 7 }),
 });
 
 /** Probability of each path of tokens, by the definition: q'(y) = (1 - w) q(y) + w [y = c], level by level. */
@@ -113,10 +113,10 @@ function allPaths(
   text: readonly number[],
   { heads, topM, ids, probabilities }: HeadProposals,
   weights: LookupWeights,
-  { nodes, depth, copyDepth }: Search,
+  { nodes, depth, lookupDepth }: Search,
 ): Map<string, number> {
   const levels = Math.max(0, Math.min(heads, depth, nodes - 1));
-  const deepest = Math.max(levels, Math.min(copyDepth, deepestCopy, nodes - 1));
+  const deepest = Math.max(levels, Math.min(lookupDepth, deepestLookup, nodes - 1));
   const found = new Map<string, number>();
   const visit = (path: readonly number[], probability: number): void => {
     const level = path.length;
@@ -148,13 +148,13 @@ const tokenPaths = (tree: CandidateTree): string[] =>
       .join(),
   );
 
-describe('trees that copy from the context', () => {
+describe('trees with a prompt lookup', () => {
   it('hold the most probable paths of all, with their probabilities', () => {
     fc.assert(
       fc.property(texts, proposals, shares, searches, (text, given, some, options) => {
         const weights = weightsOf(given.heads, some);
         const root = text.at(-1)!;
-        const lookup = new ContextLookup(weights);
+        const lookup = new PromptLookup(weights);
         const tree = buildTree(root, given, { ...options, text }, undefined, lookup);
         checkTree(tree);
         const all = allPaths(text, given, weights, options);
@@ -184,7 +184,7 @@ describe('trees that copy from the context', () => {
       fc.property(texts, proposals, searches, anyTable(vocabSize), (text, given, options, made) => {
         const table = madeTable(made);
         const full = withContexts(given, table);
-        const lookup = new ContextLookup(weightsOf(given.heads, [0]));
+        const lookup = new PromptLookup(weightsOf(given.heads, [0]));
         const search = { ...options, text };
         const root = text.at(-1)!;
         expect(buildTree(root, full, search, table, lookup)).to.deep.equal(
@@ -200,9 +200,9 @@ describe('trees that copy from the context', () => {
     const phrase = [1, 2, 3, 4, 0, 2, 4, 1, 3];
     const text = [...phrase, ...phrase, 1];
     const given = { heads: 1, topM: 1, ids: Int32Array.of(0), probabilities: Float32Array.of(0.01) };
-    const lookup = new ContextLookup(weightsOf(1, [0.9]));
+    const lookup = new PromptLookup(weightsOf(1, [0.9]));
     const builder = new CandidateTreeBuilder(undefined, lookup);
-    const tree = builder.take(builder.find(1, given, { nodes: 7, depth: 1, copyDepth: 5, text }));
+    const tree = builder.take(builder.find(1, given, { nodes: 7, depth: 1, lookupDepth: 5, text }));
     expect([...tree.tokens]).to.deep.equal([1, 0, 2, 3, 4, 0, 2]);
     expect([...tree.depths]).to.deep.equal([0, 1, 1, 2, 3, 4, 5]);
     expect([...tree.ranks]).to.deep.equal([-1, 0, -1, -1, -1, -1, -1]);
@@ -210,17 +210,17 @@ describe('trees that copy from the context', () => {
 
   it('refuse a text that does not end with the root, and weights that are no shares', () => {
     const given = { heads: 1, topM: 1, ids: Int32Array.of(0), probabilities: Float32Array.of(0.5) };
-    const lookup = new ContextLookup(weightsOf(1, [0.5]));
+    const lookup = new PromptLookup(weightsOf(1, [0.5]));
     const options = { nodes: 3, depth: 1 };
     expect(() => buildTree(1, given, options, undefined, lookup)).to.throw(RangeError, 'end with the root 1');
     expect(() => buildTree(1, given, { ...options, text: [1, 2] }, undefined, lookup)).to.throw('not with 2');
     for (const wrong of [1, -0.1, NaN]) {
-      expect(() => new ContextLookup(weightsOf(1, [wrong]))).to.throw(
+      expect(() => new PromptLookup(weightsOf(1, [wrong]))).to.throw(
         RangeError,
-        'lookup weights of level 0',
+        'Row 0 of the lookup weights',
       );
     }
-    expect(() => new ContextLookup([[0.5]])).to.throw(RangeError, 'must be 8 numbers');
+    expect(() => new PromptLookup([[0.5]])).to.throw(RangeError, 'must be 8 numbers');
   });
 
   it('decode the text of plain decoding, in fewer steps where it repeats', async () => {

@@ -5,7 +5,7 @@ export const longestMatch = 8;
  * The text so far, indexed by what followed each run of up to `longestMatch` tokens: prompt lookup (Saxena 2023) as a
  * table. Of several occurrences the latest counts. Grows with the text; an append costs `longestMatch` map entries.
  */
-export class ContextIndex {
+export class LookupIndex {
   /** What followed the run that `find` found last. */
   found = -1;
   private tokens = new Int32Array(1024);
@@ -32,7 +32,7 @@ export class ContextIndex {
     let hash = seed;
     const most = Math.min(longestMatch, this.length + count);
     while (length < most) {
-      hash = mixed(hash, this.behind(path, count, length));
+      hash = mixed(hash, this.tokenBefore(path, count, length));
       const position = this.following[length].get(hash) ?? -1;
       // A longer run cannot have occurred where a shorter one has not. Hashes may collide: the tokens decide.
       if (position === -1 || !this.matches(position, path, count, length + 1)) break;
@@ -63,13 +63,13 @@ export class ContextIndex {
   }
 
   /** The token `distance` before the end of `text + path`. */
-  private behind(path: ArrayLike<number>, count: number, distance: number): number {
+  private tokenBefore(path: ArrayLike<number>, count: number, distance: number): number {
     return distance < count ? path[distance] : this.tokens[this.length - 1 - (distance - count)];
   }
 
   private matches(position: number, path: ArrayLike<number>, count: number, run: number): boolean {
     for (let i = 0; i < run; i++) {
-      if (this.tokens[position - 1 - i] !== this.behind(path, count, i)) return false;
+      if (this.tokens[position - 1 - i] !== this.tokenBefore(path, count, i)) return false;
     }
     return true;
   }
