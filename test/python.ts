@@ -37,7 +37,7 @@ async function main(): Promise<number> {
     onInstall: () => console.error('Installing the Python packages of the tests (PyTorch among them; once)'),
   });
   const weights = await fetchDefaultWeights(python, modelsFolder(undefined), messages);
-  const environment = { ...exportEnvironment(packages), MEDUSA_TEST_GGUF: weights };
+  const environment = { ...exportEnvironment(packages), MEDUSA_PLUS_TEST_GGUF: weights };
   const lint = await run(python.program, ['-m', 'ruff', 'check', '.'], environment);
   const tests = await run(
     python.program,

@@ -177,13 +177,26 @@ def write_tiny(folder: Path, reads_token: bool = False) -> None:
     (folder / NAME).write_text(dump(manifest), encoding="utf-8")
 
 
+def write_tiny_half(folder: Path) -> None:
+    """The graphs of the same weights that a CUDA device runs: float16, layout "shared"; no manifest."""
+    folder.mkdir(parents=True, exist_ok=True)
+    source = TinySource()
+    export_backbone(source, folder, "fp16", "shared", CAPACITY, lambda done, total: None)
+    export_keep(CONFIG, folder, "fp16", CAPACITY)
+    export_heads(tiny_heads(source), folder, "fp16")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description="Write the tiny random model that the tests use.")
     parser.add_argument("--output", type=Path, required=True, metavar="DIR")
     parser.add_argument("--reads-token", action="store_true", help="heads that read the chosen token")
+    parser.add_argument("--half", action="store_true", help="only the float16 graphs (test/fixtures/tiny16)")
     args = parser.parse_args()
     folder = args.output
-    write_tiny(folder, args.reads_token)
+    if args.half:
+        write_tiny_half(folder)
+    else:
+        write_tiny(folder, args.reads_token)
     print(json.dumps({"stage": "done", "folder": str(folder)}))
 
 

@@ -1,6 +1,6 @@
 """The default model's real weights: graphs against transformers' own reading of the same GGUF file.
 
-Runs when MEDUSA_TEST_GGUF names the file; a wrong name is a failure, not a skip.
+Runs when MEDUSA_PLUS_TEST_GGUF names the file; a wrong name is a failure, not a skip.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from medusa_export.tokenizer_files.from_gguf import tokenizer_from_gguf
 from medusa_export.weights import open_source
 from medusa_export.weights.gguf_file import GgufSource
 
-pytestmark = pytest.mark.skipif("MEDUSA_TEST_GGUF" not in os.environ, reason="MEDUSA_TEST_GGUF names no file")
+pytestmark = pytest.mark.skipif("MEDUSA_PLUS_TEST_GGUF" not in os.environ, reason="MEDUSA_PLUS_TEST_GGUF names no file")
 QUESTION = (
     "<|im_start|>user\nName three rivers of Europe and the sea each flows into.<|im_end|>\n<|im_start|>assistant\n"
 )
@@ -32,9 +32,9 @@ def silent(done: int, total: int) -> None:
 
 @pytest.fixture(scope="module")
 def path() -> Path:
-    found = Path(os.environ["MEDUSA_TEST_GGUF"])
+    found = Path(os.environ["MEDUSA_PLUS_TEST_GGUF"])
     if not found.is_file():
-        pytest.fail(f"MEDUSA_TEST_GGUF={found} is no file; name SmolLM2-135M-Instruct.Q4_1.gguf or unset it")
+        pytest.fail(f"MEDUSA_PLUS_TEST_GGUF={found} is no file; name SmolLM2-135M-Instruct.Q4_1.gguf or unset it")
     return found
 
 

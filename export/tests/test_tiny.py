@@ -14,9 +14,10 @@ from medusa_export.errors import ExportError
 from medusa_export.manifest import dump, read_manifest
 from medusa_export.session import open_session
 from medusa_export.split_runner import SplitRunner
-from medusa_export.tiny import write_tiny
+from medusa_export.tiny import write_tiny, write_tiny_half
 
 FIXTURE = Path(__file__).resolve().parents[2] / "test" / "fixtures" / "tiny"
+HALF_FIXTURE = FIXTURE.with_name("tiny16")
 TOKEN_FIXTURE = FIXTURE.with_name("tinytoken")  # the files that differ from tiny's: manifest and heads
 
 
@@ -53,6 +54,21 @@ def test_fixture_of_heads_that_read_the_root_is_up_to_date(tmp_path: Path) -> No
             onnx.load(folder / path.name, load_external_data=False).graph for folder in (tmp_path, TOKEN_FIXTURE)
         )
         assert [n.op_type for n in new.node] == [n.op_type for n in old.node], path.name
+
+
+def test_fixture_in_float16_is_up_to_date(tmp_path: Path) -> None:
+    write_tiny_half(tmp_path)
+    names = {p.name for p in tmp_path.iterdir()}
+    assert names == {p.name for p in HALF_FIXTURE.iterdir()}, (
+        "run: python -m medusa_export.tiny --half --output test/fixtures/tiny16"
+    )
+    for name in (name for name in names if name.endswith(".onnx")):
+        new, old = (onnx.load(folder / name).graph for folder in (tmp_path, HALF_FIXTURE))
+        assert [n.op_type for n in new.node] == [n.op_type for n in old.node], name
+        for pair in zip(new.initializer, old.initializer, strict=True):
+            a, b = map(onnx.numpy_helper.to_array, pair)
+            # Other builds of NumPy may round the last bit otherwise.
+            np.testing.assert_allclose(a, b, rtol=2e-3, atol=1e-6)
 
 
 def test_heads_of_the_fixture_are_right_about_half_of_the_time() -> None:

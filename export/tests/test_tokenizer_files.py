@@ -205,10 +205,10 @@ def test_turn_ends_of_files_reach_the_manifest(
         assert note in stages
 
 
-@pytest.mark.skipif("MEDUSA_TEST_GGUF" not in os.environ, reason="MEDUSA_TEST_GGUF names no file")
+@pytest.mark.skipif("MEDUSA_PLUS_TEST_GGUF" not in os.environ, reason="MEDUSA_PLUS_TEST_GGUF names no file")
 def test_default_model_equals_a_plain_encoder_and_transformers() -> None:
-    path = Path(os.environ["MEDUSA_TEST_GGUF"])
-    assert path.is_file(), f"MEDUSA_TEST_GGUF={path} is no file"
+    path = Path(os.environ["MEDUSA_PLUS_TEST_GGUF"])
+    assert path.is_file(), f"MEDUSA_PLUS_TEST_GGUF={path} is no file"
     source = GgufSource(path)
     tokens, merges = source.field("tokenizer.ggml.tokens"), source.field("tokenizer.ggml.merges")
     types = source.field("tokenizer.ggml.token_type")

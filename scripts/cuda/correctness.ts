@@ -1,39 +1,46 @@
 /**
- * Whether decoding on the CUDA device is right:
+ * Whether decoding on a card is right:
  *
- *   correctness --model <folder> --questions <question.jsonl | builtin> --out <results> [--turns 40] [--tokens 128]
- *       [--provider cuda] [--precision fp16]
+ *   npx tsx scripts/cuda/correctness.ts --model FOLDER [--questions builtin] [--limit 20] [--tokens 128]
+ *       [--out correctness.json] [--provider cuda] [--precision fp16]
  *
- * 1. Trees give the tokens of plain decoding; where they do not, the gap between the two tokens' logits says whether
- *    float16 could not tell them apart. 2. A tree row equals its path run causally. 3. How often float16 on the device
- *    chooses the token that float32 on the CPU chooses, given the same text. Writes correctness.json.
+ * 1. Trees give the tokens of plain decoding. Where they do not, the gap between the two tokens' logits says whether
+ *    the precision could not tell them apart.
+ * 2. A tree row gives the logits that its path gives when it is read in order.
+ * 3. Steps that are captured as CUDA graphs give the same tokens. They run the same kernels, so any difference is a
+ *    fault, and the exit code is 1.
+ * 4. How often the card chooses the token that float32 on the CPU chooses, given the same text.
  */
-import './oneLine.js';
-import { mkdirSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { writeFileSync } from 'node:fs';
 import { parseArgs } from 'node:util';
 import { loadQuestions, selectQuestions } from '../../src/bench/questions/load.js';
-import type { CandidateTree, DraftingModel } from '../../src/decoding/types.js';
-import { MedusaEngine } from '../../src/engine/engine.js';
-import type { GenerateOptions } from '../../src/engine/options/generateOptions.js';
+import { greedyAcceptance } from '../../src/decoding/acceptance.js';
+import { decode } from '../../src/decoding/decode.js';
+import { dynamicTree, noTree } from '../../src/decoding/policy/treePolicy.js';
+import { chainParents } from '../../src/decoding/tree/treeMask.js';
+import type { CandidateTree, DraftingModel, TreePolicy } from '../../src/decoding/types.js';
+import { loadTokenizer } from '../../src/engine/text/load.js';
 import { randomTokens, randomTree } from '../../src/runtime/measure.js';
-import { open } from './openModels.js';
+import { open, planModel, readText, readWhere } from './models.js';
 
 const { values: args } = parseArgs({
   options: {
     model: { type: 'string' },
     questions: { type: 'string', default: 'builtin' },
-    out: { type: 'string' },
-    turns: { type: 'string', default: '40' },
+    limit: { type: 'string', default: '20' },
     tokens: { type: 'string', default: '128' },
+    out: { type: 'string' },
     provider: { type: 'string', default: 'cuda' },
     precision: { type: 'string', default: 'fp16' },
   },
 });
-const folder = args.model!;
-const provider = args.provider === 'cpu' ? 'cpu' : 'cuda';
 const LOGITS = { logits: true };
 const GREEDY = { logits: false };
+/** Few nodes, and as many as the paper's trees have. */
+const NODES = [8, 64];
+const MOST_TOP_M = 32;
+/** Rows that are read in one run where a text is read again. */
+const CHAIN = 64;
 
 interface Text {
   readonly prompt: readonly number[];
@@ -41,76 +48,87 @@ interface Text {
 }
 
 interface Difference {
-  readonly turn: number;
-  readonly tree: string;
+  readonly prompt: number;
+  readonly nodes: number;
   readonly position: number;
   readonly plain: number;
   readonly other: number;
-  /** Logit of the plain token less that of the other, from a run over the text as a prompt. */
+  /** Logit of the plain token less that of the other, from reading the text in order. */
   readonly gap: number;
 }
 
-const variants: Record<string, GenerateOptions> = {
-  'dynamic 8': { tree: 'dynamic', nodes: 8 },
-  'dynamic 64': { tree: 'dynamic', nodes: 64 },
-  'static 64': { tree: 'static', nodes: 64 },
-};
+const where = readWhere(args.provider);
+const { manifest, options } = await planModel(args.model!, where, args.precision);
+const prompts = await questionPrompts();
+const card = await open(where, options);
+const texts = await generateAll(card, noTree());
+const trees: Text[][] = [];
+for (const nodes of NODES) trees.push(await generateAll(card, treesOf(card, nodes)));
+const differences: Difference[] = [];
+for (const [i, nodes] of NODES.entries()) {
+  for (const prompt of texts.keys())
+    differences.push(...(await compareTexts(prompt, nodes, trees[i][prompt])));
+}
+const treeRows = [];
+for (const past of [100, 700].filter((length) => length + 40 < card.contextLength)) {
+  treeRows.push(await compareRows(past));
+}
+const choicesOnCard = await allChoices(card);
+await card.dispose();
 
-mkdirSync(args.out!, { recursive: true });
-const { texts, differences } = await compareTrees();
-// Written after each part: a run that is cut short keeps what it found.
-const summary: Record<string, unknown> = {
-  turns: texts.length,
+const capturing = await open(where, { ...options, cudaGraphs: true });
+const captured = await generateAll(capturing, treesOf(capturing, NODES[1]));
+await capturing.dispose();
+const differentlyCaptured = captured.filter(
+  ({ tokens }, i) => firstDifference(tokens, trees[1][i].tokens) >= 0,
+);
+
+const cpu = await open('cpu', (await planModel(args.model!, 'cpu', 'fp32')).options);
+const choicesOnCpu = await allChoices(cpu);
+await cpu.dispose();
+
+const same = choicesOnCard.filter((token, i) => token === choicesOnCpu[i]).length;
+const found = {
+  model: manifest.model.id,
+  prompts: texts.length,
   tokens: texts.reduce((sum, { tokens }) => sum + tokens.length, 0),
-  identical: Object.fromEntries(
-    Object.keys(variants).map((tree) => [
-      tree,
-      texts.length - differences.filter((each) => each.tree === tree).length,
-    ]),
-  ),
+  treesAgainstPlain: differences,
+  treeRowsAgainstCausal: treeRows,
+  promptsThatDifferWithCudaGraphs: differentlyCaptured.length,
+  agreementWithFloat32OnCpu: { positions: choicesOnCard.length, same, rate: same / choicesOnCard.length },
 };
-save({ differences });
-const device = await open(folder, provider, args.precision);
-const gaps: Difference[] = [];
-for (const difference of differences) {
-  gaps.push({ ...difference, gap: await logitGap(device, texts[difference.turn], difference) });
-}
-save({ differences: gaps });
-save({ treeRowsAgainstCausal: await compareRows(device) });
-save({ agreementWithFloat32OnCpu: await compareWithCpu(device, texts) });
-await device.dispose();
-console.log(JSON.stringify({ ...summary, differences: gaps.slice(0, 10) }, null, 1));
+const report = JSON.stringify(found, null, 1);
+if (args.out) writeFileSync(args.out, `${report}\n`);
+console.log(report);
+if (differentlyCaptured.length > 0) process.exitCode = 1;
 
-function save(part: Record<string, unknown>): void {
-  Object.assign(summary, part);
-  writeFileSync(join(args.out!, 'correctness.json'), `${JSON.stringify(summary, null, 1)}\n`);
+async function questionPrompts(): Promise<number[][]> {
+  const { tokenizer, chatTemplate } = await loadTokenizer(args.model!, manifest);
+  const questions = selectQuestions(await loadQuestions(args.questions), { limit: Number(args.limit) });
+  return questions.map(({ turns: [content] }) =>
+    tokenizer.encode(chatTemplate.render([{ role: 'user', content }], [])),
+  );
 }
 
-/** Generates each turn plainly and with each kind of tree. */
-async function compareTrees(): Promise<{ texts: Text[]; differences: Omit<Difference, 'gap'>[] }> {
-  const questions = selectQuestions(await loadQuestions(args.questions), { limit: Number(args.turns) });
-  const engine = await MedusaEngine.open({ model: folder, provider, precision: args.precision });
-  const found: Omit<Difference, 'gap'>[] = [];
-  const plainTexts: Text[] = [];
-  try {
-    for (const [turn, question] of questions.entries()) {
-      const answer = (options: GenerateOptions): ReturnType<MedusaEngine['complete']> =>
-        engine.complete(question.turns[0], { ...options, temperature: 0, maxNewTokens: Number(args.tokens) });
-      const plain = await answer({ tree: 'none' });
-      plainTexts.push({ prompt: plain.promptTokenIds, tokens: plain.tokenIds });
-      for (const [tree, options] of Object.entries(variants)) {
-        const { tokenIds } = await answer(options);
-        const position = firstDifference(plain.tokenIds, tokenIds);
-        if (position < 0) continue;
-        const [a, b] = [plain.tokenIds[position] ?? -1, tokenIds[position] ?? -1];
-        found.push({ turn, tree, position, plain: a, other: b });
-      }
-      process.stderr.write(`\rturn ${turn + 1} of ${questions.length} `);
-    }
-  } finally {
-    await engine.dispose();
+function treesOf({ headCount, maxTopM }: DraftingModel, nodes: number): TreePolicy {
+  return dynamicTree({ nodes, heads: headCount, topM: Math.min(MOST_TOP_M, maxTopM) });
+}
+
+async function generateAll(model: DraftingModel, policy: TreePolicy): Promise<Text[]> {
+  const all: Text[] = [];
+  for (const prompt of prompts) {
+    const steps = decode(model, prompt, {
+      policy,
+      acceptance: greedyAcceptance(),
+      maxNewTokens: Number(args.tokens),
+      eosTokenIds: manifest.tokenizer.eosTokenIds,
+      clock: () => performance.now(),
+    });
+    let step = await steps.next();
+    while (!step.done) step = await steps.next();
+    all.push({ prompt, tokens: step.value.tokens });
   }
-  return { texts: plainTexts, differences: found };
+  return all;
 }
 
 function firstDifference(a: readonly number[], b: readonly number[]): number {
@@ -119,37 +137,35 @@ function firstDifference(a: readonly number[], b: readonly number[]): number {
   return -1;
 }
 
-async function logitGap(
-  model: DraftingModel,
-  { prompt, tokens }: Text,
-  { position, plain, other }: Omit<Difference, 'gap'>,
-): Promise<number> {
-  model.truncate(0);
-  const { logits } = await model.prefill([...prompt, ...tokens.slice(0, position)], LOGITS);
-  return logits![plain] - logits![other];
+/** The first difference of a text made with trees, if there is one. */
+async function compareTexts(prompt: number, nodes: number, { tokens }: Text): Promise<Difference[]> {
+  const expected = texts[prompt];
+  const position = firstDifference(expected.tokens, tokens);
+  if (position < 0) return [];
+  const [plain, other] = [expected.tokens[position] ?? -1, tokens[position] ?? -1];
+  card.truncate(0);
+  const { logits } = await readText(card, [...expected.prompt, ...tokens.slice(0, position)], LOGITS);
+  return [{ prompt, nodes, position, plain, other, gap: logits![plain] - logits![other] }];
 }
 
-/** Random trees behind random texts: the largest difference of logits between a row and its path read in order. */
-async function compareRows(model: DraftingModel): Promise<object[]> {
-  const results: object[] = [];
-  for (const past of [100, 700].filter((length) => length + 40 < model.contextLength)) {
-    const text = [...randomTokens(past, model.vocabSize)];
-    const tree = randomTree(32, model.vocabSize);
-    model.truncate(0);
-    await model.prefill(text, GREEDY);
-    const { logits, nextTokens } = await model.verify(tree, LOGITS);
-    let largest = 0;
-    let sameToken = 0;
-    for (let row = 0; row < tree.size; row++) {
-      model.truncate(0);
-      const alone = await model.prefill([...text, ...pathTokens(tree, row)], LOGITS);
-      const mine = logits!.subarray(row * model.vocabSize, (row + 1) * model.vocabSize);
-      mine.forEach((value, i) => (largest = Math.max(largest, Math.abs(value - alone.logits![i]))));
-      if (alone.nextTokens[0] === nextTokens[row]) sameToken++;
-    }
-    results.push({ past, rows: tree.size, largestLogitDifference: largest, sameToken });
+/** A random tree behind a random text: the largest difference of logits between a row and its path read in order. */
+async function compareRows(past: number): Promise<object> {
+  const { vocabSize } = card;
+  const text = [...randomTokens(past, vocabSize)];
+  const tree = randomTree(32, vocabSize);
+  card.truncate(0);
+  await readText(card, text, GREEDY);
+  const { logits, nextTokens } = await card.verify(tree, LOGITS);
+  let largest = 0;
+  let sameToken = 0;
+  for (let row = 0; row < tree.size; row++) {
+    card.truncate(0);
+    const alone = await readText(card, [...text, ...pathTokens(tree, row)], LOGITS);
+    const mine = logits!.subarray(row * vocabSize, (row + 1) * vocabSize);
+    mine.forEach((value, i) => (largest = Math.max(largest, Math.abs(value - alone.logits![i]))));
+    if (alone.nextTokens[0] === nextTokens[row]) sameToken++;
   }
-  return results;
+  return { past, rows: tree.size, sameToken, largestLogitDifference: largest };
 }
 
 function pathTokens(tree: CandidateTree, row: number): number[] {
@@ -158,45 +174,30 @@ function pathTokens(tree: CandidateTree, row: number): number[] {
   return path;
 }
 
-/** Both models read the plain texts; counts the positions at which they choose the same next token. */
-async function compareWithCpu(model: DraftingModel, all: readonly Text[]): Promise<object> {
-  const cpu = await open(folder, 'cpu', 'fp32');
-  let same = 0;
-  let count = 0;
-  try {
-    for (const text of all) {
-      const [a, b] = [await choices(model, text), await choices(cpu, text)];
-      a.forEach((token, i) => (same += token === b[i] ? 1 : 0));
-      count += a.length;
-    }
-  } finally {
-    await cpu.dispose();
-  }
-  return { positions: count, same, rate: same / count };
-}
-
-/** The next token chosen after each token of the answer, read as chains of up to 64 rows. */
-async function choices(model: DraftingModel, { prompt, tokens }: Text): Promise<number[]> {
+/** The next token chosen after each token of the plain texts, read as chains. */
+async function allChoices(model: DraftingModel): Promise<number[]> {
   const chosen: number[] = [];
-  model.truncate(0);
-  await model.prefill(prompt, GREEDY);
-  for (let start = 0; start < tokens.length; start += 64) {
-    const chain = chainOf(tokens.slice(start, start + 64));
-    const { nextTokens } = await model.verify(chain, GREEDY);
-    chosen.push(...nextTokens);
-    await model.keep([...chain.depths]);
+  for (const { prompt, tokens } of texts) {
+    model.truncate(0);
+    await readText(model, prompt, GREEDY);
+    for (let start = 0; start < tokens.length; start += CHAIN) {
+      const chain = chainOf(tokens.slice(start, start + CHAIN));
+      const { nextTokens } = await model.verify(chain, GREEDY);
+      chosen.push(...nextTokens);
+      await model.keep([...chain.depths]);
+    }
   }
   return chosen;
 }
 
 function chainOf(tokens: readonly number[]): CandidateTree {
-  const depths = Int32Array.from(tokens.keys());
+  const size = tokens.length;
   return {
-    size: tokens.length,
+    size,
     tokens: Int32Array.from(tokens),
-    parents: depths.map((depth) => depth - 1),
-    depths,
-    ranks: new Int32Array(tokens.length),
-    probabilities: new Float32Array(tokens.length).fill(1),
+    parents: chainParents(size),
+    depths: Int32Array.from(tokens.keys()),
+    ranks: new Int32Array(size),
+    probabilities: new Float32Array(size).fill(1),
   };
 }

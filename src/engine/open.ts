@@ -19,6 +19,7 @@ import { ensureTuning } from '../models/tuning.js';
 import { explainNotFinite } from './notFiniteMessage.js';
 import type { EngineOptions } from './options/engineOptions.js';
 import { mostAutoNodes } from './policies.js';
+import { formerNameNotes } from '../util/environment.js';
 import { silentReport, type Report } from '../util/progressReport.js';
 import type { OpenOptions } from '../runtime/spec.js';
 import type { ChatTemplate } from './text/chatTemplate.js';
@@ -97,6 +98,7 @@ async function openOnProvider(
   report: Report,
 ): Promise<OpenedModel> {
   const provider = options.provider ?? 'cpu';
+  if (provider !== 'cpu') formerNameNotes().forEach((note) => report.note(note));
   if (provider !== 'auto') return openGraphs(place, manifest, { ...options, provider }, report);
   try {
     return await openGraphs(place, manifest, { ...options, provider: 'cuda' }, report);

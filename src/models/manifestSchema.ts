@@ -79,8 +79,6 @@ const backboneEntry = fields({
   ...graph,
   layout: choice(['split', 'shared']),
   capacity: optional(count()),
-  /** Set only by export/attention_variants.py. */
-  attention: optional(choice(['group-query', 'attention-24'])),
 });
 
 /** A table for joint `conditional` (`ConditionalTable`), in a file of its own. */

@@ -4,6 +4,7 @@ import type { CostPoint } from '../decoding/policy/costCurve.js';
 import type { Report } from '../util/progressReport.js';
 import type { OpenOptions } from '../runtime/spec.js';
 import type { ChosenGraphs } from './choose.js';
+import { readSwitch, readVariable } from '../util/environment.js';
 import { takeLock } from '../util/lock.js';
 import type { Manifest } from './manifestSchema.js';
 import { readTunings, tuningName, writeTunings, type Tuning } from './tuningFile.js';
@@ -201,7 +202,10 @@ async function measurementKey({ manifest, graphs, spec }: TuningSubject): Promis
   const onCuda = spec.provider === 'cuda';
   const parts = [
     spec.provider,
-    (onCuda ? spec.ortLibrary : `ONNX Runtime ${nodeRuntimeVersion()}`) ?? process.env.MEDUSA_ORT_LIBRARY,
+    onCuda
+      ? (spec.ortLibrary ?? readVariable('MEDUSA_PLUS_ORT_LIBRARY'))
+      : `ONNX Runtime ${nodeRuntimeVersion()}`,
+    onCuda && readSwitch('MEDUSA_PLUS_CUDA_GRAPHS') ? 'CUDA graphs' : undefined,
     cpus()[0]?.model.trim() ?? process.arch,
     `${availableParallelism()} threads`,
     // A processor's name does not tell its kernels: virtual machines hide instruction sets.

@@ -27,7 +27,6 @@ export function nodeRuntimeFacts(): NodeRuntimeFacts {
 export interface LibraryFacts {
   readonly path: string;
   readonly version?: string;
-  readonly buildInfo?: string;
   readonly providers?: readonly string[];
   /** Why nothing is known about it. */
   readonly error?: string;
@@ -37,7 +36,7 @@ export interface LibraryFacts {
 export async function libraryFacts(path: string): Promise<LibraryFacts> {
   try {
     const api = await OrtApi.load(path);
-    return { path, version: api.version, buildInfo: api.buildInfo, providers: api.availableProviders() };
+    return { path, version: api.version, providers: api.availableProviders() };
   } catch (cause) {
     return { path, error: messageOf(cause) };
   }
@@ -73,12 +72,12 @@ export async function cudaProviderFacts(library: string): Promise<CudaProviderFa
  */
 export async function cudaMemory(): Promise<{ free: number; total: number }> {
   const cuda = await CudaRuntime.load();
-  cuda.useDevice(0);
+  cuda.useDevice();
   return cuda.memory();
 }
 
 /** Libraries that `path` needs, directly or through others, and that the loader does not find (Linux). */
-export async function missingLibraries(path: string): Promise<string[]> {
+async function missingLibraries(path: string): Promise<string[]> {
   return parseLdd(await outputOf('ldd', [path]));
 }
 
@@ -111,14 +110,4 @@ export function parseGpus(output: string): GpuFacts[] {
     .map((line) => line.split(',').map((part) => part.trim()))
     .filter((parts) => parts.length === 3)
     .map(([name, memory, driver]) => ({ name, memoryMiB: Number(memory), driver }));
-}
-
-/** MiB in use on the first GPU, by all programs; undefined without nvidia-smi. */
-export async function gpuMemoryUsed(): Promise<number | undefined> {
-  try {
-    const query = '--query-gpu=memory.used';
-    return Number.parseInt(await outputOf('nvidia-smi', [query, '--format=csv,noheader,nounits']), 10);
-  } catch {
-    return undefined;
-  }
 }

@@ -22,19 +22,7 @@ export interface BackboneFile {
   readonly layout: CacheLayout;
   /** Cache capacity the graph was exported for; null or undefined when the runtime may choose. */
   readonly capacity?: number | null;
-  /** How a graph of the shared layout attends; `group-query` when absent. */
-  readonly attention?: SharedAttention;
 }
-
-/** GroupQueryAttention with a bias, or TensorScatter and the Attention of opset 24 with a mask over the whole cache. */
-export type SharedAttention = 'group-query' | 'attention-24';
-
-/**
- * How a step reaches a device. `bound`: host buffers are bound anew for each run, and ONNX Runtime copies them one by
- * one. `packed`: shapes are padded to a few sizes, device buffers bound once for each, all inputs sent in one copy.
- * `graphs`: as `packed`, each size captured as a CUDA graph and replayed (experimental).
- */
-export type DeviceSteps = 'bound' | 'packed' | 'graphs';
 
 export interface HeadsFile {
   readonly path: string;
@@ -75,12 +63,10 @@ export interface OpenOptions {
   readonly prefillRows?: number;
   /** Fewest rows of a run on the CPU; by default what the precision's kernels need here (cpu/kernels.ts). */
   readonly leastRows?: number;
-  /** Path of the ONNX Runtime library for `cuda` (else the environment variable MEDUSA_ORT_LIBRARY). */
+  /** Path of the ONNX Runtime library for `cuda` (else the environment variable MEDUSA_PLUS_ORT_LIBRARY). */
   readonly ortLibrary?: string;
-  /** Default `packed`; on CUDA the environment variable MEDUSA_CUDA_STEPS, if set. */
-  readonly deviceSteps?: DeviceSteps;
-  /** CUDA device number, default 0. */
-  readonly deviceId?: number;
+  /** Whether steps are captured as CUDA graphs and replayed; by default as MEDUSA_PLUS_CUDA_GRAPHS says. */
+  readonly cudaGraphs?: boolean;
 }
 
 /** Elements of the cache per position, keys and values of all layers together. */

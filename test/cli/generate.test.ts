@@ -220,13 +220,13 @@ describe('medusa-plus generate', function () {
 
   it('never falls back from CUDA in silence', async () => {
     const args = ['generate', 'Hi', ...tiny, '--max-new-tokens', '3', '--provider'];
-    const cuda = await runCli([...args, 'cuda'], { env: { MEDUSA_ORT_LIBRARY: '' } });
+    const cuda = await runCli([...args, 'cuda'], { env: { MEDUSA_PLUS_ORT_LIBRARY: '' } });
     expect(cuda.code).to.equal(1);
     expect(cuda.stdout).to.equal('');
     expect(cuda.stderr)
       .to.contain('--ort-library')
       .and.to.not.match(/^\s+at /m);
-    const auto = await runCli([...args, 'auto'], { env: { MEDUSA_ORT_LIBRARY: '' } });
+    const auto = await runCli([...args, 'auto'], { env: { MEDUSA_PLUS_ORT_LIBRARY: '' } });
     expect(auto.code).to.equal(0);
     expect(auto.stderr).to.contain('Running on the CPU: ');
   });

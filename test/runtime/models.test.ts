@@ -35,12 +35,6 @@ const paths = [
   },
   {
     name: 'shared layout, C API on CPU memory',
-    open: (options: Partial<OpenOptions> = {}) => openShared({ deviceSteps: 'bound', ...options }),
-    options: sharedOptions,
-    boundary: BIAS_BUCKET,
-  },
-  {
-    name: 'shared layout, packed steps on CPU memory',
     open: openShared,
     options: sharedOptions,
     boundary: BIAS_BUCKET,

@@ -1,77 +1,72 @@
 import { expect } from 'chai';
 import { execFile } from 'node:child_process';
 import { readFileSync } from 'node:fs';
-import { mkdir, mkdtemp, rm, symlink } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import type { CostMeasurement } from '../../scripts/cuda/costReport.js';
 import { folder as tiny } from '../runtime/tiny.js';
+import { temporaryFolder } from '../support/tinyModel.js';
 
-/** The programs that run.sh calls, over main memory. */
-describe('runtime: the CUDA benches', function () {
+/** The programs of docs/cuda.md, over main memory. */
+describe('scripts: what measures a card', function () {
   this.timeout(60_000);
-  let out: string;
+  let out: Awaited<ReturnType<typeof temporaryFolder>>;
 
   before(async () => {
-    out = await mkdtemp(join(tmpdir(), 'medusa-benches-'));
+    out = await temporaryFolder();
   });
-  after(() => rm(out, { recursive: true }));
+  after(() => out.remove());
 
-  const bench = (name: string, ...args: string[]): Promise<{ code: number; stderr: string }> =>
+  interface Run {
+    readonly code: number;
+    readonly stdout: string;
+    readonly stderr: string;
+  }
+  const run = (name: string, ...args: string[]): Promise<Run> =>
     new Promise((resolve) => {
       const program = join(import.meta.dirname, `../../scripts/cuda/${name}.ts`);
-      const all = ['--import', 'tsx/esm', program, '--out', out, '--precision', 'fp32', ...args];
-      const env = { ...process.env, MEDUSA_ORT_LIBRARY: '' };
-      execFile(process.execPath, all, { env }, (error, _, stderr) =>
-        resolve({ code: error ? Number(error.code ?? -1) : 0, stderr }),
+      const all = ['--import', 'tsx/esm', program, '--model', tiny, '--precision', 'fp32', ...args];
+      const env = { ...process.env, MEDUSA_PLUS_ORT_LIBRARY: '' };
+      execFile(process.execPath, all, { env }, (error, stdout, stderr) =>
+        resolve({ code: error ? Number(error.code ?? -1) : 0, stdout, stderr }),
       );
     });
-  const memory = ['--provider', 'cpu-memory', '--rounds', '2'];
-  const read = (name: string): unknown => JSON.parse(readFileSync(join(out, name), 'utf8'));
+  const read = (path: string): unknown => JSON.parse(readFileSync(path, 'utf8'));
 
-  it('measure costs, as far as the context goes', async () => {
-    const sizes = ['--past', '64,4096', '--nodes', '1,64'];
-    const { code, stderr } = await bench('cost', '--model', tiny, ...memory, ...sizes);
+  it('measures costs, as far as the context goes', async () => {
+    const path = join(out.path, 'cost.json');
+    const sizes = ['--past', '64,4096', '--nodes', '1,64', '--rounds', '2'];
+    const { code, stdout, stderr } = await run('cost', '--provider', 'cpu-memory', '--out', path, ...sizes);
     expect(code, stderr).to.equal(0);
-    const { table } = read('cost-tiny.json') as CostMeasurement;
-    expect(table.map(({ past }) => past)).to.deep.equal([64, 364]);
-    for (const { steps, whole } of table) {
-      expect(steps.map(({ nodes }) => nodes)).to.deep.equal([1, 64]);
-      expect(whole!.runs).to.be.above(0).and.below(whole!.total);
-      expect(steps[1].toDevice).to.be.above(64 * 256 * 4);
+    const { rows } = read(path) as { rows: { past: number; milliseconds: number[]; ratio: number }[] };
+    expect(rows.map(({ past }) => past)).to.deep.equal([64, 448]);
+    for (const { milliseconds, ratio } of rows) {
+      expect(ratio).to.equal(milliseconds[1] / milliseconds[0]);
+      expect(milliseconds[0]).to.be.above(0);
     }
-    expect(readFileSync(join(out, 'cost-tiny.md'), 'utf8')).to.include('at most 1.000 MB');
+    const table = stdout.split('\n').filter((line) => line.startsWith('|'));
+    expect(table).to.have.length(4);
+    expect(new Set(table.map((line) => line.split('|').length)).size).to.equal(1);
   });
 
-  it('compare the ways of a step', async () => {
-    const few = ['--tokens', '20', '--past', '64', '--nodes', '1,8'];
-    const { code, stderr } = await bench('steps', '--model', tiny, ...memory, ...few);
+  it('finds trees, captured steps and rows right', async () => {
+    const path = join(out.path, 'correctness.json');
+    const few = ['--limit', '2', '--tokens', '30'];
+    const { code, stderr } = await run('correctness', '--provider', 'cpu-memory', '--out', path, ...few);
     expect(code, stderr).to.equal(0);
-    const { outcomes } = read('steps-tiny.json') as {
-      outcomes: { steps: string; differences: string[]; tokens: number; costs: object[] }[];
+    const found = read(path) as {
+      treesAgainstPlain: object[];
+      treeRowsAgainstCausal: { past: number; rows: number; sameToken: number }[];
+      agreementWithFloat32OnCpu: object;
     };
-    expect(outcomes.map(({ steps }) => steps)).to.deep.equal(['bound', 'packed', 'graphs']);
-    for (const { differences, tokens, costs } of outcomes) {
-      expect(differences).to.deep.equal([]);
-      expect(tokens).to.be.above(40);
-      expect(costs).to.have.length(2);
-    }
+    expect(found).to.deep.include({ prompts: 2, tokens: 60, promptsThatDifferWithCudaGraphs: 0 });
+    expect(found.treesAgainstPlain).to.deep.equal([]);
+    expect(found.treeRowsAgainstCausal).to.have.length(1);
+    expect(found.treeRowsAgainstCausal[0]).to.include({ past: 100, rows: 32, sameToken: 32 });
+    expect(found.agreementWithFloat32OnCpu).to.deep.equal({ positions: 60, same: 60, rate: 1 });
   });
 
-  it('compare pairs of models', async () => {
-    const pairs = join(out, 'pairs');
-    await mkdir(pairs);
-    for (const kind of ['group-query', 'attention-24']) await symlink(tiny, join(pairs, `${kind}-512`));
-    const { code, stderr } = await bench('attention', '--pairs', pairs, ...memory, '--nodes', '1,8');
-    expect(code, stderr).to.equal(0);
-    const [found] = read('attention.json') as { past: number; sameToken: string; times: object[] }[];
-    expect(found).to.include({ past: 447, sameToken: '32 of 32', largestLogitDifference: 0 });
-    expect(found.times).to.have.length(2);
-  });
-
-  it('fail in one line without a GPU library', async () => {
-    for (const name of ['cost', 'correctness']) {
-      const { code, stderr } = await bench(name, '--model', tiny);
+  it('ends in one line without a GPU library', async () => {
+    for (const name of ['cost', 'correctness', 'memory']) {
+      const { code, stderr } = await run(name);
       expect(code).to.equal(1);
       expect(stderr).to.match(/^error: --provider cuda needs a GPU build of ONNX Runtime.*\n$/);
     }

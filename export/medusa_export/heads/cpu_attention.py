@@ -23,7 +23,7 @@ SOURCE = Path(__file__).with_name("decode_attention.c")
 def load_kernel() -> ctypes.CDLL | None:
     """Compile the kernel once per user and source text; None when there is no compiler or it fails."""
     compiler = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
-    if compiler is None or os.environ.get("MEDUSA_NO_C_KERNEL"):
+    if compiler is None or os.environ.get("MEDUSA_PLUS_NO_C_KERNEL"):
         return None
     digest = hashlib.sha256(SOURCE.read_bytes()).hexdigest()[:16]
     cache_root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "medusa-plus"

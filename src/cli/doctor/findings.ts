@@ -11,6 +11,7 @@ import { readManifest } from '../../models/manifest.js';
 import type { HeadsEntry, Manifest } from '../../models/manifestSchema.js';
 import { prepareCommand } from '../../models/prepareCommand.js';
 import { findPython } from '../../prepare/python.js';
+import { formerNameNotes, readVariable } from '../../util/environment.js';
 import { silentReport } from '../../util/progressReport.js';
 import { CUDA_PROVIDER, LIBRARY_VARIABLE, locateCudaLibrary } from '../../runtime/cuda/ortLibrary.js';
 import { int8Products } from '../../runtime/index.js';
@@ -49,6 +50,7 @@ export async function examine(options: ExamineOptions): Promise<Finding[]> {
     await examineGpu(),
     await examinePython(existsSync(join(modelsDir, defaultModelName))),
     ...(await examineModels(modelsDir, options.measure === true)),
+    ...formerNameNotes().map((detail): Finding => ({ state: 'absent', what: 'Environment', detail })),
   ];
 }
 
@@ -96,7 +98,7 @@ async function examineInt8(): Promise<Finding> {
 /** The GPU build of ONNX Runtime, when one is pointed at. */
 async function examineCuda(ortLibrary: string | undefined): Promise<Finding> {
   const what = 'CUDA';
-  if (!(ortLibrary ?? process.env[LIBRARY_VARIABLE])) {
+  if (!(ortLibrary ?? readVariable(LIBRARY_VARIABLE))) {
     return {
       state: 'absent',
       what,

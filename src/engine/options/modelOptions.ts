@@ -65,7 +65,7 @@ export const modelTable = {
   ortLibrary: {
     group,
     kind: 'text',
-    help: 'GPU build of ONNX Runtime, for CUDA; also MEDUSA_ORT_LIBRARY',
+    help: 'GPU build of ONNX Runtime, for CUDA; also MEDUSA_PLUS_ORT_LIBRARY',
     commands: ['generate', 'bench', 'compare', 'doctor'],
   },
   threads: {

@@ -15,8 +15,6 @@ export interface SharedPlan {
   readonly capacity: number;
   /** Bytes of one element of cache, hidden states and bias: 2 (float16) or 4 (float32). */
   readonly elementBytes: number;
-  /** The bias always spans the capacity: the Attention of opset 24 wants a mask over the whole cache. */
-  readonly wholeBias?: boolean;
 }
 
 /** Blocks [capacity, D] of the cache: keys then values of each layer, each with its heads. */
@@ -41,12 +39,7 @@ export function cacheOffset(
  * T, the columns of the bias: a bucket with room for the past and this run's rows. It exceeds them by one where it
  * can, because GroupQueryAttention on the CPU takes a run of exactly T rows for a first prompt.
  */
-export function biasColumns(
-  { capacity, wholeBias }: Pick<SharedPlan, 'capacity' | 'wholeBias'>,
-  past: number,
-  rows: number,
-): number {
-  if (wholeBias) return capacity;
+export function biasColumns({ capacity }: Pick<SharedPlan, 'capacity'>, past: number, rows: number): number {
   return Math.min(Math.ceil((past + rows + 1) / BIAS_BUCKET) * BIAS_BUCKET, capacity);
 }
 
@@ -134,39 +127,4 @@ export function packProposals(
 /** The inputs of a move within the cache. */
 export function packMove(shape: ModelShape, moved: number): Packed<'writeIndices' | 'rows'> {
   return pack({ writeIndices: cacheBlocks(shape) * INT64, rows: moved * INT64 });
-}
-
-export interface StepTraffic {
-  readonly toDevice: number;
-  readonly fromDevice: number;
-}
-
-/** Bytes that cross to the device and back in one step, derived from the bindings. */
-export function stepTraffic(
-  plan: SharedPlan,
-  step: {
-    readonly nodes: number;
-    readonly past: number;
-    readonly moved: number;
-    readonly heads: number;
-    readonly topM: number;
-    readonly contextSize?: number;
-    readonly readsToken?: boolean;
-  },
-  packed = false,
-): StepTraffic {
-  const { nodes, past, moved, heads, topM, contextSize, readsToken = false } = step;
-  const rows = packed ? Math.min(rowBucket(nodes), plan.capacity - past) : nodes;
-  const columns = biasColumns(plan, past, rows);
-  const inputs = packed
-    ? packInputs({ rows, outputs: rows, columns }, plan.elementBytes).bytes
-    : // input_ids, position_ids, output_rows; the bias; seqlens_k
-      3 * rows * INT64 + rows * columns * plan.elementBytes + INT32;
-  return {
-    toDevice:
-      inputs +
-      (moved > 0 ? packMove(plan.shape, moved).bytes : 0) +
-      (heads > 0 ? packHeadInputs(readsToken).bytes : 0),
-    fromDevice: nodes * INT64 + (heads > 0 ? packProposals(heads, topM, contextSize).bytes : 0),
-  };
 }

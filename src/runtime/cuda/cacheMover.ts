@@ -29,7 +29,7 @@ export class CacheMover {
     inputs.host.int64.fill(BigInt(to), at.writeIndices / 8, at.writeIndices / 8 + blocks);
     writeInt64(inputs.host.int64.subarray(at.rows / 8), from, from.length);
     inputs.send(at.bytes);
-    getOrMake(this.bindings, from.length, () => this.bind(from.length)).runHere(null);
+    getOrMake(this.bindings, from.length, () => this.bind(from.length)).run(null);
   }
 
   private bind(count: number): IoBinding {

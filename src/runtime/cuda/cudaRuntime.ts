@@ -13,12 +13,13 @@ const HOST_ALLOC_DEFAULT = 0;
 /** cudaMemcpyKind. */
 const COPY_KINDS = { 'to device': 1, 'to host': 2 } as const;
 
+export const FIRST_DEVICE = 0;
+
 type Call = (...args: (Pointer | number | BigUint64Array | Int32Array)[]) => number;
 
 /** The few functions of the CUDA runtime that ONNX Runtime's C API has no counterpart for. */
 export class CudaRuntime {
   private constructor(
-    readonly libraryName: string,
     /** Kept, as in `OrtApi`. */
     readonly library: object,
     private readonly functions: Record<FunctionName, Call>,
@@ -39,25 +40,22 @@ export class CudaRuntime {
       for (const [name, types] of Object.entries(SIGNATURES)) {
         functions[name as FunctionName] = library.func(name, 'int', [...types]);
       }
-      return new CudaRuntime(name, library, functions, library.func('cudaGetErrorString', 'str', ['int']));
+      return new CudaRuntime(library, functions, library.func('cudaGetErrorString', 'str', ['int']));
     }
     throw new RuntimeFailure(
       `The CUDA runtime library (${NAMES.join(' or ')}) cannot be loaded. Install CUDA, or put the folder that holds it on LD_LIBRARY_PATH.`,
     );
   }
 
-  /** Number of CUDA devices. */
-  deviceCount(): number {
+  /**
+   * Takes the first device; CUDA_VISIBLE_DEVICES decides which that is.
+   *
+   * @throws RuntimeFailure when there is none, or none can be used
+   */
+  useDevice(): void {
     const count = new Int32Array(1);
-    this.call('cudaGetDeviceCount', count);
-    return count[0];
-  }
-
-  /** @throws RuntimeFailure when there is no such device, or none can be used */
-  useDevice(id: number): void {
-    let count: number;
     try {
-      count = this.deviceCount();
+      this.call('cudaGetDeviceCount', count);
     } catch (cause) {
       throw new RuntimeFailure(
         `No CUDA device can be used; is an NVIDIA driver installed, and new enough? (${messageOf(cause)})`,
@@ -65,12 +63,8 @@ export class CudaRuntime {
         { cause },
       );
     }
-    if (id >= count) {
-      throw new RuntimeFailure(
-        `There is no CUDA device ${id}: ${count === 0 ? 'none was' : `${count} were`} found.`,
-      );
-    }
-    this.call('cudaSetDevice', id);
+    if (count[0] === 0) throw new RuntimeFailure('No CUDA device was found.');
+    this.call('cudaSetDevice', FIRST_DEVICE);
   }
 
   /** Bytes of the present device. */

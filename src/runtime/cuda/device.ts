@@ -1,6 +1,6 @@
 import { RuntimeFailure } from '../../util/errors.js';
 import { messageOf } from '../messages.js';
-import type { CudaRuntime } from './cudaRuntime.js';
+import { type CudaRuntime, FIRST_DEVICE } from './cudaRuntime.js';
 import type { OrtApi, Pointer } from './ortApi.js';
 
 /** Memory of the program that the device reads and writes through ONNX Runtime. */
@@ -113,10 +113,9 @@ export class CudaDevice implements Device {
   constructor(
     private readonly api: OrtApi,
     private readonly cuda: CudaRuntime,
-    private readonly deviceId: number,
   ) {
-    cuda.useDevice(deviceId);
-    this.memoryInfo = api.create('CreateMemoryInfo', 'Cuda', DEVICE_ALLOCATOR, deviceId, MEMORY_DEFAULT);
+    cuda.useDevice();
+    this.memoryInfo = api.create('CreateMemoryInfo', 'Cuda', DEVICE_ALLOCATOR, FIRST_DEVICE, MEMORY_DEFAULT);
     // Pinned, but presented as plain memory of the CPU: it is ours, not of ONNX Runtime's pinned allocator.
     this.hostMemoryInfo = api.create('CreateCpuMemoryInfo', DEVICE_ALLOCATOR, MEMORY_DEFAULT);
   }
@@ -129,7 +128,7 @@ export class CudaDevice implements Device {
       // A node without a CUDA kernel would run on the CPU, and the cache would cross over with it, in silence.
       api.call('AddSessionConfigEntry', options, 'session.disable_cpu_ep_fallback', '1');
       const entries = {
-        device_id: String(this.deviceId),
+        device_id: String(FIRST_DEVICE),
         // The default doubles its memory at each growth.
         arena_extend_strategy: 'kSameAsRequested',
         enable_cuda_graph: graphs ? '1' : '0',
@@ -187,8 +186,8 @@ export function cudaRefused(libraryPath: string, message: string): string {
   const missing = /(?:^|[\s:"'])(lib[\w.+-]+\.so[\w.]*|[\w.-]+\.dll)["']?: cannot open shared object/.exec(
     message,
   )?.[1];
-  const mend = missing
+  const remedy = missing
     ? `The library ${missing} was not found: put its folder on LD_LIBRARY_PATH (\`medusa-plus doctor\` lists all that are missing).`
     : 'Run `medusa-plus doctor` to see which CUDA libraries and devices it finds.';
-  return `The CUDA provider of ${libraryPath} does not start: ${message}. ${mend}`;
+  return `The CUDA provider of ${libraryPath} does not start: ${message}. ${remedy}`;
 }

@@ -5,9 +5,8 @@ import { type Packed, packHeadInputs, packProposals, type SharedPlan } from './b
 import { type Buffers, floatType, HostArray, Mirror } from './buffers.js';
 import type { Device } from './device.js';
 import { getOrMake } from './getOrMake.js';
-import type { IoBinding, IoSession } from './ioSession.js';
+import { GraphOptions, type IoBinding, type IoSession } from './ioSession.js';
 import { ElementType, type OrtApi } from './ortApi.js';
-import { GraphOptions } from './graphOptions.js';
 
 /** Runs the heads on a row of the hidden states, which are on the device already: one copy there, one back. */
 export class HeadsRunner {
@@ -41,7 +40,7 @@ export class HeadsRunner {
     if (readsToken) inputs.host.int64[layout.token / 8] = BigInt(root);
     inputs.send(layout.bytes);
     const binding = getOrMake(this.bindings, topM, () => this.bind(topM));
-    binding.runHere(this.graphs.for(topM));
+    binding.run(this.graphs.for(topM));
     const at = packProposals(count, topM, contextSize);
     results.fetch(at.bytes);
     const candidates = count * topM;

@@ -18,15 +18,13 @@ import {
 } from '../modelChecks.js';
 import { backboneInterface, type GraphInterface, headsInterface, KEEP_INTERFACE } from '../graphInterface.js';
 import type { HeadsFile, OpenOptions } from '../spec.js';
-import type { BackboneRunner, RunRows } from './backboneRunner.js';
+import { BackboneRunner, type RunRows } from './backboneRunner.js';
 import { rowBucket, rowMove, type SharedPlan } from './bindingPlan.js';
-import { BoundRunner } from './boundRunner.js';
 import { Buffers } from './buffers.js';
 import { CacheMover } from './cacheMover.js';
 import { type Device, LOG_ERRORS } from './device.js';
 import { HeadsRunner } from './headsRunner.js';
 import { IoSession } from './ioSession.js';
-import { PackedRunner } from './packedRunner.js';
 import type { OrtApi, Pointer } from './ortApi.js';
 
 /** Prompt rows of one run. */
@@ -38,7 +36,7 @@ const USUAL_NODES = 64;
 
 /**
  * The model with its cache on the device: graphs of the shared layout, every input and output bound to memory that is
- * allocated once. A step sends ids, positions and bias, and receives the chosen tokens (see `DeviceSteps` for how);
+ * allocated once. A step sends ids, positions and bias in one copy, and receives the chosen tokens in another;
  * GroupQueryAttention writes the rows of a run behind the past, and `keep` moves the accepted ones together on the
  * device.
  */
@@ -54,7 +52,6 @@ export class IoBoundModel implements DraftingModel {
   private last?: number;
 
   private constructor(
-    private readonly sessions: Sessions,
     private readonly runners: Runners,
     private readonly plan: SharedPlan,
     readonly contextLength: number,
@@ -95,7 +92,7 @@ export class IoBoundModel implements DraftingModel {
         runners.heads?.release();
       });
       if (device.kind === 'cuda') await takeWorkspace(runners.backbone, plan, limits.prefill);
-      return new IoBoundModel(sessions, runners, plan, contextLength, limits, options.heads, release);
+      return new IoBoundModel(runners, plan, contextLength, limits, options.heads, release);
     } catch (error) {
       release();
       throw error;
@@ -108,12 +105,6 @@ export class IoBoundModel implements DraftingModel {
 
   get promptRows(): number {
     return this.limits.prefill;
-  }
-
-  /** Milliseconds spent inside ONNX Runtime's runs so far, of all graphs: the rest of a step is this program's. */
-  get runTime(): number {
-    const { backbone, keep, heads } = this.sessions;
-    return backbone.runTime + keep.runTime + (heads?.runTime ?? 0);
   }
 
   truncate(length: number): void {
@@ -173,7 +164,7 @@ export class IoBoundModel implements DraftingModel {
   }
 
   async dispose(): Promise<void> {
-    // A run on the worker thread still uses the memory.
+    // A call under way still uses the memory.
     await this.turn.rest();
     this.release();
   }
@@ -201,17 +192,16 @@ async function openSessions(
   api: OrtApi,
   environment: Pointer,
   device: Device,
-  { backbone, keep, heads, shape, deviceSteps }: OpenOptions,
+  { backbone, keep, heads, shape, cudaGraphs: graphs }: OpenOptions,
   cleanup: (() => void)[],
 ): Promise<Sessions> {
   if (!keep)
     throw new ModelError(`${backbone.path} needs a keep graph, which this model lacks. Prepare it again.`);
-  const open = async (path: string, expected: GraphInterface, graphs = false): Promise<IoSession> => {
-    const session = await IoSession.open(api, environment, device.sessionOptions(graphs), path, expected);
+  const open = async (path: string, expected: GraphInterface, captured = false): Promise<IoSession> => {
+    const session = await IoSession.open(api, environment, device.sessionOptions(captured), path, expected);
     cleanup.push(() => session.release());
     return session;
   };
-  const graphs = deviceSteps === 'graphs';
   return {
     backbone: await open(backbone.path, backboneInterface('shared', shape), graphs),
     keep: await open(keep.path, KEEP_INTERFACE),
@@ -231,14 +221,10 @@ function makeRunners(
   sessions: Sessions,
   plan: SharedPlan,
   buffers: Buffers,
-  { heads, deviceSteps = 'packed' }: OpenOptions,
+  { heads, cudaGraphs: graphs = false }: OpenOptions,
 ): Runners {
-  const graphs = deviceSteps === 'graphs';
   return {
-    backbone:
-      deviceSteps === 'bound'
-        ? new BoundRunner(device, sessions.backbone, plan, buffers)
-        : new PackedRunner(api, device, sessions.backbone, plan, buffers, graphs),
+    backbone: new BackboneRunner(api, device, sessions.backbone, plan, buffers, graphs),
     mover: new CacheMover(device, sessions.keep, plan, buffers),
     heads:
       heads && sessions.heads && new HeadsRunner(api, device, sessions.heads, plan, buffers, heads, graphs),
@@ -279,10 +265,5 @@ export function planFor({ backbone, shape, contextLength }: OpenOptions): Shared
     );
   }
   const capacity = backbone.capacity ?? contextLength ?? shape.contextLength;
-  return {
-    shape,
-    capacity,
-    elementBytes: backbone.precision === 'fp16' ? 2 : 4,
-    wholeBias: backbone.attention === 'attention-24',
-  };
+  return { shape, capacity, elementBytes: backbone.precision === 'fp16' ? 2 : 4 };
 }

@@ -2,6 +2,7 @@ import { existsSync } from 'node:fs';
 import { ModelError, RuntimeFailure } from '../../util/errors.js';
 import { type GraphInterface, requireInterface } from '../graphInterface.js';
 import { graphMissing, messageOf, summary, unloadable } from '../messages.js';
+import { getOrMake } from './getOrMake.js';
 import { type ElementType, type OrtApi, type Pointer } from './ortApi.js';
 
 /** A place in memory that a tensor lies over. */
@@ -14,8 +15,6 @@ export interface Place {
 /** One graph through the C API. What it reads and writes is bound to memory by address: see `newBinding`. */
 export class IoSession {
   private readonly bindings: IoBinding[] = [];
-  /** Milliseconds spent in runs so far, all bindings together. */
-  runTime = 0;
 
   private constructor(
     private readonly api: OrtApi,
@@ -61,7 +60,7 @@ export class IoSession {
 
   /** A set of bound inputs and outputs; released with the session. */
   newBinding(): IoBinding {
-    const binding = new IoBinding(this.api, this, this.session);
+    const binding = new IoBinding(this.api, this.path, this.session);
     this.bindings.push(binding);
     return binding;
   }
@@ -80,7 +79,7 @@ export class IoBinding {
 
   constructor(
     private readonly api: OrtApi,
-    private readonly owner: IoSession,
+    private readonly path: string,
     private readonly session: Pointer,
   ) {
     this.binding = api.create('CreateIoBinding', session);
@@ -99,44 +98,25 @@ export class IoBinding {
     this.bind('BindOutput', name, place, type, shape);
   }
 
-  /** Runs on a worker thread. @throws RuntimeFailure naming the graph and the shapes it was given, never the data */
-  async run(): Promise<void> {
-    const begin = performance.now();
-    try {
-      await this.api.callAsync('RunWithBinding', this.session, null, this.binding);
-    } catch (cause) {
-      throw this.failure(cause);
-    } finally {
-      this.owner.runTime += performance.now() - begin;
-    }
-  }
-
   /**
    * Runs on this thread. The CUDA provider keeps captured graphs for each thread that runs, so replaying them takes
    * one and the same thread.
    *
    * @param runOptions OrtRunOptions, null for none
-   * @throws RuntimeFailure as `run`
+   * @throws RuntimeFailure naming the graph and the shapes it was given, never the data
    */
-  runHere(runOptions: Pointer | null): void {
-    const begin = performance.now();
+  run(runOptions: Pointer | null): void {
     try {
       this.api.call('RunWithBinding', this.session, runOptions, this.binding);
     } catch (cause) {
-      throw this.failure(cause);
-    } finally {
-      this.owner.runTime += performance.now() - begin;
+      const shapes = [...this.bound].map(([name, shape]) => `${name} [${shape.join(', ')}]`);
+      const message = `${this.path} failed: ${messageOf(cause)}\nBound: ${summary(shapes)}`;
+      throw new RuntimeFailure(message, undefined, { cause });
     }
   }
 
   release(): void {
     this.api.release('ReleaseIoBinding', this.binding);
-  }
-
-  private failure(cause: unknown): RuntimeFailure {
-    const shapes = [...this.bound].map(([name, shape]) => `${name} [${shape.join(', ')}]`);
-    const message = `${this.owner.path} failed: ${messageOf(cause)}\nBound: ${summary(shapes)}`;
-    return new RuntimeFailure(message, undefined, { cause });
   }
 
   private bind(
@@ -154,5 +134,42 @@ export class IoBinding {
       this.api.release('ReleaseValue', value);
     }
     this.bound.set(name, shape);
+  }
+}
+
+/** Run option: which captured graph a run replays (captured at its first run). */
+const GRAPH_ID = 'gpu_graph_id';
+/** Runs without a graph. */
+const NO_GRAPH = '-1';
+
+/** OrtRunOptions that name the CUDA graph of each shape of a session's runs. */
+export class GraphOptions {
+  private readonly made = new Map<unknown, Pointer>();
+
+  constructor(
+    private readonly api: OrtApi,
+    /** Whether the session captures graphs at all. */
+    private readonly enabled: boolean,
+  ) {}
+
+  /**
+   * The options of the runs of one shape, the same ones for the same key; null where graphs are not in use.
+   *
+   * @param captured false for shapes that come seldom: they run as they are
+   */
+  for(key: unknown, captured = true): Pointer | null {
+    if (!this.enabled) return null;
+    return getOrMake(this.made, key, () => {
+      const options = this.api.create('CreateRunOptions');
+      // Ids begin at 1: 0 is ONNX Runtime's own.
+      const graph = captured ? String(this.made.size + 1) : NO_GRAPH;
+      this.api.call('AddRunConfigEntry', options, GRAPH_ID, graph);
+      return options;
+    });
+  }
+
+  release(): void {
+    for (const options of this.made.values()) this.api.release('ReleaseRunOptions', options);
+    this.made.clear();
   }
 }

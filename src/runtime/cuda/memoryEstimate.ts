@@ -54,12 +54,12 @@ export function requireMemory(
   if (needed.total <= free) return;
   const parts = `weights ${gibibytes(needed.weights)}, cache ${gibibytes(needed.cache)}, work ${gibibytes(needed.workspace)}`;
   const fits = largestCapacity(plan, weightBytes, rows, free);
-  const mend =
+  const remedy =
     fits > 0
       ? `${fits} positions would fit: free memory on the device, or take a model of a shorter context.`
       : 'Not even a short context fits: free memory on the device, or take a smaller model.';
   throw new RuntimeFailure(
-    `The model needs ${gibibytes(needed.total)} on the CUDA device for ${plan.capacity} positions (${parts}), but only ${gibibytes(free)} are free. ${mend}`,
+    `The model needs ${gibibytes(needed.total)} on the CUDA device for ${plan.capacity} positions (${parts}), but only ${gibibytes(free)} are free. ${remedy}`,
   );
 }
 

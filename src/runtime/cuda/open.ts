@@ -1,28 +1,14 @@
 import { dirname } from 'node:path';
 import type { DraftingModel } from '../../decoding/types.js';
+import { readSwitch } from '../../util/environment.js';
 import { RuntimeFailure } from '../../util/errors.js';
 import { prepareCommand } from '../../models/prepareCommand.js';
-import type { DeviceSteps, OpenOptions } from '../spec.js';
+import type { OpenOptions } from '../spec.js';
 import { CudaRuntime } from './cudaRuntime.js';
 import { CudaDevice } from './device.js';
 import { IoBoundModel, planFor, rowLimits } from './ioBoundModel.js';
 import { graphBytes, requireMemory } from './memoryEstimate.js';
 import { loadCudaLibrary, locateCudaLibrary } from './ortLibrary.js';
-
-/** How steps reach the device, for experiments: `bound`, `packed` or `graphs`. */
-export const STEPS_VARIABLE = 'MEDUSA_CUDA_STEPS';
-const STEPS: readonly DeviceSteps[] = ['bound', 'packed', 'graphs'];
-
-/** @throws RuntimeFailure when the environment asks for something unknown */
-export function deviceSteps(environment = process.env): DeviceSteps | undefined {
-  const wanted = environment[STEPS_VARIABLE];
-  if (!wanted) return undefined;
-  const found = STEPS.find((each) => each === wanted);
-  if (found === undefined) {
-    throw new RuntimeFailure(`${STEPS_VARIABLE}=${wanted}: unknown; it is one of ${STEPS.join(', ')}.`);
-  }
-  return found;
-}
 
 /**
  * Opens a model on a CUDA device. Never falls back to another.
@@ -31,7 +17,7 @@ export function deviceSteps(environment = process.env): DeviceSteps | undefined 
  * @throws ModelError when a graph is missing, damaged or of another kind
  */
 export async function openOnCuda(options: OpenOptions): Promise<DraftingModel> {
-  const steps = options.deviceSteps ?? deviceSteps();
+  const cudaGraphs = options.cudaGraphs ?? readSwitch('MEDUSA_PLUS_CUDA_GRAPHS');
   const library = locateCudaLibrary(options.ortLibrary);
   const { path, precision } = options.backbone;
   if (precision !== 'fp16') {
@@ -41,7 +27,7 @@ export async function openOnCuda(options: OpenOptions): Promise<DraftingModel> {
   }
   const api = await loadCudaLibrary(library);
   const plan = planFor(options);
-  const device = new CudaDevice(api, await CudaRuntime.load(), options.deviceId ?? 0);
+  const device = new CudaDevice(api, await CudaRuntime.load());
   try {
     const weights = graphBytes([options.backbone, options.heads].flatMap((graph) => graph?.path ?? []));
     const { prefill, usual } = rowLimits(options, plan);
@@ -50,5 +36,5 @@ export async function openOnCuda(options: OpenOptions): Promise<DraftingModel> {
     device.dispose();
     throw error;
   }
-  return IoBoundModel.open(api, device, { ...options, deviceSteps: steps });
+  return IoBoundModel.open(api, device, { ...options, cudaGraphs });
 }

@@ -7,10 +7,10 @@ import { type Koffi, loadKoffi } from './koffi.js';
 export type Pointer = bigint;
 
 /** Element types by their number in ONNX. */
-export const ElementType = { float32: 1, int32: 6, int64: 7, bool: 9, float16: 10 } as const;
+export const ElementType = { float32: 1, int32: 6, int64: 7, float16: 10 } as const;
 export type ElementType = (typeof ElementType)[keyof typeof ElementType];
 
-export const ELEMENT_BYTES: Record<ElementType, number> = { 1: 4, 6: 4, 7: 8, 9: 1, 10: 2 };
+const ELEMENT_BYTES: Record<ElementType, number> = { 1: 4, 6: 4, 7: 8, 10: 2 };
 
 /** The version of the C API asked for. The table only ever grows, so later libraries serve it as well. */
 const API_VERSION = 24;
@@ -35,7 +35,6 @@ const TABLE = {
   CreateTensorWithDataAsOrtValue: [49, 'void *', 'void *', 'size_t', 'void *', 'size_t', 'int', 'void *'],
   CreateMemoryInfo: [68, 'str', 'int', 'int', 'int', 'void *'],
   CreateCpuMemoryInfo: [69, 'int', 'int', 'void *'],
-  AllocatorAlloc: [75, 'void *', 'size_t', 'void *'],
   AllocatorFree: [76, 'void *', 'void *'],
   GetAllocatorWithDefaultOptions: [78, 'void *'],
   ReleaseEnv: [92, 'void *'],
@@ -48,8 +47,6 @@ const TABLE = {
   GetAvailableProviders: [125, 'void *', 'void *'],
   ReleaseAvailableProviders: [126, 'void *', 'int'],
   AddSessionConfigEntry: [130, 'void *', 'str', 'str'],
-  CreateAllocator: [131, 'void *', 'void *', 'void *'],
-  ReleaseAllocator: [132, 'void *'],
   RunWithBinding: [133, 'void *', 'void *', 'void *'],
   CreateIoBinding: [134, 'void *', 'void *'],
   ReleaseIoBinding: [135, 'void *'],
@@ -60,14 +57,12 @@ const TABLE = {
   CreateCudaOptions: [205, 'void *'],
   UpdateCudaOptions: [206, 'void *', 'str *', 'str *', 'size_t'],
   ReleaseCudaOptions: [208, 'void *'],
-  GetBuildInfoString: [254],
 } as const satisfies Record<string, readonly [number, ...string[]]>;
 
 type FunctionName = keyof typeof TABLE;
 
 const RETURNS: Partial<Record<FunctionName, string>> = {
   GetErrorMessage: 'str',
-  GetBuildInfoString: 'str',
   ...Object.fromEntries(
     Object.keys(TABLE)
       .filter((name) => name.startsWith('Release') && name !== 'ReleaseAvailableProviders')
@@ -142,10 +137,6 @@ export class OrtApi {
       throw new RuntimeFailure(`${path} is ONNX Runtime ${version}; at least 1.${API_VERSION} is needed.`);
     }
     return new OrtApi(koffi, library, table, version, path);
-  }
-
-  get buildInfo(): string {
-    return this.functions.GetBuildInfoString() as string;
   }
 
   /** Calls a function that returns a status. @throws RuntimeFailure with ONNX Runtime's own message */

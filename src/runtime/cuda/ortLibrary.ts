@@ -1,13 +1,14 @@
 import { existsSync, readdirSync, realpathSync, statSync } from 'node:fs';
 import { dirname, join } from 'node:path';
+import { readVariable } from '../../util/environment.js';
 import { RuntimeFailure } from '../../util/errors.js';
 import { requireFromHere } from '../../util/packageRoot.js';
 import { isAtLeast, OrtApi } from './ortApi.js';
 
 /** GroupQueryAttention on CUDA takes an attention bias from here on. */
-export const MINIMUM_CUDA_ORT = [1, 29] as const;
+const MINIMUM_CUDA_ORT = [1, 29] as const;
 export const CUDA_PROVIDER = 'CUDAExecutionProvider';
-export const LIBRARY_VARIABLE = 'MEDUSA_ORT_LIBRARY';
+export const LIBRARY_VARIABLE = 'MEDUSA_PLUS_ORT_LIBRARY';
 
 /** File name of the library on each platform. */
 const FILE_NAMES: Record<string, string | undefined> = {
@@ -34,13 +35,13 @@ export function shippedLibrary(): string {
 }
 
 /**
- * Path of the ONNX Runtime library to use for CUDA: as given, else MEDUSA_ORT_LIBRARY. A folder means the library in
+ * Path of the ONNX Runtime library to use for CUDA: as given, else MEDUSA_PLUS_ORT_LIBRARY. A folder means the library in
  * it.
  *
  * @throws RuntimeFailure when none is given, or there is none at that path
  */
 export function locateCudaLibrary(given: string | undefined, environment = process.env): string {
-  const path = given ?? environment[LIBRARY_VARIABLE];
+  const path = given ?? readVariable(LIBRARY_VARIABLE, environment);
   if (!path) {
     throw new RuntimeFailure(
       `--provider cuda needs a GPU build of ONNX Runtime >= ${MINIMUM_CUDA_ORT.join('.')}. Give the path of its ` +

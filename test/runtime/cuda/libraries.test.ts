@@ -48,7 +48,7 @@ describe('runtime: libraries', () => {
   it('asks for a library when none is given', () => {
     expect(() => locateCudaLibrary(undefined, {})).to.throw(
       RuntimeFailure,
-      /--ort-library.*MEDUSA_ORT_LIBRARY/,
+      /--ort-library.*MEDUSA_PLUS_ORT_LIBRARY/,
     );
   });
 
@@ -57,9 +57,9 @@ describe('runtime: libraries', () => {
       RuntimeFailure,
       '/nowhere/lib.so (--ort-library)',
     );
-    expect(() => locateCudaLibrary(undefined, { MEDUSA_ORT_LIBRARY: '/nowhere/x' })).to.throw(
+    expect(() => locateCudaLibrary(undefined, { MEDUSA_PLUS_ORT_LIBRARY: '/nowhere/x' })).to.throw(
       RuntimeFailure,
-      '/nowhere/x (MEDUSA_ORT_LIBRARY)',
+      '/nowhere/x (MEDUSA_PLUS_ORT_LIBRARY)',
     );
   });
 

@@ -1,12 +1,19 @@
 import { expect } from 'chai';
-import { RuntimeFailure } from '../../../src/util/errors.js';
 import { CpuDevice, type Device } from '../../../src/runtime/cuda/device.js';
 import { IoBoundModel } from '../../../src/runtime/cuda/ioBoundModel.js';
-import { deviceSteps } from '../../../src/runtime/cuda/open.js';
 import { OrtApi } from '../../../src/runtime/cuda/ortApi.js';
 import { shippedLibrary } from '../../../src/runtime/cuda/ortLibrary.js';
-import type { DeviceSteps, OpenOptions } from '../../../src/runtime/index.js';
-import { distance, float16Options, pathTo, randomIds, randomTree, read, sharedOptions } from '../tiny.js';
+import type { OpenOptions } from '../../../src/runtime/index.js';
+import {
+  distance,
+  float16Options,
+  openSplit,
+  pathTo,
+  randomIds,
+  randomTree,
+  read,
+  sharedOptions,
+} from '../tiny.js';
 
 /** What was bound and run, in order. */
 interface Event {
@@ -19,7 +26,6 @@ interface Event {
 
 /** A model on CPU memory whose calls to ONNX Runtime are written down. */
 async function openWatched(
-  steps: DeviceSteps,
   options: Partial<OpenOptions> = {},
   kind: Device['kind'] = 'cpu',
 ): Promise<{
@@ -54,11 +60,7 @@ async function openWatched(
     call(name, ...args);
   };
   const device = Object.assign(new CpuDevice(api, 1), { kind });
-  const model = await IoBoundModel.open(api, device, {
-    ...sharedOptions,
-    ...options,
-    deviceSteps: steps,
-  });
+  const model = await IoBoundModel.open(api, device, { ...sharedOptions, ...options });
   return { model, events, config, shapes };
 }
 
@@ -79,21 +81,20 @@ async function walk(model: IoBoundModel, seed: number): Promise<{ tokens: number
 }
 
 describe('runtime: steps with fixed shapes', () => {
-  it('give the tokens and drafts of steps bound anew', async () => {
+  it('give the same tokens and drafts with and without CUDA graphs', async () => {
     for (const options of [{}, float16Options]) {
       const results = [];
-      for (const steps of ['bound', 'packed', 'graphs'] as const) {
-        const { model } = await openWatched(steps, options);
+      for (const cudaGraphs of [false, true]) {
+        const { model } = await openWatched({ ...options, cudaGraphs });
         results.push(await walk(model, 40));
         await model.dispose();
       }
       expect(results[1]).to.deep.equal(results[0]);
-      expect(results[2]).to.deep.equal(results[0]);
     }
   });
 
   it('bind each name of a shape once, and never again: addresses stay', async () => {
-    const { model, events } = await openWatched('graphs');
+    const { model, events } = await openWatched({ cudaGraphs: true });
     await walk(model, 41);
     const backbone = new Set(events.filter(({ name }) => name === 'input_ids').map(({ binding }) => binding));
     const runs = events.filter(({ what, binding }) => what === 'run' && backbone.has(binding));
@@ -116,7 +117,7 @@ describe('runtime: steps with fixed shapes', () => {
   });
 
   it('name one graph for each shape of trees, and none for prompts', async () => {
-    const { model, events, config } = await openWatched('graphs');
+    const { model, events, config } = await openWatched({ cudaGraphs: true });
     await walk(model, 42);
     const ids = config.map(([key, id]) => `${key} ${id}`);
     expect(ids[0]).to.equal('gpu_graph_id -1');
@@ -132,17 +133,17 @@ describe('runtime: steps with fixed shapes', () => {
   });
 
   it('leave the options of runs alone unless graphs are asked for', async () => {
-    const { model, config } = await openWatched('packed');
+    const { model, config } = await openWatched();
     await walk(model, 43);
     expect(config).to.have.length(0);
     await model.dispose();
   });
 
   it('take the memory of the largest run when a model is opened on a card, and leave no trace of it', async () => {
-    for (const steps of ['bound', 'packed', 'graphs'] as const) {
-      const plain = await openWatched(steps);
+    for (const cudaGraphs of [false, true]) {
+      const plain = await openWatched({ cudaGraphs });
       expect(plain.shapes.has('attention_bias')).to.equal(false);
-      const { model, shapes } = await openWatched(steps, { prefillRows: 100 }, 'cuda');
+      const { model, shapes } = await openWatched({ cudaGraphs, prefillRows: 100 }, 'cuda');
       expect(shapes.get('attention_bias')).to.deep.equal([1, 1, 100, 512]);
       expect(model.cachedLength).to.equal(0);
       expect(await walk(model, 45)).to.deep.equal(await walk(plain.model, 45));
@@ -152,9 +153,9 @@ describe('runtime: steps with fixed shapes', () => {
   });
 
   it('need no room for padding at the end of the cache', async () => {
-    const models = await Promise.all([openWatched('bound'), openWatched('packed')]);
+    const models = [await openSplit(), (await openWatched()).model];
     const logits = await Promise.all(
-      models.map(async ({ model }) => {
+      models.map(async (model) => {
         await read(model, randomIds(507, 5), { logits: false });
         const result = await model.verify(randomTree(5, 6, 2), { logits: true });
         await model.keep([0]);
@@ -162,27 +163,6 @@ describe('runtime: steps with fixed shapes', () => {
       }),
     );
     expect(distance(logits[0], logits[1])).to.be.below(1e-4);
-    for (const { model } of models) await model.dispose();
-  });
-
-  it('count the time inside ONNX Runtime', async () => {
-    for (const steps of ['bound', 'packed'] as const) {
-      const { model } = await openWatched(steps);
-      const begin = performance.now();
-      await walk(model, 44);
-      expect(model.runTime)
-        .to.be.above(0)
-        .and.below(performance.now() - begin);
-      await model.dispose();
-    }
-  });
-
-  it('are chosen by a variable, which may not be misspelt', () => {
-    expect(deviceSteps({})).to.equal(undefined);
-    expect(deviceSteps({ MEDUSA_CUDA_STEPS: 'graphs' })).to.equal('graphs');
-    expect(() => deviceSteps({ MEDUSA_CUDA_STEPS: 'graph' })).to.throw(
-      RuntimeFailure,
-      'MEDUSA_CUDA_STEPS=graph: unknown; it is one of bound, packed, graphs',
-    );
+    for (const model of models) await model.dispose();
   });
 });
