@@ -13,8 +13,7 @@ export const adaptedName = (base: string, file: string): string => `${base}-${ad
 export async function checkAdapter(file: string): Promise<void> {
   if (!basename(file).endsWith(adapterSuffix)) {
     throw new UsageError(
-      `--adapter ${file}: expected a file named <name>${adapterSuffix}, as export/train_medusa2.py writes it; ` +
-        `heads go to --heads.`,
+      `--adapter ${file}: expected a file named <name>${adapterSuffix} (docs/training.md); heads go to --heads.`,
     );
   }
   const kind = await stat(file).catch(() => undefined);
