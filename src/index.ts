@@ -1,13 +1,16 @@
 /** The library's face: text in, streamed text out; and the parts for those who bring their own model. */
+import type { PreparedModel, PrepareOptions } from './prepare/prepare.js';
+import { silentReport, type Report } from './util/progressReport.js';
+
 export {
   MedusaEngine,
   type EndChunk,
-  type EngineFacts,
   type GenerationChunk,
   type GenerationResult,
   type Message,
   type TextChunk,
 } from './engine/engine.js';
+export type { EngineFacts } from './engine/facts.js';
 export {
   type DecodingOptions,
   type JointName,
@@ -20,6 +23,20 @@ export type { EngineOptions } from './engine/options/engineOptions.js';
 export type { GenerateOptions, PromptOptions } from './engine/options/generateOptions.js';
 export type { ModelOptions, ProviderName } from './engine/options/modelOptions.js';
 export * from './util/errors.js';
-export { prepareModel, type PreparedModel, type PrepareOptions } from './prepare/prepare.js';
-export { type Report } from './util/progressReport.js';
+export type { PreparedModel, PrepareOptions };
+export type { Report };
 export * from './decoding/index.js';
+
+/**
+ * Fetches (for the default model), converts and exports a model into `modelsDir/<id>`, unless it is there.
+ *
+ * @param report told what takes long
+ * @throws UsageError for options that are wrong, ModelError for files that cannot be used, RuntimeFailure without Python
+ */
+export async function prepareModel(
+  options: PrepareOptions,
+  report: Report = silentReport,
+): Promise<PreparedModel> {
+  // Only now: a program that opens a prepared model needs none of it.
+  return (await import('./prepare/prepare.js')).prepareModel(options, report);
+}

@@ -7,7 +7,7 @@ import { spawn } from 'node:child_process';
 import { join } from 'node:path';
 import { childEnvironment } from '../src/util/childProcess.js';
 import { fetchDefaultWeights } from '../src/prepare/defaultWeights.js';
-import { modelsFolder } from '../src/models/locate.js';
+import { modelsFolder } from '../src/models/modelsFolder.js';
 import type { Report } from '../src/util/progressReport.js';
 import { packageRoot } from '../src/util/packageRoot.js';
 import { exportEnvironment, findPython } from '../src/prepare/python.js';

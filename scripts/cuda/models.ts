@@ -1,7 +1,8 @@
 import { join } from 'node:path';
 import type { DraftingModel } from '../../src/decoding/types.js';
 import { chooseGraphs } from '../../src/models/choose.js';
-import { type Manifest, readManifest } from '../../src/models/manifest.js';
+import { readManifest } from '../../src/models/manifest.js';
+import type { Manifest } from '../../src/models/manifestSchema.js';
 import { CpuDevice } from '../../src/runtime/cuda/device.js';
 import { IoBoundModel } from '../../src/runtime/cuda/ioBoundModel.js';
 import { OrtApi } from '../../src/runtime/cuda/ortApi.js';

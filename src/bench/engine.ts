@@ -1,5 +1,6 @@
 /** What the bench needs of an engine. `MedusaEngine` is one; tests bring their own. */
-import type { EngineFacts, GenerationResult, Message } from '../engine/engine.js';
+import type { GenerationResult, Message } from '../engine/engine.js';
+import type { EngineFacts } from '../engine/facts.js';
 import type { GenerateOptions } from '../engine/options/generateOptions.js';
 
 export interface BenchEngine {

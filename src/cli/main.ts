@@ -54,7 +54,7 @@ function buildParser(args: readonly string[]): Argv {
   return parser;
 }
 
-/** Prints the message alone: a stack trace helps nobody who can only mend the option it is about. */
+/** Prints the message alone: a stack trace helps nobody who can only correct the option it is about. */
 function reportError(error: unknown): void {
   process.exitCode = exitCodeOf(error);
   if (process.env.MEDUSA_PLUS_DEBUG) {

@@ -7,7 +7,7 @@ import type { Report, Sweep } from '../bench/compare/report.js';
 import { htmlReport } from '../bench/report/html.js';
 import { markdownReport } from '../bench/report/markdown.js';
 import { terminalReport } from '../bench/report/terminal.js';
-import { writeWhole } from '../bench/run/folder.js';
+import { writeRunFile } from '../bench/run/folder.js';
 import { runSession } from '../bench/run/session.js';
 import { folderNames, parseSweep, REPORT_FILES, type Variant } from '../bench/run/variants.js';
 import { ExitCode, UsageError } from '../util/errors.js';
@@ -127,7 +127,7 @@ async function report(
 
 async function writeReports(output: string, result: Report, runs: readonly LoadedRun[]): Promise<void> {
   await mkdir(output, { recursive: true });
-  await writeWhole(join(output, 'report.json'), `${JSON.stringify(result, null, 1)}\n`);
-  await writeWhole(join(output, 'report.md'), markdownReport(result));
-  await writeWhole(join(output, 'report.html'), htmlReport(result, runs));
+  await writeRunFile(join(output, 'report.json'), `${JSON.stringify(result, null, 1)}\n`);
+  await writeRunFile(join(output, 'report.md'), markdownReport(result));
+  await writeRunFile(join(output, 'report.html'), htmlReport(result, runs));
 }

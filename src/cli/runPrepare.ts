@@ -1,5 +1,5 @@
 import { openEngineParts } from '../engine/open.js';
-import { modelsFolder } from '../models/locate.js';
+import { modelsFolder } from '../models/modelsFolder.js';
 import { prepareModel } from '../prepare/prepare.js';
 import { silentReport } from '../util/progressReport.js';
 import { InterruptedError } from '../util/errors.js';

@@ -1,5 +1,6 @@
 import { stageNames } from '../decoding/statistics.js';
-import type { EngineFacts, GenerationResult } from '../engine/engine.js';
+import type { GenerationResult } from '../engine/engine.js';
+import type { EngineFacts } from '../engine/facts.js';
 import { optionsJson } from '../engine/options/json.js';
 import { packageVersion } from '../util/packageRoot.js';
 

@@ -1,8 +1,8 @@
 import { createAcceptance } from '../decoding/acceptance.js';
 import { decode } from '../decoding/decode.js';
-import type { CostPoint } from '../decoding/policy/costCurve.js';
 import { prefill } from '../decoding/prefill.js';
 import type { DecodeStatistics, DecodeStep, DraftingModel } from '../decoding/types.js';
+import type { EngineFacts } from './facts.js';
 import { NotFiniteError } from '../decoding/notFinite.js';
 import { ContextError, UsageError } from '../util/errors.js';
 import { explainNotFinite } from './notFiniteMessage.js';
@@ -46,31 +46,6 @@ export interface GenerationResult {
   readonly options: ResolvedDecodingOptions;
   /** Milliseconds from the call to the first text. */
   readonly timeToFirstToken: number;
-}
-
-/** What is open. */
-export interface EngineFacts {
-  readonly model: string;
-  readonly modelFolder: string;
-  readonly provider: 'cpu' | 'cuda';
-  readonly precision: string;
-  /** Name of the loaded heads; undefined when there are none. */
-  readonly heads: string | undefined;
-  readonly headCount: number;
-  readonly maxTopM: number;
-  /** Whether the heads carry a table for joint `conditional`. */
-  readonly hasConditional: boolean;
-  /** Whether they carry weights for lookups. */
-  readonly hasLookup: boolean;
-  readonly threads: number;
-  /** What verifying a tree costs here with these threads, by its nodes, as measured when the model was first opened. */
-  readonly costs: readonly CostPoint[];
-  /**
-   * Whether a row gives the same bits alone and in a tree on this machine, so that greedy text is that of plain decoding
-   * whatever the tree; undefined on CUDA, where it is not measured.
-   */
-  readonly exactRows: boolean | undefined;
-  readonly contextLength: number;
 }
 
 /**

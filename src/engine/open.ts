@@ -5,13 +5,16 @@ import type { CostPoint } from '../decoding/policy/costCurve.js';
 import type { NestedTrees } from '../decoding/tree/nestedTrees.js';
 import { NotFiniteError } from '../decoding/notFinite.js';
 import type { DraftingModel } from '../decoding/types.js';
-import type { EngineFacts } from './engine.js';
+import type { EngineFacts } from './facts.js';
 import { MedusaError } from '../util/errors.js';
 import { chooseGraphs, type ChosenGraphs } from '../models/choose.js';
-import { missingModel, preparesItself } from '../models/adapters.js';
-import { locateModel, modelsFolder, type ModelPlace } from '../models/locate.js';
+import { defaultModelName } from '../models/defaultModel.js';
+import { newerHeads } from '../models/headsFiles.js';
+import { locateModel, modelMissing, type ModelPlace } from '../models/locate.js';
+import { modelsFolder } from '../models/modelsFolder.js';
 import { checkChanged } from '../models/fileHashes.js';
-import { readManifest, type ConditionalEntry, type Manifest } from '../models/manifest.js';
+import { readManifest } from '../models/manifest.js';
+import type { ConditionalEntry, Manifest } from '../models/manifestSchema.js';
 import { ensureTuning } from '../models/tuning.js';
 import { explainNotFinite } from './notFiniteMessage.js';
 import type { EngineOptions } from './options/engineOptions.js';
@@ -59,16 +62,13 @@ export async function openEngineParts(options: EngineOptions): Promise<EnginePar
   }
 }
 
-/**
- * The model's folder. A model that comes with the package, by default or as an adapter of the default one, is prepared
- * when it is missing, and again when new heads were committed.
- */
+/** The model's folder. The default model is prepared when it is missing, and again when new heads were committed. */
 async function findModel(options: EngineOptions, report: Report): Promise<ModelPlace> {
   const modelsDir = modelsFolder(options.modelsDir);
   const place = locateModel(options.model, modelsDir);
-  const mayPrepare = preparesItself(place.name) && options.prepare !== false;
+  const mayPrepare = place.name === defaultModelName && options.prepare !== false;
   if (place.isPrepared && !(mayPrepare && (await hasNewerHeads(place)))) return place;
-  if (!mayPrepare) throw missingModel(place, modelsDir);
+  if (!mayPrepare) throw modelMissing(place, modelsDir);
   report.note(
     place.isPrepared
       ? `Preparing ${place.name} again: its heads were replaced by newer ones.`
@@ -82,7 +82,6 @@ async function findModel(options: EngineOptions, report: Report): Promise<ModelP
 }
 
 async function hasNewerHeads({ folder, name }: ModelPlace): Promise<boolean> {
-  const { newerHeads } = await import('../prepare/verify.js');
   return (await newerHeads(folder, await readManifest(folder), name)).length > 0;
 }
 

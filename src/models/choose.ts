@@ -1,6 +1,6 @@
 import { ModelError, UsageError } from '../util/errors.js';
 import { prepareAgain, prepareCommand } from './prepareCommand.js';
-import type { BackboneEntry, GraphEntry, HeadsEntry, Manifest } from './manifest.js';
+import type { BackboneEntry, GraphEntry, HeadsEntry, Manifest } from './manifestSchema.js';
 
 /** What the user asked for, as far as it concerns the choice of graphs. */
 export interface GraphWishes {

@@ -3,10 +3,8 @@ import { endianness } from 'node:os';
 import { join } from 'node:path';
 import type { ConditionalTable } from '../decoding/tree/conditionalTable.js';
 import { ModelError } from '../util/errors.js';
-import { prepareAgain, type ConditionalEntry } from './manifest.js';
-
-/** A heads file's conditional joint lies beside it under its name with this ending (docs/heads-format.md). */
-export const conditionalSuffix = '.conditional.safetensors';
+import type { ConditionalEntry } from './manifestSchema.js';
+import { prepareAgain } from './prepareCommand.js';
 
 /**
  * Reads a conditional table (docs/formats.md): one read, and views on what was read.
@@ -26,7 +24,7 @@ export async function readConditional(folder: string, entry: ConditionalEntry): 
     rank,
     distances,
     activation: entry.activation,
-    usesHidden: entry.hasContext,
+    usesHidden: entry.context,
     perHead:
       levels === 0
         ? undefined
@@ -69,14 +67,14 @@ async function readWhole(path: string, bytes: number, folder: string): Promise<A
 }
 
 /** [vocabSize] the row of each token, from the ascending tokens of the rows; -1 for those without one. */
-function rowsOf(tokens: Int32Array, vocabSize: number, what: string, mend: string): Int32Array {
+function rowsOf(tokens: Int32Array, vocabSize: number, what: string, fix: string): Int32Array {
   const rows = new Int32Array(vocabSize).fill(-1);
   let previous = -1;
   for (let row = 0; row < tokens.length; row++) {
     const token = tokens[row];
     if (token <= previous || token >= vocabSize) {
       throw new ModelError(
-        `${what}: row ${row} is for token ${token}; tokens must ascend from 0 to ${vocabSize - 1}. ${mend}`,
+        `${what}: row ${row} is for token ${token}; tokens must ascend from 0 to ${vocabSize - 1}. ${fix}`,
       );
     }
     rows[token] = row;

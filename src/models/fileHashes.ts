@@ -1,10 +1,13 @@
 import { readFile, stat } from 'node:fs/promises';
 import { join } from 'node:path';
+import type * as v from 'valibot';
 import { ModelError } from '../util/errors.js';
 import { sha256Of } from '../util/sha256.js';
-import { JsonReader } from '../util/jsonReader.js';
-import { checkFiles, prepareAgain, type Manifest, type StoredFile } from './manifest.js';
-import { writeJson } from '../util/writeJson.js';
+import { count, name, object, record, tryJson } from '../util/json.js';
+import { checkFiles } from './manifest.js';
+import type { Manifest, StoredFile } from './manifestSchema.js';
+import { prepareAgain } from './prepareCommand.js';
+import { writeJson } from '../util/writeFile.js';
 
 /**
  * verified.json, beside the model: the files whose bytes were once found to be those of the manifest, and how they lay on
@@ -13,14 +16,9 @@ import { writeJson } from '../util/writeJson.js';
 const recordName = 'verified.json';
 const recordFormat = 1;
 
-/** What changes when a file is written to or replaced. */
-interface Sighting {
-  readonly sha256: string;
-  /** Size, inode, and nanoseconds of the last changes of content and of inode. */
-  readonly state: string;
-}
-
-type Sightings = Record<string, Sighting>;
+/** The files by name: their hash when it was taken, and what changes when a file is written to or replaced. */
+const recordSchema = object({ format: count(), files: record(object({ sha256: name, state: name })) });
+type Sightings = v.InferOutput<typeof recordSchema>['files'];
 
 /**
  * Checks files against the manifest: that they are there, their sizes, and their sha256 where it was not checked since
@@ -75,6 +73,7 @@ export function changedFile(folder: string, file: string, expected: string, foun
   );
 }
 
+/** Size, inode, and nanoseconds of the last changes of content and of inode. */
 async function stateOf(path: string): Promise<string> {
   const { size, ino, mtimeNs, ctimeNs } = await stat(path, { bigint: true });
   return [size, ino, mtimeNs, ctimeNs].join(' ');
@@ -82,15 +81,7 @@ async function stateOf(path: string): Promise<string> {
 
 /** What is missing or damaged is made again. */
 async function readRecord(folder: string): Promise<Sightings> {
-  const file = join(folder, recordName);
-  try {
-    const record = JsonReader.parse(await readFile(file, 'utf8'), file, '');
-    if (record.field('format').count() !== recordFormat) return {};
-    return record.field('files').entries((each) => ({
-      sha256: each.field('sha256').string(),
-      state: each.field('state').string(),
-    }));
-  } catch {
-    return {};
-  }
+  const text = await readFile(join(folder, recordName), 'utf8').catch(() => '');
+  const known = tryJson(recordSchema, text);
+  return known?.format === recordFormat ? known.files : {};
 }

@@ -1,36 +1,15 @@
-import { accessSync, constants, existsSync, readdirSync } from 'node:fs';
-import { homedir } from 'node:os';
+import { existsSync, readdirSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { ModelError, UsageError } from '../util/errors.js';
-import { manifestName } from './manifest.js';
-import { findPackageRoot } from '../util/packageRoot.js';
+import { defaultModelName } from './defaultModel.js';
+import { manifestName } from './fileNames.js';
 import { prepareCommand } from './prepareCommand.js';
-
-/** The model that is used, and prepared, when none is named. */
-export const defaultModelName = 'smollm2-135m-instruct';
 
 export interface ModelPlace {
   readonly name: string;
   readonly folder: string;
   /** Whether the folder holds a prepared model. */
   readonly isPrepared: boolean;
-}
-
-/**
- * The folder of the prepared models: as asked, else as the environment says, else onnx/ of a checkout one may write
- * to, else a folder in the user's cache.
- */
-export function modelsFolder(
-  asked: string | undefined,
-  environment: NodeJS.ProcessEnv = process.env,
-): string {
-  const given = asked ?? environment.MEDUSA_PLUS_MODELS;
-  if (given) return resolve(given);
-  const root = findPackageRoot();
-  const checkout = root === undefined ? undefined : join(root, 'onnx');
-  return checkout !== undefined && isWritable(checkout)
-    ? checkout
-    : join(cacheFolder(environment), 'medusa-plus');
 }
 
 /** Where `model` (a name or a path) lies, prepared or not. */
@@ -78,19 +57,3 @@ export function checkModelName(name: string): string {
 }
 
 const isPath = (name: string): boolean => /[/\\]/.test(name) || name === '.' || name === '..';
-
-function isWritable(folder: string): boolean {
-  try {
-    accessSync(folder, constants.W_OK);
-    return true;
-  } catch {
-    return false;
-  }
-}
-
-function cacheFolder(environment: NodeJS.ProcessEnv): string {
-  if (environment.XDG_CACHE_HOME) return environment.XDG_CACHE_HOME;
-  if (process.platform === 'darwin') return join(homedir(), 'Library', 'Caches');
-  if (process.platform === 'win32') return environment.LOCALAPPDATA ?? join(homedir(), 'AppData', 'Local');
-  return join(homedir(), '.cache');
-}

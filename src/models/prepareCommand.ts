@@ -1,9 +1,10 @@
 import { readFileSync } from 'node:fs';
 import { basename, dirname, join, resolve } from 'node:path';
-import { adapterSuffix, preparesItself } from './adapters.js';
-import { defaultWeightsSha256 } from '../prepare/defaultWeights.js';
-import { JsonReader } from '../util/jsonReader.js';
-import { defaultModelName, modelsFolder } from './locate.js';
+import * as v from 'valibot';
+import { list, object, optional, text, tryJson } from '../util/json.js';
+import { defaultModelName, defaultWeightsSha256 } from './defaultModel.js';
+import { adapterSuffix, manifestName } from './fileNames.js';
+import { modelsFolder } from './modelsFolder.js';
 
 /**
  * The command that makes the model in `folder`, or makes it again, for hints. What its manifest does not hold, the path
@@ -17,7 +18,7 @@ export function prepareCommand(folder: string, ...options: readonly string[]): s
   const parent = dirname(resolve(folder));
   const made = readOrigin(folder);
   const parts = ['medusa-plus prepare'];
-  if (!preparesItself(name)) {
+  if (name !== defaultModelName) {
     if (!made?.isDefault && !options.includes('--from'))
       parts.push(`--from <${made?.source ?? 'HF folder or .gguf file'}>`);
     if (made?.adapter !== undefined) parts.push(`--adapter <${made.adapter}${adapterSuffix}>`);
@@ -35,6 +36,12 @@ export function prepareAgain(folder: string): string {
   return `Prepare the model again: ${prepareCommand(folder, '--force')} (its folder is ${folder}).`;
 }
 
+const named = object({ name: optional(text) });
+const originSchema = object({
+  source: optional(object({ name: optional(text), sha256: v.unknown(), adapter: optional(named) })),
+  heads: v.nullish(list(named), []),
+});
+
 interface Origin {
   readonly source: string | undefined;
   readonly adapter: string | undefined;
@@ -45,26 +52,23 @@ interface Origin {
 
 /** What a manifest says of where a model came from, as far as it can be read: this is for messages about damaged ones. */
 function readOrigin(folder: string): Origin | undefined {
-  let text: string;
-  try {
-    text = readFileSync(join(folder, 'manifest.json'), 'utf8');
-  } catch {
-    return undefined;
-  }
-  return JsonReader.tryParse(text, (manifest) => {
-    const source = manifest.field('source').optional((each) => each);
-    const heads = manifest.field('heads').optional((all) => all.list(nameIn)) ?? [];
-    return {
-      source: source && nameIn(source),
-      adapter: source?.field('adapter').optional(nameIn),
-      heads: [...new Set(heads.filter((each) => each !== undefined))],
-      isDefault: source?.field('sha256').any() === defaultWeightsSha256,
-    };
-  });
+  const origin = tryJson(originSchema, readText(join(folder, manifestName)));
+  if (origin === undefined) return undefined;
+  const { source, heads } = origin;
+  return {
+    source: source?.name,
+    adapter: source?.adapter?.name,
+    heads: [...new Set(heads.flatMap((each) => each.name ?? []))],
+    isDefault: source?.sha256 === defaultWeightsSha256,
+  };
 }
 
-function nameIn(part: JsonReader): string | undefined {
-  return part.field('name').optional((name) => name.text());
+function readText(file: string): string {
+  try {
+    return readFileSync(file, 'utf8');
+  } catch {
+    return '';
+  }
 }
 
 /** As a shell takes it. */

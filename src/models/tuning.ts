@@ -6,7 +6,7 @@ import type { OpenOptions } from '../runtime/spec.js';
 import type { ChosenGraphs } from './choose.js';
 import { readSwitch, readVariable } from '../util/environment.js';
 import { takeLock } from '../util/lock.js';
-import type { Manifest } from './manifest.js';
+import type { Manifest } from './manifestSchema.js';
 import { readTunings, tuningName, writeTunings, type Tuning } from './tuningFile.js';
 
 /** Node counts that are measured: close together where automatic trees live. */
@@ -197,14 +197,14 @@ function millisecondsPerToken(curve: readonly CostPoint[], { heads }: ChosenGrap
 
 /** What the measurement depends on. */
 async function measurementKey({ manifest, graphs, spec }: TuningSubject): Promise<string> {
-  const { nodeRuntimeFacts } = await import('../runtime/facts.js');
+  const { nodeRuntimeVersion } = await import('../runtime/cpu/facts.js');
   const { int8Products } = await import('../runtime/index.js');
   const onCuda = spec.provider === 'cuda';
   const parts = [
     spec.provider,
     onCuda
       ? (spec.ortLibrary ?? readVariable('MEDUSA_PLUS_ORT_LIBRARY'))
-      : `ONNX Runtime ${nodeRuntimeFacts().version}`,
+      : `ONNX Runtime ${nodeRuntimeVersion()}`,
     onCuda && readSwitch('MEDUSA_PLUS_CUDA_GRAPHS') ? 'CUDA graphs' : undefined,
     cpus()[0]?.model.trim() ?? process.arch,
     `${availableParallelism()} threads`,

@@ -1,21 +1,46 @@
 import { readFile, rename } from 'node:fs/promises';
 import { join } from 'node:path';
+import * as v from 'valibot';
 import type { CostPoint } from '../decoding/policy/costCurve.js';
 import type { Report } from '../util/progressReport.js';
-import { JsonReader } from '../util/jsonReader.js';
-import { writeJson } from '../util/writeJson.js';
+import {
+  checkJson,
+  count,
+  flag,
+  list,
+  number,
+  object,
+  parseJson,
+  record,
+  type Schema,
+} from '../util/json.js';
+import { writeJson } from '../util/writeFile.js';
+
+/** Times above 0 of ascending numbers of nodes. */
+const curve: Schema<readonly CostPoint[]> = v.pipe(
+  list(object({ nodes: count(), milliseconds: number })),
+  v.check(
+    (points) =>
+      points.length > 0 &&
+      points.every(
+        ({ nodes, milliseconds }, i) => milliseconds > 0 && (i === 0 || nodes > points[i - 1].nodes),
+      ),
+    'times above 0 of ascending numbers of nodes',
+  ),
+);
 
 /** What was measured of one model on one machine. */
-export interface Tuning {
+const tuning = object({
   /** The number of threads with the best score, once all candidates have been measured. */
-  readonly threads?: number;
+  threads: v.optional(count()),
   /** Milliseconds of a verification run by number of nodes, by number of threads. */
-  readonly curves: Readonly<Record<string, readonly CostPoint[]>>;
+  curves: record(curve),
   /** Whether a row gives the same bits alone and in a tree. Absent on CUDA. */
-  readonly exactRows?: boolean;
+  exactRows: v.optional(flag),
   /** How many measurements there were, all on a busy machine; absent after one on a calm machine. */
-  readonly busyMeasurements?: number;
-}
+  busyMeasurements: v.optional(count()),
+});
+export type Tuning = Readonly<v.InferOutput<typeof tuning>>;
 
 /**
  * tuning.json, beside the model: measurements by what they depend on. They are made again when the machine, ONNX
@@ -32,10 +57,10 @@ export async function readTunings(folder: string, report: Report): Promise<Tunin
   const text = await readFile(path, 'utf8').catch(() => undefined);
   if (text === undefined) return {};
   try {
-    const root = JsonReader.parse(text, path, '');
+    const json = parseJson(text, path, '');
     // Another version's measurements are no fault.
-    if (root.field('format').count() !== format) return {};
-    return root.field('measured').entries(readTuning);
+    if (checkJson(object({ format: count() }), json, path, '').format !== format) return {};
+    return checkJson(object({ measured: record(tuning) }), json, path, '').measured;
   } catch (error) {
     const aside = `${path}.damaged`;
     const kept = await rename(path, aside).then(
@@ -45,27 +70,6 @@ export async function readTunings(folder: string, report: Report): Promise<Tunin
     report.note(`${(error as Error).message} Measuring again.${kept}`);
     return {};
   }
-}
-
-function readTuning(tuning: JsonReader): Tuning {
-  return {
-    threads: tuning.field('threads').optional((each) => each.count()),
-    curves: tuning.field('curves').entries(readCurve),
-    exactRows: tuning.field('exactRows').optional((each) => each.boolean()),
-    busyMeasurements: tuning.field('busyMeasurements').optional((each) => each.count()),
-  };
-}
-
-function readCurve(curve: JsonReader): CostPoint[] {
-  const points = curve.list((point) => ({
-    nodes: point.field('nodes').count(),
-    milliseconds: point.field('milliseconds').number(),
-  }));
-  const isSound = points.every(
-    ({ nodes, milliseconds }, i) => milliseconds > 0 && (i === 0 || nodes > points[i - 1].nodes),
-  );
-  if (points.length > 0 && isSound) return points;
-  throw curve.refuse('these must be times above 0 of ascending numbers of nodes.');
 }
 
 export async function writeTunings(folder: string, measured: Tunings): Promise<void> {

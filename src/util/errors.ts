@@ -3,7 +3,7 @@ export const ExitCode = { ok: 0, failure: 1, usage: 2, outputsDiffer: 3, interru
 export type ExitCode = (typeof ExitCode)[keyof typeof ExitCode];
 
 /**
- * An error whose message is meant for the user: it names the thing, the value given, the valid range and the mend.
+ * An error whose message is meant for the user: it names the thing, the value given, the valid range and what to do.
  * The command line prints the message without a stack trace.
  */
 export class MedusaError extends Error {

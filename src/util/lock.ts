@@ -10,7 +10,7 @@
 import { closeSync, openSync, readFileSync, statSync, unlinkSync, writeSync } from 'node:fs';
 import { randomUUID } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { JsonReader } from './jsonReader.js';
+import { count, nullable, object, text, tryJson } from './json.js';
 import { isRunning, ownIdentity, type ProcessIdentity } from './processIdentity.js';
 
 export interface LockOptions {
@@ -56,9 +56,9 @@ export function tryLock(file: string): Release | Holder {
   const mine = JSON.stringify({ ...ownIdentity(), id: randomUUID() });
   for (;;) {
     if (create(file, mine)) return hold(file, mine);
-    const text = read(file);
-    if (text === undefined) continue;
-    const holder = holderIn(text);
+    const content = read(file);
+    if (content === undefined) continue;
+    const holder = tryJson(holderSchema, content);
     if ((holder && isRunning(holder)) || !removeStale(file)) return holder ?? { pid: 0, host: '' };
   }
 }
@@ -101,7 +101,7 @@ function beat(file: string, mine: string): void {
 }
 
 /** @returns false when the file exists */
-function create(file: string, text: string): boolean {
+function create(file: string, content: string): boolean {
   let descriptor: number;
   try {
     descriptor = openSync(file, 'wx');
@@ -110,7 +110,7 @@ function create(file: string, text: string): boolean {
     throw error;
   }
   try {
-    writeSync(descriptor, text);
+    writeSync(descriptor, content);
   } catch (error) {
     // A full disk.
     remove(file);
@@ -121,16 +121,8 @@ function create(file: string, text: string): boolean {
   return true;
 }
 
-function holderIn(text: string): ProcessIdentity | undefined {
-  return JsonReader.tryParse(text, (holder) =>
-    holder.fields<ProcessIdentity>({
-      pid: (pid) => pid.count(),
-      host: (host) => host.text(),
-      scope: (scope) => scope.text(),
-      born: (born) => born.nullable((each) => each.text()),
-    }),
-  );
-}
+/** What a lock file holds. */
+const holderSchema = object({ pid: count(), host: text, scope: text, born: nullable(text) });
 
 /**
  * Removes a lock whose holder is dead. Two processes may have found it so, and the slower one must not remove the lock
@@ -146,9 +138,9 @@ function removeStale(file: string): boolean {
     return false;
   }
   try {
-    const text = read(file);
-    if (text === undefined) return true;
-    const isDead = isSilent(holderIn(text), timeOf(turn) - timeOf(file));
+    const content = read(file);
+    if (content === undefined) return true;
+    const isDead = isSilent(tryJson(holderSchema, content), timeOf(turn) - timeOf(file));
     if (isDead) remove(file);
     return isDead;
   } finally {

@@ -18,8 +18,8 @@ export const requireFromHere = createRequire(here);
 let found: { root: string | undefined } | undefined;
 
 /**
- * The folder of this package: the nearest one upwards that has its package.json. (Run from source this file lies in
- * src/model, compiled in dist/src/model.) Undefined in a bundle, which has no such folder; nothing may ask at import.
+ * The folder of this package: the nearest one upwards that has its package.json (this file may be source or compiled).
+ * Undefined in a bundle, which has no such folder; nothing may ask at import.
  */
 export function findPackageRoot(): string | undefined {
   found ??= { root: search(dirname(here)) };

@@ -1,4 +1,4 @@
-import type { RunDecoding } from '../../src/bench/run/formats.js';
+import type { RunDecoding } from '../../src/bench/run/decodingSchema.js';
 import { runDecoding } from '../../src/bench/run/variants.js';
 import { resolveDecodingOptions } from '../../src/engine/options/resolve.js';
 

@@ -111,7 +111,7 @@ describe('Joint conditional', function () {
     expect(doctor.stdout).to.contain('tiny (4 heads, conditional table)');
   });
 
-  it('runs in bench and compare, where none and static keep their trees', async () => {
+  it('runs in bench and compare, where plain and static keep their trees', async () => {
     const folder = await copyTiny(temporary.path, 'compare');
     await addConditional(folder);
     const output = join(temporary.path, 'runs');

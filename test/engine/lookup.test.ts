@@ -88,7 +88,7 @@ describe('Lookup', function () {
     expect(doctor.stdout).to.contain('tiny (4 heads, lookup weights)');
   });
 
-  it('runs in compare, where none and static keep their trees, and is swept and named in the report', async () => {
+  it('runs in compare, where plain and static keep their trees, and is swept and named in the report', async () => {
     const common = ['--model', folder, '--threads', '1', '--limit', '1', '--max-new-tokens', '24'];
     const runs = async (name: string, ...more: string[]): Promise<[string, string][]> => {
       const output = join(temporary.path, name);

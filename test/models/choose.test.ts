@@ -1,7 +1,8 @@
 import { expect } from 'chai';
 import { ModelError, UsageError } from '../../src/util/errors.js';
 import { chooseGraphs } from '../../src/models/choose.js';
-import { type Manifest, readManifest } from '../../src/models/manifest.js';
+import { readManifest } from '../../src/models/manifest.js';
+import type { Manifest } from '../../src/models/manifestSchema.js';
 import { folder } from '../runtime/tiny.js';
 
 describe('chooseGraphs', () => {

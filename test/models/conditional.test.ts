@@ -2,7 +2,7 @@ import { expect } from 'chai';
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { readConditional } from '../../src/models/conditional.js';
-import type { ConditionalEntry } from '../../src/models/manifest.js';
+import type { ConditionalEntry } from '../../src/models/manifestSchema.js';
 import { temporaryFolder } from '../support/tinyModel.js';
 
 /** 3 tokens of 5 have a row; r = 2, D = 2. */
@@ -13,7 +13,7 @@ const entry: ConditionalEntry = {
   rank: 2,
   distances: 2,
   activation: 'silu',
-  hasContext: true,
+  context: true,
   levels: 0,
   vocabSize: 5,
   draftVocabSize: 3,

@@ -1,8 +1,8 @@
 import { expect } from 'chai';
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { defaultWeightsSha256 } from '../../src/prepare/defaultWeights.js';
-import { defaultModelName, modelsFolder } from '../../src/models/locate.js';
+import { defaultModelName, defaultWeightsSha256 } from '../../src/models/defaultModel.js';
+import { modelsFolder } from '../../src/models/modelsFolder.js';
 import { prepareAgain, prepareCommand } from '../../src/models/prepareCommand.js';
 import { runMain } from '../support/cli.js';
 import { copyTiny, readJson, temporaryFolder } from '../support/tinyModel.js';
@@ -24,10 +24,8 @@ describe('The command in hints', function () {
     await writeFile(file, JSON.stringify({ ...(await readJson(file)), source }));
   }
 
-  it('is short for models that come with the package', () => {
+  it('is short for the default model', () => {
     expect(prepareCommand(join(usual, defaultModelName), '--force')).to.equal('medusa-plus prepare --force');
-    const variant = `${defaultModelName}-medusa2`;
-    expect(prepareCommand(join(usual, variant))).to.equal(`medusa-plus prepare --id ${variant}`);
     expect(prepareCommand(`/a b/${defaultModelName}`)).to.equal("medusa-plus prepare --models-dir '/a b'");
   });
 

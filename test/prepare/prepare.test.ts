@@ -5,8 +5,8 @@ import { mkdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
-import { explainDiskError } from '../../src/util/diskErrors.js';
-import { defaultModelName } from '../../src/models/locate.js';
+import { explainDiskError } from '../../src/prepare/diskErrors.js';
+import { defaultModelName } from '../../src/models/defaultModel.js';
 import { readManifest } from '../../src/models/manifest.js';
 import { ownIdentity } from '../../src/util/processIdentity.js';
 import { runCli, type CliOptions, type CliRun } from '../support/cli.js';
@@ -14,7 +14,7 @@ import { temporaryFolder } from '../support/tinyModel.js';
 
 const fakePython = fileURLToPath(new URL('../fixtures/fakePython.mjs', import.meta.url));
 
-/** `prepare` with an exporter that is played (te../fixtures/fakePython.mjs); the rest is real. */
+/** `prepare` with an exporter that is played (test/fixtures/fakePython.mjs); the rest is real. */
 describe('medusa-plus prepare', function () {
   this.timeout(60_000);
 
@@ -324,15 +324,6 @@ describe('medusa-plus prepare', function () {
       const own = ['--adapter', adapter, '--id', defaultModelName];
       expectFailure(await asNamed(...own), 2, `${defaultModelName}-medusa2`);
     });
-  });
-
-  it('says how to get a variant of the default model that does not come along', async () => {
-    const name = `${defaultModelName}-untrained`;
-    const words = ['No trained adapter', 'train_medusa2.py', 'prepare --adapter', `--id ${name}`];
-    const prepared = await runCli(['prepare', '--models-dir', models, '--id', name]);
-    expectFailure(prepared, 2, ...words);
-    const generated = await runCli(['generate', 'Hi', '--models-dir', models, '--model', name]);
-    expectFailure(generated, 1, name, ...words);
   });
 
   it('says when the models folder cannot be one', async () => {

@@ -1,4 +1,6 @@
-import { modelsFolder, defaultModelName, locateModel } from '../../src/models/locate.js';
+import { defaultModelName } from '../../src/models/defaultModel.js';
+import { locateModel } from '../../src/models/locate.js';
+import { modelsFolder } from '../../src/models/modelsFolder.js';
 import { MedusaEngine } from '../../src/index.js';
 
 /** Opens the default model, which is prepared first when it is missing (a minute or two). */

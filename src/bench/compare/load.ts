@@ -3,7 +3,7 @@ import { access } from 'node:fs/promises';
 import { basename, join, resolve } from 'node:path';
 import { sharedDecoding } from '../../engine/options/table.js';
 import { MedusaError, UsageError } from '../../util/errors.js';
-import type { JsonReader } from '../../util/jsonReader.js';
+import type { Schema } from '../../util/json.js';
 import {
   ANSWERS_FILE,
   readRunInfo,
@@ -13,9 +13,17 @@ import {
   SKIPPED_FILE,
   TRACE_FILE,
 } from '../run/folder.js';
-import type { AnswerLine, RecordLine, RunInfo, SkippedLine, TraceLine } from '../run/formats.js';
+import {
+  answerLine,
+  recordLine,
+  traceLine,
+  type AnswerLine,
+  type RecordLine,
+  type RunInfo,
+  type SkippedLine,
+  type TraceLine,
+} from '../run/formats.js';
 import { readJsonl } from '../run/jsonl.js';
-import { readAnswer, readRecord, readTrace } from '../run/readers.js';
 
 export interface LoadedRun {
   /** How the reports call it. */
@@ -48,9 +56,9 @@ export async function loadRun(folder: string, name?: string): Promise<LoadedRun>
     throw new UsageError(`${folder} ${exists ? `is not a bench folder (no ${RUN_FILE})` : 'does not exist'}`);
   }
   const [records, answers, traces, skipped] = await Promise.all([
-    readLines(folder, RECORDS_FILE, readRecord),
-    readLines(folder, ANSWERS_FILE, readAnswer),
-    readLines(folder, TRACE_FILE, readTrace),
+    readLines(folder, RECORDS_FILE, recordLine),
+    readLines(folder, ANSWERS_FILE, answerLine),
+    readLines(folder, TRACE_FILE, traceLine),
     readSkipped(folder),
   ]);
   const given = name ?? basename(resolve(folder));
@@ -62,9 +70,9 @@ export async function loadRun(folder: string, name?: string): Promise<LoadedRun>
 async function readLines<T extends { question_id: number | string }>(
   folder: string,
   name: string,
-  read: (line: JsonReader) => T,
+  schema: Schema<T>,
 ): Promise<Map<string, T>> {
-  const { values } = await readJsonl(join(folder, name), read);
+  const { values } = await readJsonl(join(folder, name), schema);
   return new Map(values.map((value) => [String(value.question_id), value]));
 }
 

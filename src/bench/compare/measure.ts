@@ -1,7 +1,6 @@
 /** What one run measured, pooled over its questions. Counting conventions: docs/bench.md. */
 import { bestStaticTreeInHindsight, oracleTokensPerStep } from '../../decoding/oracle.js';
-import { RANK } from '../run/collect.js';
-import { STAGES, type RecordLine, type Stage, type TurnRecord } from '../run/formats.js';
+import { RANK, STAGES, type RecordLine, type Stage, type TurnRecord } from '../run/formats.js';
 import { median, sum } from '../../util/numbers.js';
 import type { LoadedRun } from './load.js';
 import { estimateRatio, type Estimate, type Part } from './statistics.js';

@@ -2,8 +2,9 @@
 import { setMaxListeners } from 'node:events';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Response } from 'undici';
+import * as v from 'valibot';
 import { MedusaError, UsageError } from '../../util/errors.js';
-import { JsonReader } from '../../util/jsonReader.js';
+import { list, nullable, object, optional, text, tryJson } from '../../util/json.js';
 import { failureOf, fetchThroughProxy, readBody, TooLarge } from '../http.js';
 import { keptWithoutKey, withoutKey } from './secrets.js';
 
@@ -49,21 +50,18 @@ const LONGEST_REFUSAL = 2000;
 const RESERVED = ['model', 'messages', 'stream', 'n'];
 
 /** What is read of an answer. */
-interface Choice {
-  /** Empty when there is none. */
-  readonly content: string;
-  readonly refusal?: string;
-  readonly finishReason: unknown;
-}
-
-function readChoice(choice: JsonReader): Choice {
-  const message = choice.field('message');
-  return {
-    content: message.field('content').nullable((content) => content.text()) ?? '',
-    refusal: message.field('refusal').optional((refusal) => refusal.text()),
-    finishReason: choice.field('finish_reason').any() ?? null,
-  };
-}
+const answerSchema = object({
+  choices: v.pipe(
+    list(
+      object({
+        message: object({ content: nullable(text), refusal: optional(text) }),
+        finish_reason: v.unknown(),
+      }),
+    ),
+    v.nonEmpty(),
+  ),
+});
+type Choice = v.InferOutput<typeof answerSchema>['choices'][number];
 
 /** A failure after which another try can succeed. */
 class Passing extends Error {
@@ -261,18 +259,19 @@ export class JudgeClient {
   }
 
   private answerOf(body: string): ChatAnswer {
-    const { content, refusal, finishReason } = this.choiceOf(body);
+    const { message, finish_reason = null } = this.choiceOf(body);
+    const content = message.content ?? '';
     if (content.trim() !== '') return { text: keptWithoutKey(content, this.endpoint.key) };
     if (content !== '') throw new Passing(`the answer has no text: ${this.excerpt(body)}`);
-    const why = refusal ?? `finish_reason ${JSON.stringify(finishReason)}`;
+    const why = message.refusal ?? `finish_reason ${JSON.stringify(finish_reason)}`;
     return { text: '', refusal: keptWithoutKey(why, this.endpoint.key).slice(0, LONGEST_REFUSAL) };
   }
 
-  /** What is wrong with an answer is shown by its beginning: the reader's own errors could show the key. */
+  /** What is wrong with an answer is shown by its beginning: an error of the schema could show the key. */
   private choiceOf(body: string): Choice {
-    const choices = JsonReader.tryParse(body, (root) => root.field('choices').list(readChoice));
-    if (choices && choices.length > 0) return choices[0];
-    const isJson = JsonReader.tryParse(body, (root) => root) !== undefined;
+    const answer = tryJson(answerSchema, body);
+    if (answer) return answer.choices[0];
+    const isJson = tryJson(v.unknown(), body) !== undefined;
     throw new Passing(`the answer ${isJson ? 'has no text' : 'is not JSON'}: ${this.excerpt(body)}`);
   }
 

@@ -1,12 +1,12 @@
 /** Single-answer grading as MT-Bench does it: each turn of each answer gets a rating from 1 to 10. */
 import { join } from 'node:path';
+import * as v from 'valibot';
 import { UsageError } from '../../util/errors.js';
-import type { FieldReaders, JsonReader } from '../../util/jsonReader.js';
+import { count, number, object, text } from '../../util/json.js';
 import type { Question } from '../questions/parse.js';
-import type { AnswerLine } from '../run/formats.js';
+import { questionId, type AnswerLine } from '../run/formats.js';
 import { JsonlFile, readJsonl } from '../run/jsonl.js';
 import { lockFolder } from '../run/lock.js';
-import { readQuestionId } from '../run/readers.js';
 import { JudgeClient, type Endpoint } from './client.js';
 import { fillTemplate, NO_RATING, ratingOf, type JudgePrompt, type JudgePrompts } from './prompts.js';
 
@@ -16,35 +16,19 @@ export const JUDGMENT_FILE = 'judgment.jsonl';
 const WITH_REFERENCE = new Set(['math', 'reasoning', 'coding', 'arena-hard-200']);
 
 /** One line of FastChat's model_judgment files. */
-export interface Judgment {
-  readonly question_id: number | string;
-  readonly model: string;
-  readonly judge: readonly [string, string];
-  readonly user_prompt: string;
-  readonly judgment: string;
-  /** -1 where no rating was found; show_result leaves those out. */
-  readonly score: number;
-  /** 1-based. */
-  readonly turn: number;
-  readonly tstamp: number;
-}
-
-const text = (reader: JsonReader): string => reader.text();
-
-const judgmentFields: FieldReaders<Judgment> = {
-  question_id: readQuestionId,
+const judgmentLine = object({
+  question_id: questionId,
   model: text,
-  judge: (judge) => {
-    const [model, prompt, ...more] = judge.list(text);
-    if (prompt !== undefined && more.length === 0) return [model, prompt];
-    throw judge.error('the names of the judge and of its prompt');
-  },
+  judge: v.strictTuple([text, text], 'the names of the judge and of its prompt'),
   user_prompt: text,
   judgment: text,
-  score: (score) => score.number(),
-  turn: (turn) => turn.count(),
-  tstamp: (tstamp) => tstamp.number(),
-};
+  /** -1 where no rating was found; show_result leaves those out. */
+  score: number,
+  /** 1-based. */
+  turn: count(),
+  tstamp: number,
+});
+export type Judgment = Readonly<v.InferOutput<typeof judgmentLine>>;
 
 export interface JudgeRequest {
   readonly folder: string;
@@ -71,7 +55,7 @@ export async function judgeAnswers(request: JudgeRequest): Promise<Judgment[]> {
   const release = await lockFolder(request.folder);
   try {
     const path = join(request.folder, JUDGMENT_FILE);
-    const { values, ends } = await readJsonl(path, (line) => line.fields(judgmentFields));
+    const { values, ends } = await readJsonl(path, judgmentLine);
     const file = await JsonlFile.open(path, ends.at(-1) ?? 0);
     try {
       return await judgeRest(request, matches, values, file);

@@ -2,11 +2,12 @@
  * The official MT-Bench files. They are not part of this project: they are fetched once from their public home, held
  * against the size and SHA-256 recorded here, and kept in a cache folder.
  */
-import { createHash } from 'node:crypto';
-import { mkdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
-import { homedir } from 'node:os';
+import { mkdir, readFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
+import { cacheFolder } from '../../util/cacheFolder.js';
 import { MedusaError, UsageError } from '../../util/errors.js';
+import { sha256OfText } from '../../util/sha256.js';
+import { writeWhole } from '../../util/writeFile.js';
 import { failureOf, fetchThroughProxy, readBody } from '../http.js';
 
 const FASTCHAT_COMMIT = '589532dcfa83700f950b9aa3983416c543afabc0';
@@ -61,12 +62,6 @@ export async function officialFile(
   return bytes;
 }
 
-/** The per-user cache folder. */
-export function cacheFolder(): string {
-  const base = process.env.XDG_CACHE_HOME;
-  return join(base !== undefined && base !== '' ? base : join(homedir(), '.cache'), 'medusa-plus');
-}
-
 async function download(
   url: string,
   file: OfficialFile,
@@ -82,7 +77,7 @@ async function download(
     }
     const bytes = await readBody(response, file.bytes);
     if (matches(bytes, file)) return bytes;
-    throw new Error(`another file: ${bytes.length} bytes, SHA-256 ${sha256(bytes)}`);
+    throw new Error(`another file: ${bytes.length} bytes, SHA-256 ${sha256OfText(bytes)}`);
   } catch (error) {
     if (error instanceof UsageError) throw error;
     throw new MedusaError(
@@ -119,21 +114,14 @@ function credentialsOf(address: string): Record<string, string> {
 }
 
 async function store(path: string, bytes: Uint8Array): Promise<void> {
-  const temporary = `${path}.${process.pid}.part`;
   try {
     await mkdir(dirname(path), { recursive: true });
-    await writeFile(temporary, bytes);
-    await rename(temporary, path);
+    await writeWhole(path, bytes);
   } catch {
     // The cache is a convenience: without it the file is fetched again next time.
-    await rm(temporary, { force: true }).catch(() => undefined);
   }
 }
 
 function matches(bytes: Uint8Array, file: OfficialFile): boolean {
-  return bytes.length === file.bytes && sha256(bytes) === file.sha256;
-}
-
-function sha256(bytes: Uint8Array): string {
-  return createHash('sha256').update(bytes).digest('hex');
+  return bytes.length === file.bytes && sha256OfText(bytes) === file.sha256;
 }

@@ -1,6 +1,6 @@
 /** Questions in FastChat's schema: one JSON object a line, checked before anything runs. */
-import { createHash } from 'node:crypto';
 import { UsageError } from '../../util/errors.js';
+import { sha256OfText } from '../../util/sha256.js';
 
 export type QuestionId = number | string;
 
@@ -22,7 +22,7 @@ export interface QuestionSet {
   readonly questions: readonly Question[];
 }
 
-/** Reads a question file's bytes. Errors name the file, the line and the mend. */
+/** Reads a question file's bytes. Errors name the file, the line and what to do. */
 export function parseQuestions(bytes: Uint8Array, name: string): QuestionSet {
   const questions: Question[] = [];
   const lineOf = new Map<string, number>();
@@ -47,7 +47,7 @@ export function parseQuestions(bytes: Uint8Array, name: string): QuestionSet {
       `${name} holds no questions; expected one JSON object a line (FastChat's question.jsonl)`,
     );
   }
-  return { name, bytes, sha256: createHash('sha256').update(bytes).digest('hex'), questions };
+  return { name, bytes, sha256: sha256OfText(bytes), questions };
 }
 
 function parseQuestion(line: string, where: string): Question {

@@ -1,10 +1,7 @@
 /** Gathers one turn's steps while the engine decodes, and turns them into a record. */
 import type { CandidateTree, DecodeStep, HeadProposals } from '../../decoding/types.js';
 import type { GenerationResult } from '../../engine/engine.js';
-import { STAGES, type Stage, type TracedStep, type TurnRecord } from './formats.js';
-
-/** Rank of the real token: not in the list, after the end, heads not run. */
-export const RANK = { outside: -1, unknown: -2, notRun: -3 } as const;
+import { RANK, STAGES, type Stage, type TracedStep, type TurnRecord } from './formats.js';
 
 interface Collected {
   /** New tokens before this step. */

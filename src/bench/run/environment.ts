@@ -1,33 +1,20 @@
 /** Facts about the model and the machine that go into run.json. */
 import { existsSync, readFileSync } from 'node:fs';
-import { readFile } from 'node:fs/promises';
 import { createRequire } from 'node:module';
 import { cpus, loadavg, platform, release, totalmem } from 'node:os';
 import { basename, dirname, join } from 'node:path';
 import { outputOf } from '../../util/childProcess.js';
-import type { EngineFacts } from '../../engine/engine.js';
+import type { EngineFacts } from '../../engine/facts.js';
+import { readManifest } from '../../models/manifest.js';
+import type { StoredFile } from '../../models/manifestSchema.js';
 import { findPackageRoot } from '../../util/packageRoot.js';
-import { cpuFeatures } from '../../runtime/facts.js';
+import { cpuFeatures } from '../../runtime/cpu/facts.js';
 import { int8Products } from '../../runtime/index.js';
 import type { RunIdentity, RunInfo } from './formats.js';
 
-/** The parts of manifest.json that identify a model. Read leniently: a missing hash becomes null. */
-interface ManifestHashes {
-  tokenizer?: { sha256?: string };
-  source?: { sha256?: string };
-  backbones?: { precision: string; layout?: string; files?: { sha256?: string }[] }[];
-  heads?: {
-    name: string;
-    precision?: string;
-    source_sha256?: string;
-    files?: { sha256?: string }[];
-    conditional?: { sha256?: string };
-  }[];
-}
-
-/** Which model was measured, by hash. */
+/** Which model was measured, by hash: null where its manifest has none. */
 export async function modelIdentity(facts: EngineFacts): Promise<RunIdentity['model']> {
-  const manifest = (await readJson(join(facts.modelFolder, 'manifest.json'))) as ManifestHashes | undefined;
+  const manifest = await readManifest(facts.modelFolder).catch(() => undefined);
   const layout = facts.provider === 'cuda' ? 'shared' : 'split';
   const backbones = (manifest?.backbones ?? []).filter(({ precision }) => precision === facts.precision);
   const backbone = backbones.find((entry) => entry.layout === layout) ?? backbones[0];
@@ -37,24 +24,16 @@ export async function modelIdentity(facts: EngineFacts): Promise<RunIdentity['mo
     precision: facts.precision,
     provider: facts.provider,
     heads: facts.heads ?? null,
-    backbone_sha256: joined(backbone?.files),
-    heads_sha256: heads.length > 0 ? joined(heads.flatMap(headsFiles)) : null,
-    tokenizer_sha256: manifest?.tokenizer?.sha256 ?? null,
-    source_sha256: manifest?.source?.sha256 ?? null,
+    backbone_sha256: joined(backbone?.files ?? []),
+    // A conditional table, which is among the files, makes other trees of the same heads.
+    heads_sha256: joined(heads.flatMap(({ files }) => files)),
+    tokenizer_sha256: manifest?.tokenizer.sha256 ?? null,
+    source_sha256: manifest?.source.sha256 ?? null,
   };
 }
 
-/** A conditional table makes other trees of the same heads. */
-function headsFiles({
-  files,
-  conditional,
-}: NonNullable<ManifestHashes['heads']>[number]): { sha256?: string }[] {
-  return [...(files ?? []), ...(conditional ? [conditional] : [])];
-}
-
-function joined(files: readonly { sha256?: string }[] | undefined): string | null {
-  const hashes = (files ?? []).map(({ sha256 }) => sha256).filter((hash) => hash !== undefined);
-  return hashes.length > 0 ? hashes.join('+') : null;
+function joined(files: readonly StoredFile[]): string | null {
+  return files.length > 0 ? files.map(({ sha256 }) => sha256).join('+') : null;
 }
 
 export function machineIdentity(facts: EngineFacts): RunIdentity['machine'] {
@@ -145,13 +124,5 @@ async function gpuName(): Promise<string | null> {
     return gpus.trim().split('\n')[0] ?? null;
   } catch {
     return null;
-  }
-}
-
-async function readJson(path: string): Promise<unknown> {
-  try {
-    return JSON.parse(await readFile(path, 'utf8')) as unknown;
-  } catch {
-    return undefined;
   }
 }

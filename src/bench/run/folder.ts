@@ -1,12 +1,21 @@
 /** A run folder: created, or taken up again where the last run left it. */
-import { mkdir, open, readdir, rename, rm, rmdir, stat } from 'node:fs/promises';
+import { mkdir, readdir, rm, rmdir, stat } from 'node:fs/promises';
 import { basename, dirname, join, resolve } from 'node:path';
 import { MedusaError, UsageError } from '../../util/errors.js';
-import type { AnswerLine, RecordLine, RunInfo, SkippedLine, TraceLine } from './formats.js';
-import { JsonReader } from '../../util/jsonReader.js';
+import { partialEnding, writeWhole } from '../../util/writeFile.js';
+import {
+  idLine,
+  runInfo,
+  skippedLine,
+  type AnswerLine,
+  type RecordLine,
+  type RunInfo,
+  type SkippedLine,
+  type TraceLine,
+} from './formats.js';
+import { readJson } from '../../util/json.js';
 import { JsonlFile, readIfThere, readJsonl, RESTORE, writeError } from './jsonl.js';
 import { lockFolder } from './lock.js';
-import { readIdOnly, readInfo, readSkippedLine } from './readers.js';
 
 export const RUN_FILE = 'run.json';
 export const ANSWERS_FILE = 'answers.jsonl';
@@ -57,7 +66,8 @@ export class RunFolder {
       info.status = 'running';
       info.sessions = [...(info === fresh ? [] : info.sessions), fresh.sessions[0]];
       await folder.saveInfo();
-      if (questions && !(await keptQuestions(path))) await writeWhole(join(path, QUESTIONS_FILE), questions);
+      if (questions && !(await keptQuestions(path)))
+        await writeRunFile(join(path, QUESTIONS_FILE), questions);
       return folder;
     } catch (error) {
       await release();
@@ -72,7 +82,7 @@ export class RunFolder {
   /** Puts on disk that a question cannot be asked, and why. It is not asked again when the run goes on. */
   async skip(line: SkippedLine): Promise<void> {
     const path = join(this.path, SKIPPED_FILE);
-    const { ends } = await readJsonl(path, readSkippedLine);
+    const { ends } = await readJsonl(path, skippedLine);
     const file = await JsonlFile.open(path, ends.at(-1) ?? 0);
     try {
       await file.append(line);
@@ -119,24 +129,15 @@ export class RunFolder {
   }
 
   private async saveInfo(): Promise<void> {
-    await writeWhole(join(this.path, RUN_FILE), `${JSON.stringify(this.info, null, 2)}\n`);
+    await writeRunFile(join(this.path, RUN_FILE), `${JSON.stringify(this.info, null, 2)}\n`);
   }
 }
 
-/** Replaces a file in one step: readers see the old text or the new one. */
-export async function writeWhole(path: string, text: string | Uint8Array): Promise<void> {
-  const draft = `${path}.${process.pid}.part`;
+/** Writes a whole file of a run folder in one step. */
+export async function writeRunFile(path: string, content: string | Uint8Array): Promise<void> {
   try {
-    const handle = await open(draft, 'w');
-    try {
-      await handle.writeFile(text);
-      await handle.sync();
-    } finally {
-      await handle.close();
-    }
-    await rename(draft, path);
+    await writeWhole(path, content);
   } catch (error) {
-    await rm(draft, { force: true }).catch(() => undefined);
     throw writeError(path, error);
   }
 }
@@ -148,14 +149,14 @@ export function keptQuestions(path: string): Promise<Uint8Array | undefined> {
 
 /** The questions of a run that could not be asked, by id. */
 export async function readSkipped(path: string): Promise<Map<string, SkippedLine>> {
-  const { values } = await readJsonl(join(path, SKIPPED_FILE), readSkippedLine);
+  const { values } = await readJsonl(join(path, SKIPPED_FILE), skippedLine);
   return new Map(values.map((line) => [String(line.question_id), line]));
 }
 
 export async function readRunInfo(path: string): Promise<RunInfo | undefined> {
   const file = join(path, RUN_FILE);
   const bytes = await readIfThere(file);
-  return bytes && readInfo(JsonReader.parse(bytes.toString('utf8'), file, RESTORE));
+  return bytes && readJson(runInfo, bytes.toString('utf8'), file, RESTORE);
 }
 
 /** Returns the outermost folder that had to be made. */
@@ -191,9 +192,11 @@ async function refuseForeign(path: string): Promise<void> {
 
 const emptyAtFirst: readonly string[] = [ANSWERS_FILE, RECORDS_FILE, TRACE_FILE];
 
-/** What a kill leaves before run.json is written: a draft, or a file of ours with nothing in it. */
+/** What a kill leaves before run.json is written: a part of it, or a file of ours with nothing in it. */
 async function isLeftover(file: string): Promise<boolean> {
-  return file.endsWith('.part') || (emptyAtFirst.includes(basename(file)) && (await stat(file)).size === 0);
+  return (
+    file.endsWith(partialEnding) || (emptyAtFirst.includes(basename(file)) && (await stat(file)).size === 0)
+  );
 }
 
 function refuseDifferent(path: string, present: RunInfo, fresh: RunInfo): void {
@@ -210,7 +213,7 @@ function refuseDifferent(path: string, present: RunInfo, fresh: RunInfo): void {
 }
 
 /** The part of run.json that must not change between sessions. Questions are known by their content, not their path. */
-export function identityOf(info: RunInfo): Record<string, unknown> {
+function identityOf(info: RunInfo): Record<string, unknown> {
   const { format, version, model, decoding, protocol, questions, machine } = info;
   const { sha256, ids } = questions;
   return { format, version, model, decoding, protocol, questions: { sha256, ids }, machine };
@@ -249,7 +252,7 @@ async function repair(
   trace: boolean,
 ): Promise<{ done: Set<string>; files: { trace?: JsonlFile; records: JsonlFile; answers: JsonlFile } }> {
   const names = [ANSWERS_FILE, RECORDS_FILE, ...(trace ? [TRACE_FILE] : [])];
-  const contents = await Promise.all(names.map((name) => readJsonl(join(path, name), readIdOnly)));
+  const contents = await Promise.all(names.map((name) => readJsonl(join(path, name), idLine)));
   const complete = Math.min(...contents.map(({ values }) => values.length));
   const done = new Set<string>();
   for (let index = 0; index < complete; index++) {

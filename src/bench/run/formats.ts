@@ -8,10 +8,26 @@
  * questions.jsonl the question file, as it was asked
  * run.json        what was run, where, and how it ended
  */
+import * as v from 'valibot';
 import type { CostPoint } from '../../decoding/policy/costCurve.js';
-import type { FinishReason, StageTimes } from '../../decoding/types.js';
-import type { ResolvedDecodingOptions } from '../../engine/options/decodingOptions.js';
+import type { StageTimes } from '../../decoding/types.js';
+import { decodingTable } from '../../engine/options/decodingOptions.js';
+import {
+  across,
+  choice,
+  count,
+  flag,
+  list,
+  nullable,
+  number,
+  numbers,
+  object,
+  record,
+  text,
+  type Schema,
+} from '../../util/json.js';
 import type { QuestionId } from '../questions/parse.js';
+import { decodingSchema } from './decodingSchema.js';
 
 /** The stages of a step in the order they are reported. */
 export const STAGES = [
@@ -24,155 +40,219 @@ export const STAGES = [
 ] as const satisfies readonly (keyof StageTimes)[];
 export type Stage = (typeof STAGES)[number];
 
-/** One choice of FastChat's answer format; Medusa added idxs, new_tokens and wall_time. */
-export interface AnswerChoice {
-  readonly index: number;
-  readonly turns: string[];
-  /** 0-based index of the last verification step: steps = idxs + 1. */
-  readonly idxs: number[];
-  readonly new_tokens: number[];
-  /** Seconds, prefill included. */
-  readonly wall_time: number[];
-}
+/** Rank of the token that really came: not in the head's list, after the end of the generation, heads not run. */
+export const RANK = { outside: -1, unknown: -2, notRun: -3 } as const;
 
-export interface AnswerLine {
-  readonly question_id: QuestionId;
-  readonly answer_id: string;
-  readonly model_id: string;
-  readonly choices: AnswerChoice[];
+/** No path of a tree is longer. */
+const DEPTH = decodingTable.nodes.range.maximum;
+const TOKENS = { minimum: 0, maximum: 2 ** 31 - 1 };
+const times = numbers({ whole: false });
+const counts = (maximum?: number): Schema<number[]> => numbers({ minimum: 0, maximum });
+
+/** Checks that lists have as many items as they should. */
+const lengths = <T extends object>(expected: (value: T) => [length: number, ...path: string[]][]) =>
+  across<T>((value) => {
+    for (const [length, ...at] of expected(value)) {
+      const found = at.reduce<unknown>((each, key) => (each as Record<string, unknown>)[key], value);
+      if ((found as unknown[]).length !== length) return { at, expected: `a list of ${length} numbers` };
+    }
+    return undefined;
+  });
+
+export const questionId = v.custom<QuestionId>(
+  (id) => (typeof id === 'string' && id !== '') || Number.isSafeInteger(id),
+  'a whole number or a text',
+);
+
+/** The question of any line, whatever else it holds. */
+export const idLine = object({ question_id: questionId });
+
+/** One choice of FastChat's answer format; Medusa added idxs, new_tokens and wall_time. */
+const answerChoice = object({
+  index: count(0),
+  turns: list(text),
+  /** 0-based index of the last verification step: steps = idxs + 1. */
+  idxs: numbers(),
+  new_tokens: counts(),
+  /** Seconds, prefill included. */
+  wall_time: times,
+});
+
+export const answerLine = object({
+  question_id: questionId,
+  answer_id: text,
+  model_id: text,
+  choices: list(answerChoice),
   /** Seconds since 1970. */
-  readonly tstamp: number;
-}
+  tstamp: number,
+});
+export type AnswerLine = Readonly<v.InferOutput<typeof answerLine>>;
 
 /** One turn of one repeat. Arrays named `[steps]` have one entry per verification step; times are milliseconds. */
-export interface TurnRecord {
-  readonly prompt_tokens: number;
-  /** The prompt as the model saw it: with it, any generation can be looked into again. */
-  readonly prompt_token_ids: number[];
-  /** Prompt tokens found in the KV cache and not computed again. */
-  readonly cached_prompt_tokens: number;
-  readonly token_ids: number[];
-  readonly finish_reason: FinishReason;
-  /** Verification runs, prefill excluded. */
-  readonly steps: number;
-  /** [steps] tokens added, bonus included, cut at the end of the generation. */
-  readonly accept_lengths: number[];
-  /** [steps] nodes verified, root included. */
-  readonly node_counts: number[];
-  /** [steps] depth of the deepest node of the tree. */
-  readonly tree_depths: number[];
-  /** [steps] depth the accepted path reached (not cut). */
-  readonly accepted_depths: number[];
-  /** Heads that took part; 0 when none did. */
-  readonly heads: number;
-  /**
-   * [steps, heads] rank of the token that really came in the head's list; -1: not in the list; -2: the generation ended
-   * before it; -3: the heads were not run.
-   */
-  readonly head_ranks: number[];
-  readonly prefill_ms: number;
-  readonly first_token_ms: number;
-  readonly wall_ms: number;
-  /** [steps] by stage. */
-  readonly stage_ms: Record<Stage, number[]>;
-}
+const turnRecord = v.pipe(
+  object({
+    prompt_tokens: count(0),
+    /** The prompt as the model saw it: with it, any generation can be looked into again. */
+    prompt_token_ids: numbers(TOKENS),
+    /** Prompt tokens found in the KV cache and not computed again. */
+    cached_prompt_tokens: count(0),
+    token_ids: numbers(TOKENS),
+    finish_reason: choice(['eos', 'stop', 'length', 'context', 'aborted']),
+    /** Verification runs, prefill excluded. */
+    steps: count(0),
+    /** [steps] tokens added, bonus included, cut at the end of the generation. */
+    accept_lengths: counts(DEPTH + 1),
+    /** [steps] nodes verified, root included. */
+    node_counts: counts(),
+    /** [steps] depth of the deepest node of the tree. */
+    tree_depths: counts(DEPTH),
+    /** [steps] depth the accepted path reached (not cut). */
+    accepted_depths: counts(DEPTH),
+    /** Heads that took part; 0 when none did. */
+    heads: count(0, decodingTable.headsUsed.range.maximum),
+    /** [steps, heads] rank of the token that really came in the head's list, or one of RANK. */
+    head_ranks: numbers({
+      minimum: Math.min(...Object.values(RANK)),
+      maximum: decodingTable.topM.range.maximum,
+    }),
+    prefill_ms: number,
+    first_token_ms: number,
+    wall_ms: number,
+    /** [steps] by stage. */
+    stage_ms: object(
+      Object.fromEntries(STAGES.map((stage) => [stage, times])) as Record<Stage, typeof times>,
+    ),
+  }),
+  lengths(({ steps, heads }) => [
+    [steps, 'accept_lengths'],
+    [steps, 'node_counts'],
+    [steps, 'tree_depths'],
+    [steps, 'accepted_depths'],
+    [steps * heads, 'head_ranks'],
+    ...STAGES.map((stage): [number, string, string] => [steps, 'stage_ms', stage]),
+  ]),
+);
+export type TurnRecord = Readonly<v.InferOutput<typeof turnRecord>>;
 
-export interface RepeatRecord {
-  readonly index: number;
-  readonly temperature: number;
-  readonly turns: TurnRecord[];
+const repeatRecord = object({
+  index: count(0),
+  temperature: number,
+  turns: list(turnRecord),
   /** Seeds of the turns' random numbers. */
-  readonly seeds: number[];
-}
+  seeds: numbers(),
+});
+export type RepeatRecord = Readonly<v.InferOutput<typeof repeatRecord>>;
 
-export interface RecordLine {
-  readonly question_id: QuestionId;
-  readonly category: string;
-  readonly repeats: RepeatRecord[];
-}
+export const recordLine = object({
+  question_id: questionId,
+  category: text,
+  repeats: v.pipe(list(repeatRecord), v.nonEmpty('a list of at least one repeat')),
+});
+export type RecordLine = Readonly<v.InferOutput<typeof recordLine>>;
 
 /** A question that could not be asked: it has no answer and no record, and counts nowhere. */
-export interface SkippedLine {
-  readonly question_id: QuestionId;
-  readonly category: string;
+export const skippedLine = object({
+  question_id: questionId,
+  category: text,
   /** Where it failed: 0-based repeat, 1-based turn. */
-  readonly repeat: number;
-  readonly turn: number;
-  readonly reason: string;
-}
+  repeat: count(0),
+  turn: count(),
+  reason: text,
+});
+export type SkippedLine = Readonly<v.InferOutput<typeof skippedLine>>;
 
 /** One tree of a trace: what is needed to draw it. */
-export interface TracedStep {
-  readonly tokens: number[];
-  readonly parents: number[];
-  /** Probability that drafting gave the path to the node, 4 digits. */
-  readonly probabilities: number[];
-  /** Accepted rows, root first. */
-  readonly accepted: number[];
-  readonly bonus: number;
-  /** Position of the root among the new tokens. */
-  readonly position: number;
-}
+const tracedStep = v.pipe(
+  object({
+    tokens: numbers(TOKENS),
+    /** [nodes] -1 for the root. */
+    parents: numbers({ minimum: -1 }),
+    /** [nodes] probability that drafting gave the path to the node, 4 digits. */
+    probabilities: times,
+    /** Accepted rows, root first. */
+    accepted: counts(),
+    bonus: count(TOKENS.minimum, TOKENS.maximum),
+    /** Position of the root among the new tokens. */
+    position: count(0, decodingTable.maxNewTokens.range.maximum),
+  }),
+  lengths(({ tokens }) => [
+    [tokens.length, 'parents'],
+    [tokens.length, 'probabilities'],
+  ]),
+  across(({ tokens, ...rows }) => {
+    for (const field of ['parents', 'accepted'] as const) {
+      const wrong = rows[field].findIndex((row) => row >= tokens.length);
+      if (wrong >= 0) return { at: [field, wrong], expected: `a row below ${tokens.length}` };
+    }
+    return undefined;
+  }),
+);
+export type TracedStep = Readonly<v.InferOutput<typeof tracedStep>>;
 
 /** Trees of the first repeat. */
-export interface TraceLine {
-  readonly question_id: QuestionId;
-  readonly turns: { readonly steps: TracedStep[] }[];
+export const traceLine = object({
+  question_id: questionId,
+  turns: list(object({ steps: list(tracedStep) })),
   /** Texts of the token ids that occur. */
-  readonly texts: Record<string, string>;
-}
-
-/** The decoding options that make a run what it is; seed and temperature are set per question. */
-export type RunDecoding = Omit<ResolvedDecodingOptions, 'temperature' | 'acceptance' | 'seed'> & {
-  /** `auto`: greedy at temperature 0, sampling above. */
-  readonly acceptance: string;
-};
+  texts: record(text),
+});
+export type TraceLine = Readonly<v.InferOutput<typeof traceLine>>;
 
 /** Everything that must be equal for a folder to be continued. */
-export interface RunIdentity {
-  readonly format: 1;
-  readonly version: string;
-  readonly model: {
-    readonly id: string;
-    readonly precision: string;
-    readonly provider: string;
-    readonly heads: string | null;
-    readonly backbone_sha256: string | null;
-    readonly heads_sha256: string | null;
-    readonly tokenizer_sha256: string | null;
-    readonly source_sha256: string | null;
-  };
-  readonly decoding: RunDecoding;
-  readonly protocol: {
-    /** A number, or `fastchat`: by category. */
-    readonly temperature: number | 'fastchat';
-    readonly seed: number;
-    readonly repeats: number;
-    readonly shard: string | null;
-    readonly trace: boolean;
-    readonly model_id: string;
-  };
-  readonly questions: { readonly name: string; readonly sha256: string; readonly ids: QuestionId[] };
-  readonly machine: { readonly cpu: string; readonly threads: number; readonly onnxruntime: string };
-}
+const identity = {
+  format: v.literal(1, '1 (this version reads no other)'),
+  version: text,
+  model: object({
+    id: text,
+    precision: text,
+    provider: text,
+    heads: nullable(text),
+    backbone_sha256: nullable(text),
+    heads_sha256: nullable(text),
+    tokenizer_sha256: nullable(text),
+    source_sha256: nullable(text),
+  }),
+  decoding: decodingSchema,
+  protocol: object({
+    /** `fastchat`: by category. */
+    temperature: v.union([v.literal('fastchat'), number], 'a number or fastchat'),
+    seed: count(0),
+    repeats: count(),
+    shard: nullable(text),
+    trace: flag,
+    model_id: text,
+  }),
+  questions: object({ name: text, sha256: text, ids: list(questionId) }),
+  machine: object({ cpu: text, threads: count(), onnxruntime: text }),
+};
+export type RunIdentity = Readonly<v.InferOutput<v.ObjectSchema<typeof identity, undefined>>>;
 
 /** One stretch of work on a run: from a start to its end. */
-export interface RunSession {
-  readonly started: string;
-  ended: string | null;
-  finished_questions: number;
+const session = object({
+  started: text,
+  ended: nullable(text),
+  finished_questions: count(0),
   /** 1-minute load average at the start: other work on the machine shows here. */
-  readonly load_average: number;
-}
+  load_average: number,
+});
 
-export interface RunInfo extends RunIdentity {
-  status: 'running' | 'interrupted' | 'failed' | 'complete';
-  readonly environment: Record<string, string | number | null>;
-  /** Cost of a verification by nodes, measured with this model, provider and threads before the run; null in older runs. */
-  readonly cost_curve: readonly CostPoint[] | null;
-  sessions: RunSession[];
+const costCurve: Schema<readonly CostPoint[] | null> = v.pipe(
+  v.unknown(),
+  // Older runs have all of tuning.json, which does not say which of its curves was the run's.
+  v.transform((value) => (typeof value === 'object' && !Array.isArray(value) ? null : value)),
+  v.nullish(list(object({ nodes: count(), milliseconds: number })), null),
+);
+
+export const runInfo = object({
+  ...identity,
+  status: choice(['running', 'interrupted', 'failed', 'complete']),
+  environment: record(nullable(v.union([text, number], 'a text or a number'))),
+  /** Cost of a verification by nodes, measured with this model, provider and threads before the run. */
+  cost_curve: costCurve,
+  sessions: list(session),
   /** Folders this one was merged from. */
-  merged_from?: string[];
+  merged_from: v.optional(list(text)),
   /** Shards that were not among them, as i/n. */
-  missing_shards?: string[];
-}
+  missing_shards: v.optional(list(text)),
+});
+export type RunInfo = v.InferOutput<typeof runInfo>;

@@ -2,7 +2,7 @@
 import { lstat, open, readFile, type FileHandle } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { MedusaError, UsageError } from '../../util/errors.js';
-import { JsonReader } from '../../util/jsonReader.js';
+import { checkJson, type Schema } from '../../util/json.js';
 
 /** What to do about a file of a run folder that was damaged or changed. */
 export const RESTORE = 'Restore the file, or make the run again in a new folder.';
@@ -80,30 +80,32 @@ export async function readIfThere(path: string): Promise<Buffer | undefined> {
  * Reads the complete lines of a file; a last line that was cut off by a kill is left out. A damaged line before the
  * last is an error: it was not a kill that did that.
  *
- * @param read what a line must hold
+ * @param schema what a line must hold
  */
-export async function readJsonl<T>(path: string, read: (line: JsonReader) => T): Promise<JsonlContents<T>> {
+export async function readJsonl<T>(path: string, schema: Schema<T>): Promise<JsonlContents<T>> {
   const bytes = (await readIfThere(path)) ?? Buffer.alloc(0);
   const values: T[] = [];
   const ends: number[] = [];
   for (let start = 0, line = 1; start < bytes.length; line++) {
     const newline = bytes.indexOf(0x0a, start);
     if (newline < 0) break;
-    const reader = tryParse(bytes.subarray(start, newline).toString('utf8'), `${path}, line ${line}`);
-    if (reader === undefined) {
+    const where = `${path}, line ${line}`;
+    const value = tryParse(bytes.subarray(start, newline).toString('utf8'));
+    if (value === undefined) {
       if (newline === bytes.length - 1) break;
-      throw new MedusaError(`${path}, line ${line}: not valid JSON; the file was damaged. ${RESTORE}`);
+      throw new MedusaError(`${where}: not valid JSON; the file was damaged. ${RESTORE}`);
     }
-    values.push(read(reader));
+    values.push(checkJson(schema, value, where, RESTORE));
     ends.push(newline + 1);
     start = newline + 1;
   }
   return { values, ends };
 }
 
-function tryParse(text: string, where: string): JsonReader | undefined {
+/** The value, which JSON knows no undefined for. */
+function tryParse(text: string): unknown {
   try {
-    return new JsonReader(JSON.parse(text), where, '', RESTORE);
+    return JSON.parse(text);
   } catch {
     return undefined;
   }

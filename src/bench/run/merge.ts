@@ -2,10 +2,10 @@
 import { mkdir, readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { UsageError } from '../../util/errors.js';
-import type { JsonReader } from '../../util/jsonReader.js';
+import type { Schema } from '../../util/json.js';
 import { parseShard } from '../questions/load.js';
 import type { QuestionId } from '../questions/parse.js';
-import type { RunInfo, SkippedLine } from './formats.js';
+import { answerLine, recordLine, traceLine, type RunInfo, type SkippedLine } from './formats.js';
 import {
   ANSWERS_FILE,
   firstDifference,
@@ -17,10 +17,9 @@ import {
   RUN_FILE,
   SKIPPED_FILE,
   TRACE_FILE,
-  writeWhole,
+  writeRunFile,
 } from './folder.js';
 import { readJsonl } from './jsonl.js';
-import { readAnswer, readRecord, readTrace } from './readers.js';
 
 export interface MergeOptions {
   /** Take what there is: finished questions of runs that did not end, and shards though others are missing. */
@@ -50,13 +49,13 @@ export async function mergeRuns(
   const skipped = new Map<string, SkippedLine>();
   for (const folder of folders) for (const [id, line] of await readSkipped(folder)) skipped.set(id, line);
   const answered = order.filter((id) => !skipped.has(String(id)));
-  if (infos[0].protocol.trace) await mergeLines(folders, output, TRACE_FILE, readTrace, answered);
-  await mergeLines(folders, output, RECORDS_FILE, readRecord, answered);
-  await mergeLines(folders, output, ANSWERS_FILE, readAnswer, answered);
-  if (skipped.size > 0) await writeWhole(join(output, SKIPPED_FILE), linesOf(order, skipped));
+  if (infos[0].protocol.trace) await mergeLines(folders, output, TRACE_FILE, traceLine, answered);
+  await mergeLines(folders, output, RECORDS_FILE, recordLine, answered);
+  await mergeLines(folders, output, ANSWERS_FILE, answerLine, answered);
+  if (skipped.size > 0) await writeRunFile(join(output, SKIPPED_FILE), linesOf(order, skipped));
   await keepQuestions(folders, output);
   const info = mergedInfo(infos, folders, order, missing);
-  await writeWhole(join(output, RUN_FILE), `${JSON.stringify(info, null, 2)}\n`);
+  await writeRunFile(join(output, RUN_FILE), `${JSON.stringify(info, null, 2)}\n`);
   return info;
 }
 
@@ -71,7 +70,7 @@ async function readPart(folder: string, unfinished: boolean): Promise<RunInfo> {
         'or take its finished questions with --unfinished',
     );
   }
-  const { values } = await readJsonl(join(folder, ANSWERS_FILE), readAnswer);
+  const { values } = await readJsonl(join(folder, ANSWERS_FILE), answerLine);
   const skipped = await readSkipped(folder);
   const answered = new Set([...skipped.keys(), ...values.map(({ question_id }) => String(question_id))]);
   const ids = info.questions.ids.filter((id) => answered.has(String(id)));
@@ -111,7 +110,7 @@ async function keepQuestions(folders: readonly string[], output: string): Promis
   for (const folder of folders) {
     const bytes = await keptQuestions(folder);
     if (!bytes) continue;
-    await writeWhole(join(output, QUESTIONS_FILE), bytes);
+    await writeRunFile(join(output, QUESTIONS_FILE), bytes);
     return;
   }
 }
@@ -151,17 +150,17 @@ async function mergeLines<T extends { question_id: QuestionId }>(
   folders: readonly string[],
   output: string,
   name: string,
-  read: (line: JsonReader) => T,
+  schema: Schema<T>,
   order: RunInfo['questions']['ids'],
 ): Promise<void> {
   const lines = new Map<string, T>();
   for (const folder of folders) {
-    const { values } = await readJsonl(join(folder, name), read);
+    const { values } = await readJsonl(join(folder, name), schema);
     for (const value of values) lines.set(String(value.question_id), value);
   }
   const missing = order.filter((id) => !lines.has(String(id)));
   if (missing.length > 0) throw new UsageError(`${name} of the shards lacks questions ${missing.join(', ')}`);
-  await writeWhole(join(output, name), linesOf(order, lines));
+  await writeRunFile(join(output, name), linesOf(order, lines));
 }
 
 /** The lines that there are, in order. */

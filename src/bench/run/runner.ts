@@ -9,7 +9,8 @@ import type { GenerateOptions } from '../../engine/options/generateOptions.js';
 import type { Question } from '../questions/parse.js';
 import { TurnCollector } from './collect.js';
 import type { FinishedQuestion, RunFolder } from './folder.js';
-import type { RepeatRecord, RunDecoding, SkippedLine, TracedStep, TurnRecord } from './formats.js';
+import type { RepeatRecord, SkippedLine, TracedStep, TurnRecord } from './formats.js';
+import type { RunDecoding } from './decodingSchema.js';
 import { acceptanceOf, answerId, temperatureOf, turnSeed, type RunPlan } from './plan.js';
 
 export interface Lane {

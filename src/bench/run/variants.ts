@@ -5,7 +5,7 @@ import type { DecodingOptions, ResolvedDecodingOptions } from '../../engine/opti
 import type { ModelOptions } from '../../engine/options/modelOptions.js';
 import { flags, recordedDecoding, sweepable } from '../../engine/options/table.js';
 import { UsageError } from '../../util/errors.js';
-import type { RunDecoding } from './formats.js';
+import type { RunDecoding } from './decodingSchema.js';
 
 /** What lies in the folder of a comparison beside the folders of its variants. */
 export const REPORT_FILES = ['report.html', 'report.md', 'report.json'] as const;

@@ -1,9 +1,11 @@
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import * as v from 'valibot';
 import { MedusaError, ModelError } from '../../util/errors.js';
 import { changedFile } from '../../models/fileHashes.js';
-import { JsonReader } from '../../util/jsonReader.js';
-import { prepareAgain, type Manifest } from '../../models/manifest.js';
+import { count, flag, list, object, optional, readJson, text, type Schema } from '../../util/json.js';
+import type { Manifest } from '../../models/manifestSchema.js';
+import { prepareAgain } from '../../models/prepareCommand.js';
 import { sha256OfText } from '../../util/sha256.js';
 import { ChatTemplate } from './chatTemplate.js';
 import { Tokenizer } from './tokenizer.js';
@@ -17,12 +19,10 @@ export interface LoadedTokenizer {
 export async function loadTokenizer(folder: string, manifest: Manifest): Promise<LoadedTokenizer> {
   const { file, config, sha256, configSha256 } = manifest.tokenizer;
   const [tokenizerJson, configJson] = await Promise.all([
-    readChecked(folder, file, sha256),
-    readChecked(folder, config, configSha256),
+    readChecked(folder, file, sha256, tokenizerSchema),
+    readChecked(folder, config, configSha256, configSchema),
   ]);
-  checkTokenizer(tokenizerJson);
-  checkConfig(configJson);
-  const files = { tokenizer: tokenizerJson.object(), config: configJson.object() };
+  const files = { tokenizer: tokenizerJson, config: configJson };
   const tokenizer = read(join(folder, file), folder, () => new Tokenizer(files));
   if (tokenizer.vocabSize > manifest.model.vocabSize) {
     throw new ModelError(
@@ -34,25 +34,20 @@ export async function loadTokenizer(folder: string, manifest: Manifest): Promise
 }
 
 /** What is read here of tokenizer.json; the rest is the library's affair. */
-function checkTokenizer(json: JsonReader): void {
-  json.field('added_tokens').optional((tokens) =>
-    tokens.list((token) => {
-      token.field('id').count(0);
-      token.field('content').text();
-      token.field('special').optional((each) => each.boolean());
-    }),
-  );
-  json.field('model').object();
-}
+const tokenizerSchema = object({
+  added_tokens: optional(list(object({ id: count(0), content: text, special: optional(flag) }))),
+  model: object({}),
+});
 
 /** What is read here of tokenizer_config.json. */
-function checkConfig(config: JsonReader): void {
-  config.object();
-  config.field('chat_template').optional((template) => {
-    if (!template.isList) return template.text();
-    return template.list((named) => [named.field('name').text(), named.field('template').text()]);
-  });
-}
+const configSchema = object({
+  chat_template: optional(
+    v.union(
+      [v.string(), v.array(object({ name: text, template: text }))],
+      'a text, or a list of named texts',
+    ),
+  ),
+});
 
 /** What the library throws at a file of an unknown form says little: the file is named. */
 function read<T>(path: string, folder: string, make: () => T): T {
@@ -72,7 +67,12 @@ function read<T>(path: string, folder: string, make: () => T): T {
 }
 
 /** The JSON value in a file, once its bytes were found to be those of the manifest. */
-async function readChecked(folder: string, file: string, sha256: string | undefined): Promise<JsonReader> {
+async function readChecked<T>(
+  folder: string,
+  file: string,
+  sha256: string | undefined,
+  schema: Schema<T>,
+): Promise<T> {
   const path = join(folder, file);
   let bytes: Buffer;
   try {
@@ -84,5 +84,5 @@ async function readChecked(folder: string, file: string, sha256: string | undefi
   }
   const found = sha256OfText(bytes);
   if (sha256 !== undefined && found !== sha256) throw changedFile(folder, file, sha256, found);
-  return JsonReader.parse(bytes.toString('utf8'), path, prepareAgain(folder));
+  return readJson(schema, bytes.toString('utf8'), path, prepareAgain(folder));
 }

@@ -1,9 +1,9 @@
 import { expect } from 'chai';
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { readInfo } from '../../../src/bench/run/readers.js';
+import { runInfo } from '../../../src/bench/run/formats.js';
 import { readTunings } from '../../../src/models/tuningFile.js';
-import { JsonReader } from '../../../src/util/jsonReader.js';
+import { readJson } from '../../../src/util/json.js';
 import { silentReport } from '../../../src/util/progressReport.js';
 import { madeRun, madeTurn } from '../madeRuns.js';
 import { runCli } from '../../support/cli.js';
@@ -80,10 +80,10 @@ describe('the cost that was measured before a run', function () {
   it('is left out where an earlier version kept all of tuning.json in run.json', () => {
     const { info } = madeRun('none', ['1'], () => madeTurn([1], 10));
     const read = (cost_curve: unknown): unknown =>
-      readInfo(JsonReader.parse(JSON.stringify({ ...info, cost_curve }), 'run.json', '')).cost_curve;
+      readJson(runInfo, JSON.stringify({ ...info, cost_curve }), 'run.json', '').cost_curve;
     expect(read({ format: 3, measured: { machine: { curves: { '1': info.cost_curve } } } })).to.equal(null);
     expect(read(info.cost_curve)).to.deep.equal(info.cost_curve);
     expect(() => read([{ nodes: 1 }])).to.throw(/cost_curve\[0\].milliseconds must be a number/);
-    expect(() => read('quick')).to.throw(/cost_curve must be an object/);
+    expect(() => read('quick')).to.throw(/cost_curve must be a list/);
   });
 });

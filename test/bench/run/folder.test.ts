@@ -4,9 +4,13 @@ import { appendFile, mkdir, mkdtemp, readdir, readFile, rm, symlink, writeFile }
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { firstDifference, RunFolder } from '../../../src/bench/run/folder.js';
-import type { AnswerLine, RecordLine, RunInfo } from '../../../src/bench/run/formats.js';
+import {
+  answerLine,
+  type AnswerLine,
+  type RecordLine,
+  type RunInfo,
+} from '../../../src/bench/run/formats.js';
 import { JsonlFile, readJsonl } from '../../../src/bench/run/jsonl.js';
-import { readAnswer } from '../../../src/bench/run/readers.js';
 import { lockFolder } from '../../../src/bench/run/lock.js';
 import { ownIdentity } from '../../../src/util/processIdentity.js';
 import { madeDecoding } from '../madeDecoding.js';
@@ -52,7 +56,7 @@ describe('run folders', () => {
 
   it('go on from what a kill leaves before run.json is there, and from nothing else', async () => {
     await mkdir(path);
-    for (const name of ['answers.jsonl', 'records.jsonl', 'run.json.7.part'])
+    for (const name of ['answers.jsonl', 'records.jsonl', 'run.json.7.partial'])
       await writeFile(join(path, name), '');
     await (await RunFolder.open(path, info())).close('interrupted');
     await rm(join(path, 'run.json'));
@@ -66,7 +70,7 @@ describe('run folders', () => {
       if (place === 'link') await symlink('/etc/passwd', file);
       else if (place === 'folder') await mkdir(file);
       else if (spawnSync('mkfifo', [file]).status !== 0) continue;
-      const message = await failure(readJsonl(file, readAnswer));
+      const message = await failure(readJsonl(file, answerLine));
       expect(message, place).to.contain(file).and.to.contain('is no regular file');
     }
   });
@@ -101,7 +105,7 @@ describe('run folders', () => {
     const { status, sessions } = JSON.parse(await readFile(join(path, 'run.json'), 'utf8')) as RunInfo;
     expect(status).to.equal('complete');
     expect(sessions.map((session) => session.finished_questions)).to.deep.equal([2, 1]);
-    expect((await readJsonl(join(path, 'answers.jsonl'), readAnswer)).values).to.have.length(3);
+    expect((await readJsonl(join(path, 'answers.jsonl'), answerLine)).values).to.have.length(3);
     expect(await readdir(path)).to.have.members(['run.json', 'answers.jsonl', 'records.jsonl']);
   });
 
@@ -131,7 +135,7 @@ describe('run folders', () => {
     const folder = await RunFolder.open(path, info());
     expect([...folder.done]).to.deep.equal(['1']);
     await folder.close('interrupted');
-    expect((await readJsonl(join(path, 'answers.jsonl'), readAnswer)).values).to.have.length(1);
+    expect((await readJsonl(join(path, 'answers.jsonl'), answerLine)).values).to.have.length(1);
   });
 
   it('refuses a folder that was changed by hand', async () => {

@@ -2,7 +2,7 @@ import { expect } from 'chai';
 import fc from 'fast-check';
 import { NestedTrees } from '../../../src/decoding/tree/nestedTrees.js';
 import { searchStaticTree, TreeFormatError } from '../../../src/decoding/tree/staticTree.js';
-import { defaultModelName } from '../../../src/models/locate.js';
+import { defaultModelName } from '../../../src/models/defaultModel.js';
 import { packageRoot } from '../../../src/util/packageRoot.js';
 import { readJson } from '../../support/tinyModel.js';
 

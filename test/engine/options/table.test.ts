@@ -1,13 +1,13 @@
 import { expect } from 'chai';
 import { readFile } from 'node:fs/promises';
-import { readDecoding } from '../../../src/bench/run/readDecoding.js';
+import { decodingSchema } from '../../../src/bench/run/decodingSchema.js';
 import { parseSweep, runDecoding } from '../../../src/bench/run/variants.js';
 import { decodingTable } from '../../../src/engine/options/decodingOptions.js';
 import type { Command, TableFor } from '../../../src/engine/options/entry.js';
 import { resolveDecodingOptions } from '../../../src/engine/options/resolve.js';
 import { commandsOf, entriesOf, flagOf, optionTable, sweepable } from '../../../src/engine/options/table.js';
 import { UsageError } from '../../../src/util/errors.js';
-import { JsonReader } from '../../../src/util/jsonReader.js';
+import { readJson } from '../../../src/util/json.js';
 import { optionsDoc, optionsPage } from '../../../scripts/optionsDoc.js';
 import { runMain } from '../../support/cli.js';
 import { ableFacts } from './facts.js';
@@ -81,8 +81,7 @@ describe('the option table', () => {
       inRun?.startsWith('decoding.') ? inRun.slice('decoding.'.length) : [],
     );
     expect(Object.keys(decoding)).to.have.members(recorded);
-    const read = (value: unknown): unknown =>
-      readDecoding(JsonReader.parse(JSON.stringify(value), 'run.json', ''));
+    const read = (value: unknown): unknown => readJson(decodingSchema, JSON.stringify(value), 'run.json', '');
     const written = { ...decoding, treePaths: [[0]], nodes: 2, tree: 'static' };
     expect(read(written)).to.deep.equal(written);
     for (const name of recorded) {

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { once } from 'node:events';
 import { ModelError } from '../../src/util/errors.js';
 import { fetchDefaultWeights } from '../../src/prepare/defaultWeights.js';
-import { withSizeLimit } from '../../src/util/sizeLimit.js';
+import { withSizeLimit } from '../../src/prepare/sizeLimit.js';
 import type { Report } from '../../src/util/progressReport.js';
 import { temporaryFolder } from '../support/tinyModel.js';
 

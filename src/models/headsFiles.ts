@@ -1,13 +1,25 @@
-import { readFile, stat } from 'node:fs/promises';
+/** The heads that come with this package for a model, and whether a prepared model holds them. */
+import { readdir, readFile, stat } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import { isDeepStrictEqual } from 'node:util';
-import { conditionalSuffix } from '../models/conditional.js';
-import { JsonReader } from '../util/jsonReader.js';
-import { manifestName, type HeadsEntry, type Manifest } from '../models/manifest.js';
-import { headsFor } from './prepare.js';
+import * as v from 'valibot';
+import { object, optional, readJson } from '../util/json.js';
+import { findPackageRoot } from '../util/packageRoot.js';
 import { sha256Of } from '../util/sha256.js';
+import { conditionalSuffix, manifestName } from './fileNames.js';
+import type { HeadsEntry, Manifest } from './manifestSchema.js';
 
-export { verifyFiles } from '../models/fileHashes.js';
+/** The heads files that come with this package for a model of this name. */
+export async function committedHeads(name: string): Promise<string[]> {
+  const root = findPackageRoot();
+  if (root === undefined) return [];
+  const folder = join(root, 'heads', name);
+  const names = await readdir(folder).catch(() => []);
+  return names
+    .filter((each) => /^[^.]+\.safetensors$/.test(each))
+    .sort()
+    .map((each) => join(folder, each));
+}
 
 /**
  * Heads files committed for this model that the prepared model does not hold: trained, calibrated, or pulled, after it
@@ -17,7 +29,7 @@ export async function newerHeads(folder: string, manifest: Manifest, name: strin
   const names = new Set(manifest.heads.map((heads) => heads.name));
   const prepared = (await stat(join(folder, manifestName))).mtimeMs;
   const newer: string[] = [];
-  for (const file of await headsFor(name, undefined)) {
+  for (const file of await committedHeads(name)) {
     // Heads of other names were chosen by the user, and these left out.
     if (names.size > 0 && !names.has(basename(file, '.safetensors'))) continue;
     const isOlder = names.size > 0 && (await lastChange(file)) <= prepared;
@@ -39,6 +51,14 @@ async function lastChange(file: string): Promise<number> {
   return Math.max((await stat(file)).mtimeMs, ...changes);
 }
 
+/** What a sidecar says that goes into the manifest; the exporter checks it. */
+const calibrationSchema = object({
+  temperatures: v.unknown(),
+  accuracies: v.unknown(),
+  static_tree: v.unknown(),
+  lookup: optional(object({ weights: v.unknown() })),
+});
+
 /** Whether the model holds these tensors with this calibration, these lookup weights and this conditional joint. */
 async function isHeld(file: string, heads: readonly HeadsEntry[]): Promise<boolean> {
   const sha256 = await sha256Of(file);
@@ -47,16 +67,17 @@ async function isHeld(file: string, heads: readonly HeadsEntry[]): Promise<boole
   if (held.some((entry) => entry.conditional?.sourceSha256 !== conditional)) return false;
   const sidecar = await readFile(sidecarOf(file), 'utf8').catch(() => undefined);
   if (held.length === 0 || sidecar === undefined) return held.length > 0;
-  const calibration = JsonReader.parse(sidecar, sidecarOf(file), 'Restore it, or remove it with its heads.');
-  const fields = Object.fromEntries(
-    ['temperatures', 'accuracies', 'static_tree'].map((name) => [name, calibration.field(name).any()]),
-  );
-  const lookup = calibration.field('lookup').optional((each) => each.field('weights').any());
-  return held.every(
-    ({ temperatures, accuracies, staticTrees, lookupWeights }) =>
-      isDeepStrictEqual(lookup, lookupWeights) &&
-      isDeepStrictEqual(fields.temperatures, temperatures) &&
-      isDeepStrictEqual(fields.accuracies, accuracies) &&
-      isDeepStrictEqual(fields.static_tree, staticTrees?.paths),
+  const fix = 'Restore it, or remove it with its heads.';
+  const calibration = readJson(calibrationSchema, sidecar, sidecarOf(file), fix);
+  return held.every(({ temperatures, accuracies, staticTrees, lookupWeights }) =>
+    isDeepStrictEqual(
+      [temperatures, accuracies, staticTrees?.paths, lookupWeights],
+      [
+        calibration.temperatures,
+        calibration.accuracies,
+        calibration.static_tree,
+        calibration.lookup?.weights,
+      ],
+    ),
   );
 }

@@ -3,15 +3,11 @@ import { copyFile, readFile, utimes } from 'node:fs/promises';
 import { join } from 'node:path';
 import { NestedTrees } from '../../src/decoding/tree/nestedTrees.js';
 import { sha256Of } from '../../src/util/sha256.js';
-import { defaultModelName } from '../../src/models/locate.js';
-import {
-  readManifest,
-  type ConditionalEntry,
-  type HeadsEntry,
-  type Manifest,
-} from '../../src/models/manifest.js';
+import { defaultModelName } from '../../src/models/defaultModel.js';
+import { committedHeads, newerHeads } from '../../src/models/headsFiles.js';
+import { readManifest } from '../../src/models/manifest.js';
+import type { ConditionalEntry, HeadsEntry, Manifest } from '../../src/models/manifestSchema.js';
 import { packageRoot } from '../../src/util/packageRoot.js';
-import { newerHeads } from '../../src/prepare/verify.js';
 import { temporaryFolder, tinyFolder } from '../support/tinyModel.js';
 
 const committed = join(packageRoot(), 'heads', defaultModelName, 'medusa1');
@@ -23,7 +19,7 @@ const conditional: ConditionalEntry = {
   rank: 1,
   distances: 1,
   activation: 'silu',
-  hasContext: false,
+  context: false,
   levels: 0,
   vocabSize: 1,
   draftVocabSize: 1,
@@ -47,6 +43,13 @@ async function manifestWith(changes: Partial<HeadsEntry>): Promise<Manifest> {
   };
   return { ...tiny, heads: [heads] };
 }
+
+describe('Committed heads', () => {
+  it('are the files of the model by name, without what lies beside them', async () => {
+    expect(await committedHeads(defaultModelName)).to.deep.equal([`${committed}.safetensors`]);
+    expect(await committedHeads('another')).to.deep.equal([]);
+  });
+});
 
 describe('Newer heads', () => {
   const cases: [name: string, changes: Partial<HeadsEntry>, isNewer: boolean][] = [

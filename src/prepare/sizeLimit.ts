@@ -1,6 +1,6 @@
 import { readdir, stat } from 'node:fs/promises';
 import { join } from 'node:path';
-import { ModelError } from './errors.js';
+import { ModelError } from '../util/errors.js';
 
 const interval = 200;
 

@@ -1,7 +1,7 @@
 import { expect } from 'chai';
 import { mkdir, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { findDamage, writeFileList } from '../../src/models/fileList.js';
+import { findDamage, writeFileList } from '../../src/prepare/fileList.js';
 import { temporaryFolder } from '../support/tinyModel.js';
 
 describe('the list of a folder', () => {

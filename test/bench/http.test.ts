@@ -1,9 +1,9 @@
 import { expect } from 'chai';
 import { request as forward } from 'node:http';
-import { fetchThroughProxy } from '../../../src/bench/http.js';
-import { JudgeClient } from '../../../src/bench/judge/client.js';
-import { officialFile } from '../../../src/bench/questions/official.js';
-import { startServer, type TestServer } from '../../support/servers.js';
+import { fetchThroughProxy } from '../../src/bench/http.js';
+import { JudgeClient } from '../../src/bench/judge/client.js';
+import { officialFile } from '../../src/bench/questions/official.js';
+import { startServer, type TestServer } from '../support/servers.js';
 
 const VARIABLES = ['HTTP_PROXY', 'HTTPS_PROXY', 'NO_PROXY', 'http_proxy', 'https_proxy', 'no_proxy'];
 

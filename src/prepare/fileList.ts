@@ -1,14 +1,16 @@
-import { createHash } from 'node:crypto';
 import { existsSync } from 'node:fs';
 import { readdir, readFile, stat, writeFile } from 'node:fs/promises';
 import { join, sep } from 'node:path';
-import { JsonReader } from '../util/jsonReader.js';
+import * as v from 'valibot';
+import { count, name, record, tryJson } from '../util/json.js';
+import { sha256OfText } from '../util/sha256.js';
 
 /** A list of a folder's files, kept in the folder, by which later damage is noticed. */
 const listName = '.files.json';
 
 /** Bytes and SHA-256 by path; the paths with slashes. */
-type FileList = Record<string, readonly [bytes: number, sha256: string]>;
+const fileList = record(v.tuple([count(0), name]));
+type FileList = v.InferOutput<typeof fileList>;
 
 /** Lists the files that are in the folder now. */
 export async function writeFileList(folder: string, signal?: AbortSignal): Promise<void> {
@@ -19,7 +21,7 @@ export async function writeFileList(folder: string, signal?: AbortSignal): Promi
     const name = path.slice(folder.length + 1).replaceAll(sep, '/');
     if (!entry.isFile() || name === listName || mayChange(name)) continue;
     const content = await readFile(path);
-    list[name] = [content.length, sha256(content)];
+    list[name] = [content.length, sha256OfText(content)];
   }
   await writeFile(join(folder, listName), JSON.stringify(list));
 }
@@ -41,22 +43,12 @@ export async function findDamage(folder: string, signal?: AbortSignal): Promise<
     const path = join(folder, name);
     const found = await stat(path).catch(() => undefined);
     if (found?.isFile() !== true) return `${name} is missing`;
-    if (found.size !== bytes || sha256(await readFile(path)) !== hash) return `${name} was changed`;
+    if (found.size !== bytes || sha256OfText(await readFile(path)) !== hash) return `${name} was changed`;
   }
   return undefined;
 }
 
 async function readList(folder: string): Promise<FileList | undefined> {
   const text = await readFile(join(folder, listName), 'utf8').catch(() => undefined);
-  return text === undefined ? undefined : JsonReader.tryParse(text, (list) => list.entries(readEntry));
-}
-
-function readEntry(entry: JsonReader): FileList[string] {
-  const [bytes, hash] = entry.list((each) => each);
-  if (bytes === undefined || hash === undefined) throw entry.error('a size and a SHA-256');
-  return [bytes.count(0), hash.string()];
-}
-
-function sha256(content: Uint8Array): string {
-  return createHash('sha256').update(content).digest('hex');
+  return text === undefined ? undefined : tryJson(fileList, text);
 }
