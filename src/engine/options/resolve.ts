@@ -124,7 +124,7 @@ function resolveLookup(options: DecodingOptions, tree: TreeName, facts: HeadFact
   if (!facts.hasLookup) {
     throw new UsageError(
       `Lookup ${lookup} needs heads with lookup weights, and heads ${facts.heads} of model ${facts.model} have none. ` +
-        'Use lookup off, or prepare the model with heads that carry them (export/fit_lookup.py; ' +
+        'Use lookup off, or prepare the model with heads that carry them (python -m medusa_export fit-lookup; ' +
         `${withHeads(facts)}).`,
     );
   }
