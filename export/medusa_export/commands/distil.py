@@ -42,6 +42,12 @@ def add_arguments(p: argparse.ArgumentParser) -> None:
     p.add_argument("--workers", type=int, default=1)
     p.add_argument("--minutes", type=float, default=0, help="stop after this long (0: run to the end)")
     p.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
+    p.add_argument(
+        "--generator",
+        choices=["step", "batched"],
+        help="step: states are kept as tokens are chosen (default on a CPU); batched: tokens are chosen on the device, "
+        "and a second pass over whole answers gives the states (default with --device cuda)",
+    )
     p.add_argument("--dtype", choices=["float32", "bfloat16"], default="bfloat16")
     p.add_argument("--threads", type=int, default=1, help="CPU threads (default %(default)s)")
     p.add_argument("--seed", type=int, default=0)
