@@ -31,7 +31,12 @@ def add_arguments(p: argparse.ArgumentParser) -> None:
         help="leave out the plan's conversations before this one: an adapter's answers to prompts of its own training "
         "are no new text to its heads (default %(default)s)",
     )
-    p.add_argument("--slots", type=int, default=96, help="conversations generated at once (default %(default)s)")
+    p.add_argument(
+        "--slots",
+        type=int,
+        default=96,
+        help="conversations generated at once: as many as fit, on a GPU (default %(default)s)",
+    )
     p.add_argument("--shard", type=int, default=100, help="conversations per shard (default %(default)s)")
     p.add_argument("--max-answer", type=int, default=m.max_answer, help="tokens per answer (default %(default)s)")
     p.add_argument("--magpie", type=float, default=m.magpie_share, help="share of questions written by the model")
