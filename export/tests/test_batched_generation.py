@@ -4,10 +4,13 @@ steps.
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
+import torch
 
-from heads_tiny import write_tiny_model
+from heads_tiny import made_rollouts, write_tiny_model
 from medusa_export.training.backbone import Backbone, load_backbone
 from medusa_export.training.batched_generation import BatchedGenerator
 from medusa_export.training.chat_tokens import ChatTokens, load_chat_tokens
@@ -15,6 +18,7 @@ from medusa_export.training.conversations import MAGPIE, Answer, Conversation
 from medusa_export.training.generation import Generator
 from medusa_export.training.recipes import Mix
 from medusa_export.training.teacher_forcing import fill_states
+from medusa_export.training.training_data import Batches
 
 MIX = Mix(greedy_share=0.4, second_turn_share=0.7, max_question=12, max_answer=20)
 CAPACITY = 110
@@ -87,3 +91,16 @@ def test_a_first_prompt_beyond_the_slots_is_left_out(model: tuple[Backbone, Chat
     generator = BatchedGenerator(backbone, 2, CAPACITY, chat.opening, chat.end)
     generator.run(iter([long, short]), lambda c: done.append(c.index))
     assert done == [1]
+
+
+def test_no_step_waits_for_the_device(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tensors of the device "meta" have no values: a step that reads one, or mixes in one of main memory, fails."""
+    folder = write_tiny_model(tmp_path)
+    chat = load_chat_tokens(folder, "s")
+    generator = BatchedGenerator(load_backbone(folder, torch.bfloat16, "meta"), 4, 64, chat.opening, chat.end)
+    with torch.inference_mode():
+        generator._step()
+    assert generator.tokens.is_meta and generator.steps == 1
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (1 << 30, 1 << 30))
+    batch = Batches(made_rollouts([20]), 3, np.arange(60), 60, soft=0.5, device="meta").batch(0, 16)
+    assert all(x.is_meta for x in (batch.hidden, batch.tokens, batch.bias, *batch.per_head[0]))

@@ -86,7 +86,7 @@ def prefix_of(backbone: Backbone, prefix: list[int]) -> tuple[torch.Tensor, torc
     cache = backbone.new_cache(1, max(1, len(prefix)))
     for position, token in enumerate(prefix):
         fed, at = (torch.tensor([value], device=backbone.device) for value in (token, position))
-        backbone.step(fed, at, cache)
+        backbone.step(fed, at, cache, reach=position + 1)
     return cache.keys[:, 0], cache.values[:, 0]
 
 
