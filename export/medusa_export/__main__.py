@@ -19,6 +19,7 @@ COMMANDS = {
     "fit-lookup": "fit the weights of context lookup beside heads",
     "evaluate": "accuracies and tokens per step of heads, from stored answers",
     "measure-precision": "fidelity, latency and exactness of a model's precisions",
+    "random-model": "a model of a large one's shape, to measure what steps cost",
 }
 
 

@@ -64,6 +64,21 @@ def test_shards_are_aligned_and_a_rerun_adds_nothing(distilled: tuple[Path, Path
     assert np.isfinite(rollouts.hidden).all() and len(set(rollouts.contexts)) == len(rollouts.contexts)
 
 
+def test_the_batched_generator_writes_the_same_answers(distilled: tuple[Path, Path], tmp_path: Path) -> None:
+    model, data = distilled
+    words = distil_arguments(model, tmp_path / "data", data.parent / "prompts.jsonl")
+    command("distil", *words, "--generator", "batched", "--conversations", "40")
+    splits = ("train", "validation", "calibration")
+    stepped, batched = load_rollouts(data, splits), load_rollouts(tmp_path / "data", splits)
+    # Another plan length leaves the first conversations as they are; answers are matched by their contexts.
+    place = {context: i for i, context in enumerate(stepped.contexts)}
+    assert len(batched.contexts) > 30
+    for i, context in enumerate(batched.contexts):
+        here, there = (slice(*r.offsets[j : j + 2]) for r, j in ((batched, i), (stepped, place[context])))
+        assert batched.tokens[here].tolist() == stepped.tokens[there].tolist()
+        np.testing.assert_allclose(batched.hidden[here], stepped.hidden[there], atol=4e-3)
+
+
 def test_splits_share_no_context(distilled: tuple[Path, Path]) -> None:
     train = load_rollouts(distilled[1], ("train",))
     held_out = load_rollouts(distilled[1], ("validation", "calibration"))

@@ -3,27 +3,27 @@
 from __future__ import annotations
 
 import itertools
+import json
+import re
 from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
+from tokenizers import Tokenizer
+
+from conftest import command
+from medusa_export.__main__ import parse
+from medusa_export.measure.split_runner import ancestors
 from shared_runner import SharedRunner
 
-from medusa_export.measure.split_runner import ancestors
-from medusa_export.weights import ModelConfig
-from medusa_export.measure.random_llama import write_random
-
-SMALL = ModelConfig(
-    family="llama", layers=2, hidden_size=256, query_heads=2, kv_heads=2, head_dim=128, intermediate_size=688,
-    vocab_size=512, context_length=96, rope_theta=10000.0, rms_norm_eps=1e-5, tied_embeddings=False,
-)  # fmt: skip
+DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "cuda.md"
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("random")
-    write_random(SMALL, path, 96)
+    command("random-model", *f"--output {path} --capacity 96 --layers 2 --hidden-size 256 --vocab-size 512".split())
     return path
 
 
@@ -50,3 +50,19 @@ def test_each_matrix_has_its_own_place(folder: Path) -> None:
         spans = sorted(places)
         assert len(spans) >= 3
         assert all(a[0] + a[1] <= b[0] for a, b in itertools.pairwise(spans))
+
+
+def test_its_tokenizer_gives_a_token_for_each_byte_and_takes_it_back(folder: Path) -> None:
+    tokenizer, text = Tokenizer.from_file(str(folder / "tokenizer.json")), "Grüße, 3 \n\t€"
+    ids = tokenizer.encode(text).ids
+    assert len(ids) == len(text.encode()) and tokenizer.decode(ids) == text
+    facts = json.loads((folder / "manifest.json").read_text())
+    assert max(ids) < facts["model"]["vocab_size"] == 512
+
+
+def test_the_documented_command_makes_the_shape_of_llama_2_7b() -> None:
+    words = re.search(r"python -m medusa_export (random-model [^`]*)`", DOCUMENT.read_text())[1].split()
+    args = parse(words)[1]
+    assert (args.layers, args.hidden_size, args.vocab_size) == (32, 4096, 32000)
+    with pytest.raises(SystemExit):
+        parse([*words, "--hidden-size", "200"])

@@ -17,13 +17,13 @@ from conftest import TorchTwin
 from gguf_files import write_gguf
 from medusa_export.__main__ import main
 from medusa_export.errors import ExportError
-from medusa_export.tokenizer_files.byte_level import PRE_TOKENIZERS, byte_level_tokenizer
+from medusa_export.tokenizer_files.byte_level import PRE_TOKENIZERS, byte_alphabet, byte_level_tokenizer
 from medusa_export.tokenizer_files.from_gguf import tokenizer_from_gguf
 from medusa_export.tokenizer_files.sentencepiece import sentencepiece_tokenizer
 from medusa_export.tokenizer_files.turn_ends import with_turn_ends
 from medusa_export.tokenizer_files.write import write_tokenizer_files
 from medusa_export.weights.gguf_file import GgufSource
-from tiny import byte_alphabet, tiny_tokenizer
+from tiny import tiny_tokenizer
 
 HARD = [
     "",

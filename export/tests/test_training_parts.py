@@ -19,7 +19,7 @@ from medusa_export.training.conversations import Conversation
 from medusa_export.training.model import HeadsConfig, MedusaHeads, fused_cross_entropy
 from medusa_export.training.recipes import Mix
 from medusa_export.training.shards import Rollouts
-from medusa_export.training.training_data import Batch, Batches, coverage, frequent_tokens
+from medusa_export.training.training_data import Batch, Batches, coverage, frequent_tokens, place_of
 from medusa_export.weights.heads_file import read_own_heads
 
 
@@ -201,7 +201,7 @@ def test_targets_mix_the_chosen_token_with_the_backbones_best(soft: float) -> No
     batches = Batches(rollouts, 2, token_map, 50, soft)
     batch = batches.batch(0, len(batches), full=True)
     for k in range(2):
-        for row, rows in enumerate(batches.targets.target_rows):
+        for row, rows in enumerate(batches.target_rows):
             found = np.zeros(50)
             np.add.at(found, token_map[batch.per_head[k][0][row].numpy()], batch.per_head[k][1][row].numpy())
             expected, token = np.zeros(50), rollouts.tokens[rows[k]]
@@ -211,6 +211,20 @@ def test_targets_mix_the_chosen_token_with_the_backbones_best(soft: float) -> No
                     expected[each] = soft * p / sum(best.values())
                 expected[token] += 1 - soft
             np.testing.assert_allclose(found, expected, atol=1e-3)
+
+
+def test_batches_pass_over_the_data_once_an_epoch_and_repeat_when_resumed() -> None:
+    rollouts = made_rollouts([25, 2, 33])
+    batches = Batches(rollouts, 3, np.arange(60), 60)
+    steps = [batches.batch(step, 10).hidden for step in range(len(batches) // 10)]
+    assert len(torch.cat(steps).unique(dim=0)) == 10 * len(steps) > 40
+    assert torch.equal(Batches(rollouts, 3, np.arange(60), 60).batch(3, 10).hidden, steps[3])
+    assert not torch.equal(batches.batch(3 + len(steps), 10).hidden, steps[3])
+
+
+def test_states_stay_in_main_memory_where_they_would_fill_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (100, 200))
+    assert [place_of(50, "cuda"), place_of(51, "cuda"), place_of(50, "cpu")] == ["cuda", "cpu", "cpu"]
 
 
 def test_sampled_loss_keeps_the_full_loss_in_expectation() -> None:

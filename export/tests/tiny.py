@@ -17,7 +17,7 @@ import numpy as np
 
 from medusa_export.export import export_backbone, export_heads, export_keep
 from medusa_export.manifest import NAME, dump, model_section, new_manifest, put, set_defaults
-from medusa_export.tokenizer_files.byte_level import CONTROL, byte_level_tokenizer
+from medusa_export.tokenizer_files.byte_level import CONTROL, byte_alphabet, byte_level_tokenizer
 from medusa_export.tokenizer_files.facts import TokenizerFacts, TokenizerFiles
 from medusa_export.tokenizer_files.write import write_tokenizer_files
 from medusa_export.weights import ModelConfig, WeightTensor
@@ -121,13 +121,6 @@ def tiny_tokenizer() -> TokenizerFiles:
         "clean_up_tokenization_spaces": False, "chat_template": TEMPLATE,
     }  # fmt: skip
     return TokenizerFiles(document, config, TokenizerFacts(1, [2], False))
-
-
-def byte_alphabet() -> list[str]:
-    """The 256 characters that stand for bytes in byte-level BPE: printable ones as they are, the rest from U+0100."""
-    shown = [*range(33, 127), *range(161, 173), *range(174, 256)]
-    hidden = [b for b in range(256) if b not in shown]
-    return [chr(b) for b in shown] + [chr(256 + i) for i in range(len(hidden))]
 
 
 def _learn_merges(count: int) -> list[tuple[str, str]]:

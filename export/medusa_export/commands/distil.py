@@ -31,7 +31,12 @@ def add_arguments(p: argparse.ArgumentParser) -> None:
         help="leave out the plan's conversations before this one: an adapter's answers to prompts of its own training "
         "are no new text to its heads (default %(default)s)",
     )
-    p.add_argument("--slots", type=int, default=96, help="conversations generated at once (default %(default)s)")
+    p.add_argument(
+        "--slots",
+        type=int,
+        default=96,
+        help="conversations generated at once: as many as fit, on a GPU (default %(default)s)",
+    )
     p.add_argument("--shard", type=int, default=100, help="conversations per shard (default %(default)s)")
     p.add_argument("--max-answer", type=int, default=m.max_answer, help="tokens per answer (default %(default)s)")
     p.add_argument("--magpie", type=float, default=m.magpie_share, help="share of questions written by the model")
@@ -42,6 +47,12 @@ def add_arguments(p: argparse.ArgumentParser) -> None:
     p.add_argument("--workers", type=int, default=1)
     p.add_argument("--minutes", type=float, default=0, help="stop after this long (0: run to the end)")
     p.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
+    p.add_argument(
+        "--generator",
+        choices=["step", "batched"],
+        help="step: states are kept as tokens are chosen (default on a CPU); batched: tokens are chosen on the device, "
+        "and a second pass over whole answers gives the states (default with --device cuda)",
+    )
     p.add_argument("--dtype", choices=["float32", "bfloat16"], default="bfloat16")
     p.add_argument("--threads", type=int, default=1, help="CPU threads (default %(default)s)")
     p.add_argument("--seed", type=int, default=0)

@@ -1,15 +1,11 @@
-"""A model of Llama-2-7B's shape with random float16 weights and four full Medusa heads, made where it is needed.
+"""The model of `random-model`: random float16 weights, a tokenizer of bytes, four full Medusa heads.
 
-`PYTHONPATH=export python export/random_llama.py --output onnx/llama-7b-shaped [--capacity 4608] [--layers 32]`
-
-Its tokens mean nothing; its steps cost what those of the real model cost. Every matrix has memory of its own, in the
-file and on the device; those of one shape hold the same numbers, which no kernel can tell. 14.7 GB, written as fast as
-memory and disk take them.
+Every matrix has memory of its own, in the file and on the device; those of one shape hold the same numbers, which no
+kernel can tell.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import time
 from functools import cache
@@ -17,16 +13,17 @@ from pathlib import Path
 
 import numpy as np
 
-from medusa_export.export import backbone_file, export_heads, export_keep, graph_entry
-from medusa_export.graph.backbone import build_shared
-from medusa_export.graph.builder import GraphBuilder
-from medusa_export.graph.linear import Linear
-from medusa_export.manifest import NAME, dump, model_section, new_manifest, put, set_defaults
-from medusa_export.tiny import tiny_tokenizer
-from medusa_export.tokenizer_files.write import write_tokenizer_files
-from medusa_export.weights import ModelConfig, WeightTensor
-from medusa_export.weights.heads_checkpoint import HeadMatrix, HeadsCheckpoint
-from medusa_export.weights.source import Array
+from ..export import backbone_file, export_heads, export_keep, graph_entry
+from ..graph.backbone import build_shared
+from ..graph.builder import GraphBuilder
+from ..graph.linear import Linear
+from ..manifest import NAME, dump, model_section, new_manifest, put, set_defaults
+from ..tokenizer_files.byte_level import CONTROL, byte_alphabet, byte_level_tokenizer
+from ..tokenizer_files.facts import TokenizerFacts, TokenizerFiles
+from ..tokenizer_files.write import write_tokenizer_files
+from ..weights import ModelConfig, WeightTensor
+from ..weights.heads_checkpoint import HeadMatrix, HeadsCheckpoint
+from ..weights.source import Array
 
 HEADS = 4
 _BLOCK = np.random.default_rng(1).standard_normal(1 << 22).astype(np.float32)
@@ -84,10 +81,18 @@ def random_heads(config: ModelConfig) -> HeadsCheckpoint:
     return HeadsCheckpoint("random", blocks, outputs, None, [1.0] * HEADS, accuracies, "0" * 64)
 
 
+def byte_tokenizer() -> TokenizerFiles:
+    """A token for each byte behind one that ends texts; the model's other tokens have no text."""
+    tokens = ["</s>", *byte_alphabet()]
+    document = byte_level_tokenizer(tokens, [CONTROL] + [1] * 256, [], "gpt-2")
+    config = {"tokenizer_class": "PreTrainedTokenizerFast", "eos_token": "</s>", "clean_up_tokenization_spaces": False}
+    return TokenizerFiles(document, config, TokenizerFacts(None, [0], False))
+
+
 def write_random(config: ModelConfig, folder: Path, capacity: int) -> None:
     """A model folder with a float16 backbone of layout "shared", its keep graph and heads."""
     folder.mkdir(parents=True, exist_ok=True)
-    tokenizer = tiny_tokenizer()
+    tokenizer = byte_tokenizer()
     write_tokenizer_files(tokenizer, folder)
     origin = {"kind": "random", "name": "random", "sha256": "0" * 64, "quantization": "F16"}
     manifest = new_manifest(model_section(config, folder.name), tokenizer.facts, folder, origin)
@@ -106,24 +111,3 @@ def write_random(config: ModelConfig, folder: Path, capacity: int) -> None:
     (folder / NAME).write_text(dump(manifest), encoding="utf-8")
     size = sum(p.stat().st_size for p in folder.iterdir())
     print(json.dumps({"bytes": size, "seconds": round(time.monotonic() - begin, 1)}), flush=True)
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--output", type=Path, required=True, metavar="DIR")
-    parser.add_argument("--capacity", type=int, default=4608)
-    parser.add_argument("--layers", type=int, default=32)
-    parser.add_argument("--hidden-size", type=int, default=4096)
-    parser.add_argument("--vocab-size", type=int, default=32000)
-    args = parser.parse_args()
-    size = args.hidden_size
-    config = ModelConfig(
-        family="llama", layers=args.layers, hidden_size=size, query_heads=size // 128, kv_heads=size // 128,
-        head_dim=128, intermediate_size=size * 43 // 16, vocab_size=args.vocab_size, context_length=args.capacity,
-        rope_theta=10000.0, rms_norm_eps=1e-5, tied_embeddings=False,
-    )  # fmt: skip
-    write_random(config, args.output, args.capacity)
-
-
-if __name__ == "__main__":
-    main()

@@ -71,6 +71,13 @@ def byte_level_tokenizer(tokens: list[str], types: list[int], merges: list[str],
     }
 
 
+def byte_alphabet() -> list[str]:
+    """The 256 characters that stand for bytes in byte-level BPE: printable ones as they are, the rest from U+0100."""
+    shown = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    hidden = [b for b in range(256) if b not in shown]
+    return [chr(b) for b in shown] + [chr(256 + i) for i in range(len(hidden))]
+
+
 def added_tokens(tokens: list[str], types: list[int]) -> list[dict[str, Any]]:
     """Control tokens are special (left out of decoded text); user-defined ones are plain text in one piece."""
     return [

@@ -41,11 +41,11 @@ class KVCache:
         self.values = torch.zeros(shape, dtype=dtype, device=device)
         self.capacity = capacity
 
-    def load_prefix(self, slot: int, keys: torch.Tensor, values: torch.Tensor) -> None:
-        """Copy a shared prefix, [L, Hkv, n, D], into one slot."""
-        n = keys.shape[2]
-        self.keys[:, slot, :, :n] = keys
-        self.values[:, slot, :, :n] = values
+    def load_prefix(self, slots: list[int], keys: torch.Tensor, values: torch.Tensor) -> None:
+        """Copy a shared prefix, [L, Hkv, n, D], into some slots."""
+        n, index = keys.shape[2], torch.tensor(slots, device=keys.device)
+        self.keys[:, index, :, :n] = keys[:, None]
+        self.values[:, index, :, :n] = values[:, None]
 
 
 class Backbone:
@@ -83,12 +83,15 @@ class Backbone:
         return KVCache(self.config, slots, capacity, self.compute, self.device)
 
     @torch.inference_mode()
-    def step(self, tokens: torch.Tensor, positions: torch.Tensor, cache: KVCache) -> torch.Tensor:
+    def step(
+        self, tokens: torch.Tensor, positions: torch.Tensor, cache: KVCache, reach: int | None = None
+    ) -> torch.Tensor:
         """Feed one token per slot. tokens, positions: int64 [B]. Returns the hidden state after the last norm, fp32
-        [B, H].
+        [B, H]. `reach` is above every position; without it the positions are read, which waits for the device.
         """
+        reach = int(positions.max()) + 1 if reach is None else reach
         # Only the part of the cache that some slot has reached takes part; rounded up so that shapes repeat.
-        reach = min(cache.capacity, (int(positions.max()) + 32) // 32 * 32)
+        reach = min(cache.capacity, (reach + 31) // 32 * 32)
         visible = (torch.arange(reach, device=self.device) <= positions[:, None])[:, None, None]  # [B, 1, 1, S]
         bias = torch.zeros(visible.shape, dtype=self.compute, device=self.device).masked_fill_(~visible, float("-inf"))
         c, b = self.config, tokens.shape[0]

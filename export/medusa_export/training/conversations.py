@@ -112,6 +112,25 @@ class Conversation:
     def temperature(self) -> float:
         return self.mix.question_temperature if self.state == "question" else self.answer_temperature
 
+    @property
+    def known(self) -> list[int]:
+        """Every token known so far: those fed, and those to be fed next."""
+        return [*self.history, self.next_input, *self.forced]
+
+    @property
+    def phase_limit(self) -> int:
+        """Tokens the model may still write in this phase, before the conversation ends it."""
+        if self.state == "question":
+            return self.mix.max_question + 1 - len(self.question)
+        return self.mix.max_answer - len(self.answers[-1].tokens)
+
+    def feed_all(self) -> list[int]:
+        """Take all known tokens as fed, up to the one whose successor the model writes; returns them all."""
+        known = self.known
+        self.history, self.next_input = known[:-1], known[-1]
+        self.forced.clear()
+        return known
+
     def skip(self, prefix: list[int]) -> None:
         """Take the shared prefix as already fed (its keys and values were copied into the slot)."""
         fed = [self.next_input, *self.forced]

@@ -13,17 +13,20 @@ import torch
 from ..weights.adapter import Adapter, read_adapter_of
 from ..weights.hashing import sha256_of
 from .backbone import load_backbone
+from .batched_generation import BatchedGenerator
 from .chat_tokens import load_chat_tokens
 from .conversations import Conversation, PromptPool
 from .generation import Generator
 from .recipes import Mix
 from .run_facts import check_made_with, distil_record, write_distil_record
 from .shards import finished_conversations, write_shard
+from .teacher_forcing import fill_states
 
 
 def distil(a: argparse.Namespace) -> None:
     """Answer what is left of the plan; see commands/distil.py for the options."""
     torch.set_num_threads(a.threads)
+    torch.set_float32_matmul_precision("high")  # TF32 for fp32 products on CUDA; nothing changes on a CPU
     out = Path(a.out)
     out.mkdir(parents=True, exist_ok=True)
     adapter = read_adapter_of(a.adapter, a.backbone) if a.adapter else None
@@ -45,7 +48,11 @@ def distil(a: argparse.Namespace) -> None:
     _describe(out, a, mix, adapter)
     capacity = len(chat.question_prompt()) + mix.max_prompt + 2 * mix.max_answer + mix.max_question + 32
     capacity = -(-capacity // 64) * 64  # fused attention wants rows of the mask aligned
-    generator = Generator(backbone, min(a.slots, max(1, len(mine))), capacity, chat.opening)
+    slots, kind = min(a.slots, max(1, len(mine))), a.generator or ("step" if a.device == "cpu" else "batched")
+    if kind == "step":
+        generator = Generator(backbone, slots, capacity, chat.opening)
+    else:
+        generator = BatchedGenerator(backbone, slots, capacity, chat.opening, chat.end)
     writer = ShardWriter(out, a.worker, a.shard, generator, len(mine))
     deadline = time.time() + a.minutes * 60 if a.minutes else float("inf")
 
@@ -70,7 +77,9 @@ def distil(a: argparse.Namespace) -> None:
 class ShardWriter:
     """Collects finished conversations and writes a shard whenever enough are there."""
 
-    def __init__(self, out: Path, worker: int, per_shard: int, generator: Generator, total: int) -> None:
+    def __init__(
+        self, out: Path, worker: int, per_shard: int, generator: Generator | BatchedGenerator, total: int
+    ) -> None:
         self.out, self.worker, self.per_shard = out, worker, per_shard
         self.generator, self.total, self.started, self.count = generator, total, time.time(), 0
         self.pending: list[Conversation] = []
@@ -86,6 +95,7 @@ class ShardWriter:
         # Named by its smallest conversation: unique, because a conversation is finished once.
         indices = sorted(c.index for c in self.pending)
         answers = [x for c in self.pending for x in c.answers if x.tokens]
+        fill_states(self.generator.backbone, [x for x in answers if not len(x.hidden)])
         path = self.out / f"shard-w{self.worker}-{indices[0]:07d}.safetensors"
         write_shard(path, answers, indices, self.generator.backbone.config.hidden_size)
         self.count += len(self.pending)

@@ -23,14 +23,8 @@ class Generator:
         self.backbone, self.capacity, self.prefix = backbone, capacity, prefix
         self.cache = backbone.new_cache(slots, capacity)
         self.slots: list[Conversation | None] = [None] * slots
-        self.prefix_keys, self.prefix_values = self._run_prefix()
+        self.prefix_keys, self.prefix_values = prefix_of(backbone, prefix)
         self.steps = self.generated = 0
-
-    def _run_prefix(self) -> tuple[torch.Tensor, torch.Tensor]:
-        cache = self.backbone.new_cache(1, max(1, len(self.prefix)))
-        for position, token in enumerate(self.prefix):
-            self.backbone.step(self._ids([token]), self._ids([position]), cache)
-        return cache.keys[:, 0], cache.values[:, 0]
 
     def _ids(self, values: list[int]) -> torch.Tensor:
         return torch.tensor(values, dtype=torch.int64, device=self.backbone.device)
@@ -56,7 +50,7 @@ class Generator:
     def _take(self, queue: Iterator[Conversation], slot: int) -> Conversation | None:
         conversation = next(queue, None)
         if conversation is not None and self.prefix:
-            self.cache.load_prefix(slot, self.prefix_keys, self.prefix_values)
+            self.cache.load_prefix([slot], self.prefix_keys, self.prefix_values)
             conversation.skip(self.prefix)
         return conversation
 
@@ -85,6 +79,15 @@ class Generator:
                 answer.top_logprobs.append(logprobs[i])
                 self.generated += 1
             c.accept(token)
+
+
+def prefix_of(backbone: Backbone, prefix: list[int]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Keys and values of tokens that all conversations begin with, [L, Hkv, n, D] each."""
+    cache = backbone.new_cache(1, max(1, len(prefix)))
+    for position, token in enumerate(prefix):
+        fed, at = (torch.tensor([value], device=backbone.device) for value in (token, position))
+        backbone.step(fed, at, cache, reach=position + 1)
+    return cache.keys[:, 0], cache.values[:, 0]
 
 
 def _sample(logits: torch.Tensor, temperature: float, rng: np.random.Generator) -> int:

@@ -63,7 +63,7 @@ class JointTrainer:
         self.backbone, self.lora, self.heads, self.recipe, self.folder = backbone, lora, heads, recipe, folder
         self.training, self.held_out = training, held_out
         self.sequences = Sequences(training, recipe.micro_tokens, backbone.device)
-        self.targets = target_rows(training, heads.config.heads)  # [N, K]
+        self.targets = torch.from_numpy(target_rows(training, heads.config.heads)).to(backbone.device)  # [N, K]
         self.draft = DraftTargets(
             training,
             heads.token_map.cpu().numpy(),
@@ -191,7 +191,8 @@ class JointTrainer:
         r, device = self.recipe, self.backbone.device
         states = states_of(self.backbone, micro, self.lora)
         full = r.progress(self.step, self.seconds) >= 1 - r.full_last
-        batch = self.draft.batch(states, micro.rows, self.targets[micro.rows], None if full else rng)
+        rows = torch.from_numpy(micro.rows).to(device)
+        batch = self.draft.batch(states, rows, self.targets[rows], None if full else rng)
         dtype, losses = getattr(torch, r.dtype), []
         for k, (ids, mass) in enumerate(batch.per_head):
             weight = self.heads.output_of(k)

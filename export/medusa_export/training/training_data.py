@@ -63,7 +63,7 @@ class Batch:
 
 
 class DraftTargets:
-    """Targets in the draft vocabulary, and which of its tokens a training step scores."""
+    """Targets in the draft vocabulary, and which of its tokens a training step scores. Everything lies on `device`."""
 
     def __init__(
         self,
@@ -76,65 +76,66 @@ class DraftTargets:
         sampled: int = 512,
     ) -> None:
         """`common` most frequent draft tokens are always scored, `sampled` of the rest; common 0: score all."""
-        self.rollouts, self.soft, self.device = rollouts, soft, device
-        self.size = len(token_map)
-        self.draft_index = np.full(vocab, -1, np.int64)
-        self.draft_index[token_map] = np.arange(self.size)
+        self.soft, self.device, self.size = soft, device, len(token_map)
+        draft_index = np.full(vocab, -1, np.int64)
+        draft_index[token_map] = np.arange(self.size)
         frequency = np.bincount(rollouts.tokens, minlength=vocab)[token_map]
-        self.common = np.argsort(-frequency, kind="stable")[:common]
+        self.common = self._put(np.argsort(-frequency, kind="stable")[:common])
         self.sampled = sampled
+        self.draft_index, self.tokens = self._put(draft_index), self._put(rollouts.tokens)
+        self.top_ids, self.top_logprobs = self._put(rollouts.top_ids), self._put(rollouts.top_logprobs)
 
     def batch(
-        self, hidden: torch.Tensor, rows: np.ndarray, target_rows: np.ndarray, rng: np.random.Generator | None
+        self, hidden: torch.Tensor, rows: torch.Tensor, target_rows: torch.Tensor, rng: np.random.Generator | None
     ) -> Batch:
         """Hidden fp32 [B, H] of the rollouts' rows [B], their heads' target rows [B, K] (-1: none); `rng` draws the
         sample, None scores all.
         """
-        tokens = self._put(self.rollouts.tokens[rows].astype(np.int64))
-        masses = [self._masses(target_rows[:, k]) for k in range(target_rows.shape[1])]
+        tokens, masses = self.tokens[rows].long(), [self._masses(each) for each in target_rows.unbind(1)]
         if rng is None or not len(self.common):
-            bias = torch.zeros(self.size, device=self.device)
-            return Batch(hidden, tokens, None, bias, [(self._put(i), self._put(m)) for i, m in masses])
+            return Batch(hidden, tokens, None, torch.zeros(self.size, device=self.device), masses)
         return self._sampled(hidden, tokens, masses, rng)
 
     def _sampled(self, hidden: torch.Tensor, tokens: torch.Tensor, masses: list, rng: np.random.Generator) -> Batch:
-        always = np.zeros(self.size, bool)
+        always = torch.zeros(self.size, dtype=torch.bool, device=self.device)
         always[self.common] = True
         for ids, _ in masses:
-            always[ids.ravel()] = True
-        rest = np.flatnonzero(~always)
+            always[ids.flatten()] = True
+        rest = (~always).nonzero()[:, 0].cpu().numpy()
         drawn = np.sort(rng.choice(rest, min(self.sampled, len(rest)), replace=False))
-        subset = np.concatenate((np.flatnonzero(always), drawn))
-        bias = np.zeros(len(subset), np.float32)
+        subset = torch.cat((always.nonzero()[:, 0], self._put(drawn)))
+        bias = torch.zeros(len(subset), device=self.device)
         if len(drawn):
-            bias[-len(drawn) :] = np.log(len(rest) / len(drawn))
-        position = np.zeros(self.size, np.int64)
-        position[subset] = np.arange(len(subset))
-        per_head = [(self._put(position[i]), self._put(m)) for i, m in masses]
-        return Batch(hidden, tokens, self._put(subset), self._put(bias), per_head)
+            bias[-len(drawn) :] = float(np.log(len(rest) / len(drawn)))
+        position = torch.zeros(self.size, dtype=torch.int64, device=self.device)
+        position[subset] = torch.arange(len(subset), device=self.device)
+        return Batch(hidden, tokens, subset, bias, [(position[ids], mass) for ids, mass in masses])
 
     def _put(self, array: np.ndarray) -> torch.Tensor:
         return torch.from_numpy(array).to(self.device)
 
-    def _masses(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def _masses(self, rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Draft indices int64 [B, C] and their target mass fp32 [B, C]; a row without target has mass 0."""
-        hard = self.draft_index[self.rollouts.tokens[rows]]
-        usable = (rows >= 0) & (hard >= 0)
-        ids, mass = hard[:, None], usable[:, None].astype(np.float32)
+        hard = self.draft_index[self.tokens[rows].long()]
+        usable = ((rows >= 0) & (hard >= 0)).float()[:, None]
+        ids, mass = hard[:, None], usable
         if self.soft > 0:
             # The backbone's own distribution at the target's position: its 8 best, those in the draft vocabulary.
-            soft_ids = self.draft_index[self.rollouts.top_ids[rows]]
-            p = np.exp(self.rollouts.top_logprobs[rows].astype(np.float32)) * (soft_ids >= 0)
-            p[p < 0.01] = 0
-            p /= np.maximum(p.sum(1, keepdims=True), 1e-9)
-            ids = np.concatenate((ids, np.where(p > 0, soft_ids, hard[:, None])), axis=1)
-            mass = np.concatenate((mass * (1 - self.soft), p * self.soft), axis=1) * usable[:, None]
-            mass /= np.maximum(mass.sum(1, keepdims=True), 1e-9)
-        return np.maximum(ids, 0), mass.astype(np.float32)
+            soft_ids = self.draft_index[self.top_ids[rows].long()]
+            p = self.top_logprobs[rows].float().exp() * (soft_ids >= 0)
+            p = torch.where(p < 0.01, 0, p)
+            p = p / p.sum(1, keepdim=True).clamp(min=1e-9)
+            ids = torch.cat((ids, torch.where(p > 0, soft_ids, hard[:, None])), dim=1)
+            mass = torch.cat((mass * (1 - self.soft), p * self.soft), dim=1) * usable
+            mass = mass / mass.sum(1, keepdim=True).clamp(min=1e-9)
+        return ids.clamp(min=0), mass
 
 
 class Batches:
-    """Shuffled batches, a pure function of (seed, step), so that a resumed run sees what an unbroken one would."""
+    """Shuffled batches, a pure function of (seed, step), so that a resumed run sees what an unbroken one would.
+
+    The data lies on `device`: a training step there waits for no work and no transfer of the host.
+    """
 
     def __init__(
         self,
@@ -149,22 +150,35 @@ class Batches:
         sampled: int = 512,
     ) -> None:
         """`soft`, `common` and `sampled` as of `DraftTargets`."""
-        self.rollouts, self.seed, self.device = rollouts, seed, device
-        self.targets = head_targets(rollouts, heads)
+        self.seed, self.device = seed, device
+        targets = head_targets(rollouts, heads)
+        self.rows = torch.from_numpy(targets.rows).to(device)  # [P]
+        self.target_rows = torch.from_numpy(targets.target_rows).to(device)  # [P, K]
+        self.hidden = torch.from_numpy(rollouts.hidden).to(place_of(rollouts.hidden.nbytes, device))
         self.draft = DraftTargets(rollouts, token_map, vocab, soft, device, common, sampled)
-        self._epoch, self._order = -1, np.zeros(0, np.int64)
+        self._epoch, self._order = -1, torch.zeros(0, dtype=torch.int64)
 
     def __len__(self) -> int:
-        return len(self.targets.rows)
+        return len(self.rows)
 
     def batch(self, step: int, size: int, full: bool = False) -> Batch:
         """The batch of a step; `full` scores the whole draft vocabulary."""
         per_epoch = max(1, len(self) // size)
         epoch = step // per_epoch
         if epoch != self._epoch:
-            self._epoch, self._order = epoch, np.random.default_rng([self.seed, epoch]).permutation(len(self))
-        chosen = np.sort(self._order[(step % per_epoch) * size :][:size])
-        rows = self.targets.rows[chosen]
-        hidden = torch.from_numpy(self.rollouts.hidden[rows]).to(self.device).float()
+            order = np.random.default_rng([self.seed, epoch]).permutation(len(self))
+            self._epoch, self._order = epoch, torch.from_numpy(order).to(self.device)
+        chosen = self._order[(step % per_epoch) * size :][:size].sort().values
+        rows = self.rows[chosen]
+        hidden = self.hidden[rows.to(self.hidden.device)].to(self.device).float()
         rng = None if full else np.random.default_rng([self.seed, 7, step])
-        return self.draft.batch(hidden, rows, self.targets.target_rows[chosen], rng)
+        return self.draft.batch(hidden, rows, self.target_rows[chosen], rng)
+
+
+def place_of(states: int, device: str) -> str:
+    """Where that many bytes of states go: to the device if they fill at most half of what is free there, else to main
+    memory.
+    """
+    if device == "cpu" or 2 * states > torch.cuda.mem_get_info()[0]:
+        return "cpu"
+    return device
