@@ -1,5 +1,5 @@
 import { ExitCode } from '../util/errors.js';
-import { examine, type Finding } from './doctor/findings.js';
+import { examine, type Finding } from './doctorFindings.js';
 import { packageVersion } from '../util/packageRoot.js';
 import { onTerminal, styled, type TerminalText } from '../util/terminalText.js';
 import { readFlag, readText, type Arguments } from './options.js';

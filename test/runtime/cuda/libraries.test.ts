@@ -4,7 +4,7 @@ import { copyFile, mkdtemp, rm, symlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
-import { remedyForMissing } from '../../../src/cli/doctor/findings.js';
+import { remedyForMissing } from '../../../src/cli/doctorFindings.js';
 import { RuntimeFailure } from '../../../src/util/errors.js';
 import { cudaRefused } from '../../../src/runtime/cuda/device.js';
 import { isAtLeast, OrtApi } from '../../../src/runtime/cuda/ortApi.js';

@@ -1,29 +1,29 @@
 import { existsSync } from 'node:fs';
 import { availableParallelism, cpus } from 'node:os';
 import { join } from 'node:path';
-import { MedusaEngine } from '../../engine/engine.js';
-import { defaultModelName } from '../../models/defaultModel.js';
-import { verifyFiles } from '../../models/fileHashes.js';
-import { newerHeads } from '../../models/headsFiles.js';
-import { preparedModels } from '../../models/locate.js';
-import { modelsFolder } from '../../models/modelsFolder.js';
-import { readManifest } from '../../models/manifest.js';
-import type { HeadsEntry, Manifest } from '../../models/manifestSchema.js';
-import { prepareCommand } from '../../models/prepareCommand.js';
-import { findPython } from '../../prepare/python.js';
-import { formerNameNotes, readVariable } from '../../util/environment.js';
-import { silentReport } from '../../util/progressReport.js';
-import { CUDA_PROVIDER, LIBRARY_VARIABLE, locateCudaLibrary } from '../../runtime/cuda/ortLibrary.js';
-import { int8Products } from '../../runtime/index.js';
-import { gibibytes } from '../../runtime/cuda/memoryEstimate.js';
-import { cpuFeatures } from '../../runtime/cpu/facts.js';
+import { MedusaEngine } from '../engine/engine.js';
+import { defaultModelName } from '../models/defaultModel.js';
+import { verifyFiles } from '../models/fileHashes.js';
+import { newerHeads } from '../models/headsFiles.js';
+import { preparedModels } from '../models/locate.js';
+import { modelsFolder } from '../models/modelsFolder.js';
+import { readManifest } from '../models/manifest.js';
+import type { HeadsEntry, Manifest } from '../models/manifestSchema.js';
+import { prepareCommand } from '../models/prepareCommand.js';
+import { findPython } from '../prepare/python.js';
+import { formerNameNotes, readVariable } from '../util/environment.js';
+import { silentReport } from '../util/progressReport.js';
+import { CUDA_PROVIDER, LIBRARY_VARIABLE, locateCudaLibrary } from '../runtime/cuda/ortLibrary.js';
+import { int8Products } from '../runtime/index.js';
+import { gibibytes } from '../runtime/cuda/memoryEstimate.js';
+import { cpuFeatures } from '../runtime/cpu/facts.js';
 import {
   cudaMemory,
   cudaProviderFacts,
   gpuFacts,
   libraryFacts,
   nodeRuntimeFacts,
-} from '../../runtime/facts.js';
+} from '../runtime/facts.js';
 
 /** One thing that was looked at. `absent` is no fault: it is not needed by default. */
 export interface Finding {
