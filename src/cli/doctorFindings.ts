@@ -17,13 +17,7 @@ import { CUDA_PROVIDER, LIBRARY_VARIABLE, locateCudaLibrary } from '../runtime/c
 import { int8Products } from '../runtime/index.js';
 import { gibibytes } from '../runtime/cuda/memoryEstimate.js';
 import { cpuFeatures } from '../runtime/cpu/facts.js';
-import {
-  cudaMemory,
-  cudaProviderFacts,
-  gpuFacts,
-  libraryFacts,
-  nodeRuntimeFacts,
-} from '../runtime/facts.js';
+import { cudaMemory, cudaProviderFacts, gpuFacts, libraryFacts, nodeRuntimeFacts } from '../runtime/facts.js';
 
 /** One thing that was looked at. `absent` is no fault: it is not needed by default. */
 export interface Finding {
