@@ -4,6 +4,7 @@ import { createRequire } from 'node:module';
 import { cpus, loadavg, platform, release, totalmem } from 'node:os';
 import { basename, dirname, join } from 'node:path';
 import { outputOf } from '../../util/childProcess.js';
+import { readSwitch } from '../../util/environment.js';
 import type { EngineFacts } from '../../engine/facts.js';
 import { readManifest } from '../../models/manifest.js';
 import type { StoredFile } from '../../models/manifestSchema.js';
@@ -56,6 +57,7 @@ export async function environment(facts: EngineFacts): Promise<RunInfo['environm
     int8_products: facts.provider === 'cpu' ? await int8Products() : null,
     exact_rows: facts.exactRows === undefined ? null : facts.exactRows ? 'yes' : 'no',
     gpu: facts.provider === 'cuda' ? await gpuName() : null,
+    cuda_graphs: facts.provider === 'cuda' ? (readSwitch('MEDUSA_PLUS_CUDA_GRAPHS') ? 'on' : 'off') : null,
     git_commit: root === undefined ? null : await gitCommit(root),
     package_integrity: root === undefined ? null : packageIntegrity(root),
     command: process.argv.slice(2).join(' '),
