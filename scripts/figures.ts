@@ -184,7 +184,7 @@ function drawStep({ prompt, nodes, accepted, bonus, step }: Step): string {
 
 const rows = [
   ['static tree, n = 4', 'static tree, 4 nodes'],
-  ['dynamic tree with copies, n = 4', 'dynamic tree, 4 nodes'],
+  ['dynamic tree with copies, n = 4', 'dynamic with lookup, 4 nodes'],
   ['the default', 'the default (size by cost)'],
 ] as const;
 

@@ -17,6 +17,7 @@ import {
   sharedByVariants,
   sweepable,
 } from '../src/engine/options/table.js';
+import { environmentVariables } from '../src/util/environment.js';
 
 export const optionsPage = fileURLToPath(new URL('../docs/options.md', import.meta.url));
 
@@ -45,7 +46,7 @@ paper's own tree has \`--nodes 64\` and the default \`--top-m 32\`.
 The published code takes the softmax over the best 32 candidates of each head, multiplies along each path and keeps the best paths.
 \`--paper\` builds the same trees, node for node. The default differs in four ways:
 
-- \`--marginals full\`: the softmax is over the whole vocabulary. About 92% of the nodes are the same, and tokens per step are too.
+- \`--marginals full\`: the softmax is over the whole draft vocabulary. About 92% of the nodes are the same, and tokens per step are too.
 - \`--joint conditional\`, where the heads come with a table: the product is corrected for the tokens before each candidate.
 - \`--lookup on\`, where the heads come with weights: what followed the same tokens before becomes a candidate too.
 - \`--nodes auto\`: the size of each tree follows from the cost measured on this machine.
@@ -54,7 +55,7 @@ The published code takes the softmax over the best 32 candidates of each head, m
 
 ## Plain decoding
 
-\`--tree none\` is plain decoding: one token a step, which reports call "no speculation" or the base line. It is the default for a
+\`--tree none\` is plain decoding: one token a step, which reports call "plain". It is the default for a
 model without heads, and \`compare\` always runs it.
 
 ## Variants and sweeps
@@ -65,6 +66,16 @@ the model or of decoding but these, which must be the same for all: ${listed(sha
 
 \`--sweep PARAMETER=VALUE,VALUE,...\` runs each variant that can take the parameter with each of the values. PARAMETER is one of
 ${listed(sweepable)}.
+
+## Environment variables
+
+Where an option says the same, the option wins.
+
+| Variable | What it does |
+|---|---|
+${Object.entries(environmentVariables)
+  .map(([name, text]) => `| \`${name}\` | ${text} |`)
+  .join('\n')}
 
 ## Where results have them
 

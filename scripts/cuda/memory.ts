@@ -9,7 +9,7 @@
  */
 import { parseArgs } from 'node:util';
 import { prefill } from '../../src/decoding/prefill.js';
-import { planFor, rowLimits } from '../../src/runtime/cuda/ioBoundModel.js';
+import { planFor, rowLimits } from '../../src/runtime/cuda/sharedModel.js';
 import { estimateDeviceMemory, graphBytes } from '../../src/runtime/cuda/memoryEstimate.js';
 import { cudaMemory } from '../../src/runtime/facts.js';
 import { randomTokens, randomTree } from '../../src/runtime/measure.js';

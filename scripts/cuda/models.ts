@@ -4,7 +4,7 @@ import { chooseGraphs } from '../../src/models/choose.js';
 import { readManifest } from '../../src/models/manifest.js';
 import type { Manifest } from '../../src/models/manifestSchema.js';
 import { CpuDevice } from '../../src/runtime/cuda/device.js';
-import { IoBoundModel } from '../../src/runtime/cuda/ioBoundModel.js';
+import { SharedModel } from '../../src/runtime/cuda/sharedModel.js';
 import { OrtApi } from '../../src/runtime/cuda/ortApi.js';
 import { shippedLibrary } from '../../src/runtime/cuda/ortLibrary.js';
 import { openModel, type OpenOptions } from '../../src/runtime/index.js';
@@ -43,7 +43,7 @@ export async function planModel(folder: string, where: Where, precision: string)
 export async function open(where: Where, options: OpenOptions): Promise<DraftingModel> {
   if (where !== 'cpu-memory') return openModel(options);
   const api = await OrtApi.load(shippedLibrary());
-  return IoBoundModel.open(api, new CpuDevice(api, options.threads), options);
+  return SharedModel.open(api, new CpuDevice(api, options.threads), options);
 }
 
 export function readWhere(text: string): Where {

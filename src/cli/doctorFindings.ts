@@ -48,7 +48,7 @@ export async function examine(options: ExamineOptions): Promise<Finding[]> {
   ];
 }
 
-const messageOf = (error: unknown): string => (error instanceof Error ? error.message : String(error));
+const textOf = (error: unknown): string => (error instanceof Error ? error.message : String(error));
 
 /** The library onnxruntime-node brings: it is what the CPU provider runs on. */
 async function examineOrt(): Promise<Finding> {
@@ -85,7 +85,7 @@ async function examineInt8(): Promise<Finding> {
     const found = await int8Products();
     return { state: found === 'saturating' ? 'broken' : 'ok', what, detail: details[found] };
   } catch (error) {
-    return { state: 'broken', what, detail: messageOf(error) };
+    return { state: 'broken', what, detail: textOf(error) };
   }
 }
 
@@ -117,7 +117,7 @@ async function examineCuda(ortLibrary: string | undefined): Promise<Finding> {
     const { free, total } = await cudaMemory();
     return { state: 'ok', what, detail: `${detail}; ${gibibytes(free)} of ${gibibytes(total)} free` };
   } catch (error) {
-    return { state: 'broken', what, detail: messageOf(error) };
+    return { state: 'broken', what, detail: textOf(error) };
   }
 }
 
@@ -146,7 +146,7 @@ async function examinePython(isPrepared: boolean): Promise<Finding> {
     const { program, version } = await findPython();
     return { state: 'ok', what: 'Python', detail: `${version}, ${program} (used by prepare)` };
   } catch (error) {
-    return { state: isPrepared ? 'absent' : 'broken', what: 'Python', detail: messageOf(error) };
+    return { state: isPrepared ? 'absent' : 'broken', what: 'Python', detail: textOf(error) };
   }
 }
 
@@ -182,7 +182,7 @@ async function examineModel(modelsDir: string, name: string, measure: boolean): 
     for (const precision of tried) notes.push(await tryModel(folder, precision, measure));
     return { state: 'ok', what: name, detail: [describeModel(manifest), ...notes].join('; ') };
   } catch (error) {
-    return { state: broken, what: name, detail: messageOf(error) };
+    return { state: broken, what: name, detail: textOf(error) };
   }
 }
 

@@ -12,7 +12,7 @@ export const prepareCommand: CommandModule<object, Arguments> = {
         ...optionSpecs('prepare'),
         precision: {
           describe:
-            'Precision of the backbone: int8, fp32 or fp16 (CUDA); may be repeated, adds to what is there',
+            'Precision of the base model: int8, int4, int8-block, fp32, or fp16 (CUDA); may be repeated, adds to what is there',
           requiresArg: true,
           defaultDescription: 'int8',
         },

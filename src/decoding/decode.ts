@@ -90,7 +90,7 @@ export async function* decode(
 
     const topM = policy.wantedTopM(limits);
     const proposals = topM > 0 ? await model.propose(topM, root) : undefined;
-    if (proposals && !areFinite(proposals.probabilities)) await blame(model, text);
+    if (proposals && !areFinite(proposals.probabilities)) await findNotFinite(model, text);
     stopwatch.lap('heads');
     const tree = policy.build(root, proposals, limits, text);
     stopwatch.lap('tree');
@@ -137,7 +137,7 @@ function reuseCache(model: DraftingModel, prompt: readonly number[], cached: rea
  *
  * @param text the tokens so far, as far as they are cached at least
  */
-async function blame(model: DraftingModel, text: readonly number[]): Promise<never> {
+async function findNotFinite(model: DraftingModel, text: readonly number[]): Promise<never> {
   const last = model.cachedLength - 1;
   model.truncate(last);
   checkLogits(await model.prefill([text[last]], { logits: 'by row' }), 0);

@@ -1,6 +1,14 @@
 import type { DecodeStatistics, DecodeStep, FinishReason, StageTimes } from './types.js';
 
-export const stageNames = ['heads', 'tree', 'backbone', 'accept', 'keep', 'rest'] as const;
+/** The stages of a step in the order they are reported. */
+export const stageNames = [
+  'heads',
+  'tree',
+  'backbone',
+  'accept',
+  'keep',
+  'rest',
+] as const satisfies readonly (keyof StageTimes)[];
 
 export function noTimes(): StageTimes {
   return { heads: 0, tree: 0, backbone: 0, accept: 0, keep: 0, rest: 0 };

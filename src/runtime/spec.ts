@@ -17,7 +17,7 @@ export type CacheLayout = 'split' | 'shared';
 
 export interface BackboneFile {
   readonly path: string;
-  /** `fp32`, `fp16`, `int8`, `int4`; decides the element type of the shared layout. */
+  /** `fp32`, `fp16`, `int8`, `int8-block`, `int4`; decides the element type of the shared layout. */
   readonly precision: string;
   readonly layout: CacheLayout;
   /** Cache capacity the graph was exported for; null or undefined when the runtime may choose. */

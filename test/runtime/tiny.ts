@@ -3,7 +3,7 @@ import { prefill } from '../../src/decoding/prefill.js';
 import type { CandidateTree, DraftingModel, VerifiedRows, VerifyOptions } from '../../src/decoding/types.js';
 import { openModel, type OpenOptions } from '../../src/runtime/index.js';
 import { CpuDevice } from '../../src/runtime/cuda/device.js';
-import { IoBoundModel } from '../../src/runtime/cuda/ioBoundModel.js';
+import { SharedModel } from '../../src/runtime/cuda/sharedModel.js';
 import { OrtApi } from '../../src/runtime/cuda/ortApi.js';
 import { shippedLibrary } from '../../src/runtime/cuda/ortLibrary.js';
 
@@ -62,9 +62,9 @@ export function openSplit(options: Partial<OpenOptions> = {}): Promise<DraftingM
 }
 
 /** The IoBinding path with main memory as its device. */
-export async function openShared(options: Partial<OpenOptions> = {}): Promise<IoBoundModel> {
+export async function openShared(options: Partial<OpenOptions> = {}): Promise<SharedModel> {
   const api = await OrtApi.load(shippedLibrary());
-  return IoBoundModel.open(api, new CpuDevice(api, 1), { ...sharedOptions, ...options });
+  return SharedModel.open(api, new CpuDevice(api, 1), { ...sharedOptions, ...options });
 }
 
 /** A tree from tokens and parents. */

@@ -1,4 +1,4 @@
-"""Fit the weights of context lookup on answers the heads never saw. Heads and conditional joint stay as they are.
+"""Fit the weights of lookup on answers the heads never saw. Heads and conditional joint stay as they are.
 
     python -m medusa_export fit-lookup --heads heads/NAME/medusa1.safetensors --data DATA --backbone MODEL \\
         --trained-shards SHARDS.txt --write

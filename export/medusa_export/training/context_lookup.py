@@ -1,4 +1,4 @@
-"""Context lookup: what stands in the conversation already, beside what the heads propose.
+"""Lookup: what stands in the conversation already, beside what the heads propose.
 
 Greedy text often repeats its context. For a node of the tree, the last tokens of context and path are looked up among
 the tokens known for certain: the longest suffix that has occurred there, at its most recent place, names the copied

@@ -64,7 +64,7 @@ def evaluate(a: argparse.Namespace) -> dict:
 
 
 def _lookup_of(a: argparse.Namespace, sidecar: dict) -> list[list[float]]:
-    """The weights of context lookup in the sidecar, checked."""
+    """The weights of lookup in the sidecar, checked."""
     name = Path(a.heads).with_suffix(".json").name
     weights = lookup_weights(sidecar, sidecar["heads"], name)
     if weights is None:

@@ -1,4 +1,4 @@
-"""The run of `fit-lookup`: the weights of context lookup."""
+"""The run of `fit-lookup`: the weights of lookup."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The weights of context lookup, fitted by maximum likelihood on greedy answers."""
+"""The weights of lookup, fitted by maximum likelihood on greedy answers."""
 
 from __future__ import annotations
 

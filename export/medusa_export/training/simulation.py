@@ -75,7 +75,7 @@ def dynamic_trees(joint: HeadsJoint, nodes: int) -> TreeAt:
 
 
 def lookup_trees(joint: HeadsJoint, weights: list[list[float]], nodes: int, max_depth: int = MAX_DEPTH) -> TreeAt:
-    """The same with context lookup."""
+    """The same with lookup."""
     return lambda row, index: set(lookup_tree(joint, row, index, weights, nodes, max_depth))
 
 

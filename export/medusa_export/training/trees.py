@@ -15,7 +15,7 @@ import numpy as np
 from ..weights.conditional_file import ConditionalTables
 from .context_lookup import ContextIndex
 
-MAX_DEPTH = 16  # of a tree with context lookup
+MAX_DEPTH = 16  # of a tree with lookup
 
 Path = tuple[int, ...]
 # A node's children, most probable first, and their probabilities, which are of one float type.
@@ -144,7 +144,7 @@ def lookup_tree(
     nodes: int,
     max_depth: int = MAX_DEPTH,
 ) -> list[Path]:
-    """Paths of tokens with context lookup; `index` ends in the root's token.
+    """Paths of tokens with lookup; `index` ends in the root's token.
 
     q'(y) = (1 - w) q(y) + w [y = c], c the copied token and w = weights[min(level, K)][length - 1]. From level K on
     there are no heads, and c is the only child.

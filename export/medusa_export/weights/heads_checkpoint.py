@@ -52,7 +52,7 @@ class HeadsCheckpoint:
     token_scale: float = 1.0  # of the rows of the embedding that U_k reads
     embedding: WeightTensor | None = None  # [V, H], the backbone's: needed with token_weights
     adapter_sha256: str | None = None  # MEDUSA-2: of the adapter that the backbone was trained with
-    lookup: list[list[float]] | None = None  # [K + 1][lengths] weights of context lookup, by level and match length
+    lookup: list[list[float]] | None = None  # [K + 1][lengths] weights of lookup, by level and match length
     lookup_fit: dict[str, Any] = field(default_factory=dict)  # what they were fitted on and beside
 
     @property

@@ -85,7 +85,7 @@ def output_file(facts: dict[str, Any], sidecar: Path) -> Path | None:
 
 
 def lookup_weights(facts: dict[str, Any], heads: int, sidecar: str) -> list[list[float]] | None:
-    """The weights [heads + 1][lengths] of context lookup in a sidecar's facts; None where it has none."""
+    """The weights [heads + 1][lengths] of lookup in a sidecar's facts; None where it has none."""
     lookup = facts.get("lookup")
     if lookup is None:
         return None

@@ -1,6 +1,7 @@
 /** What one run measured, pooled over its questions. Counting conventions: docs/bench.md. */
 import { bestStaticTreeInHindsight, oracleTokensPerStep } from '../../decoding/oracle.js';
-import { RANK, STAGES, type RecordLine, type Stage, type TurnRecord } from '../run/formats.js';
+import { stageNames } from '../../decoding/statistics.js';
+import { RANK, type RecordLine, type Stage, type TurnRecord } from '../run/formats.js';
 import { median, sum } from '../../util/numbers.js';
 import type { LoadedRun } from './load.js';
 import { estimateRatio, type Estimate, type Part } from './statistics.js';
@@ -208,7 +209,9 @@ function oracleOf(turns: readonly TurnRecord[], nodes: number | 'auto'): Oracle 
 function stageRows(turns: readonly TurnRecord[]): StageRow[] {
   const wall = sum(turns.map((turn) => turn.wall_ms));
   const prefill = sum(turns.map((turn) => turn.prefill_ms));
-  const stages = STAGES.map((stage) => [stage, sum(turns.flatMap((turn) => turn.stage_ms[stage]))] as const);
+  const stages = stageNames.map(
+    (stage) => [stage, sum(turns.flatMap((turn) => turn.stage_ms[stage]))] as const,
+  );
   const outside = Math.max(0, wall - prefill - sum(stages.map(([, time]) => time)));
   const steps = sum(turns.map((turn) => turn.steps));
   const tokens = sum(turns.map((turn) => turn.token_ids.length));
@@ -227,7 +230,7 @@ function costPoints(turns: readonly TurnRecord[]): CostPoint[] {
   for (const turn of turns) {
     turn.node_counts.forEach((nodes, step) => {
       const group = groups.get(nodes) ?? { step: [], backbone: [] };
-      group.step.push(sum(STAGES.map((stage) => turn.stage_ms[stage][step])));
+      group.step.push(sum(stageNames.map((stage) => turn.stage_ms[stage][step])));
       group.backbone.push(turn.stage_ms.backbone[step]);
       groups.set(nodes, group);
     });

@@ -1,7 +1,8 @@
 /** Gathers one turn's steps while the engine decodes, and turns them into a record. */
 import type { CandidateTree, DecodeStep, HeadProposals } from '../../decoding/types.js';
 import type { GenerationResult } from '../../engine/engine.js';
-import { RANK, STAGES, type Stage, type TracedStep, type TurnRecord } from './formats.js';
+import { stageNames } from '../../decoding/statistics.js';
+import { RANK, type Stage, type TracedStep, type TurnRecord } from './formats.js';
 
 interface Collected {
   /** New tokens before this step. */
@@ -79,7 +80,7 @@ export class TurnCollector {
       first_token_ms: round(result.timeToFirstToken),
       wall_ms: round(statistics.wallTime),
       stage_ms: Object.fromEntries(
-        STAGES.map((stage) => [stage, this.steps.map((step) => round(step.times[stage]))]),
+        stageNames.map((stage) => [stage, this.steps.map((step) => round(step.times[stage]))]),
       ) as Record<Stage, number[]>,
     };
   }

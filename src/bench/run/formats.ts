@@ -10,6 +10,7 @@
  */
 import * as v from 'valibot';
 import type { CostPoint } from '../../decoding/policy/costCurve.js';
+import { stageNames } from '../../decoding/statistics.js';
 import type { StageTimes } from '../../decoding/types.js';
 import { decodingTable } from '../../engine/options/decodingOptions.js';
 import {
@@ -29,16 +30,7 @@ import {
 import type { QuestionId } from '../questions/parse.js';
 import { decodingSchema } from './decodingSchema.js';
 
-/** The stages of a step in the order they are reported. */
-export const STAGES = [
-  'heads',
-  'tree',
-  'backbone',
-  'accept',
-  'keep',
-  'rest',
-] as const satisfies readonly (keyof StageTimes)[];
-export type Stage = (typeof STAGES)[number];
+export type Stage = keyof StageTimes;
 
 /** Rank of the token that really came: not in the head's list, after the end of the generation, heads not run. */
 export const RANK = { outside: -1, unknown: -2, notRun: -3 } as const;
@@ -120,7 +112,7 @@ const turnRecord = v.pipe(
     wall_ms: number,
     /** [steps] by stage. */
     stage_ms: object(
-      Object.fromEntries(STAGES.map((stage) => [stage, times])) as Record<Stage, typeof times>,
+      Object.fromEntries(stageNames.map((stage) => [stage, times])) as Record<Stage, typeof times>,
     ),
   }),
   lengths(({ steps, heads }) => [
@@ -129,7 +121,7 @@ const turnRecord = v.pipe(
     [steps, 'tree_depths'],
     [steps, 'accepted_depths'],
     [steps * heads, 'head_ranks'],
-    ...STAGES.map((stage): [number, string, string] => [steps, 'stage_ms', stage]),
+    ...stageNames.map((stage): [number, string, string] => [steps, 'stage_ms', stage]),
   ]),
 );
 export type TurnRecord = Readonly<v.InferOutput<typeof turnRecord>>;

@@ -1,7 +1,7 @@
 import type { HeadProposals } from '../types.js';
 
 /**
- * Which probabilities rank the candidates. `full`: the heads' softmax over their whole vocabulary. `top-m`:
+ * Which probabilities rank the candidates. `full`: the heads' softmax over the whole draft vocabulary. `top-m`:
  * renormalised over the top m of each head, as MEDUSA-Plus does, which overrates uncertain heads.
  */
 export type Marginals = 'full' | 'top-m';

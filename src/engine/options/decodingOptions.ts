@@ -21,7 +21,7 @@ export interface DecodingOptions {
   topM?: number;
   /** The static tree as paths of ranks, for example [[0], [1], [0, 0]]. Implies `tree: 'static'`. */
   treePaths?: readonly (readonly number[])[];
-  /** `full`: softmax over the head's whole vocabulary. `top-m`: renormalised over the top m, as the reference does. */
+  /** `full`: softmax over the whole draft vocabulary. `top-m`: renormalised over the top m, as the reference does. */
   marginals?: MarginalsName;
   /**
    * How dynamic trees rank combinations of candidates. `product`: the heads' probabilities multiplied. `conditional`:
@@ -121,7 +121,7 @@ export const decodingTable = {
     kind: 'choice',
     help: 'Probabilities of the heads',
     choices: {
-      full: 'softmax over the whole vocabulary',
+      full: 'softmax over the whole draft vocabulary',
       'top-m': 'renormalised over the candidates, as the reference has it',
     },
     default: 'full',

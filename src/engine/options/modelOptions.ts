@@ -8,7 +8,7 @@ export interface ModelOptions {
   model?: string;
   /** Folder of the prepared models. */
   modelsDir?: string;
-  /** Backbone precision; the manifest's default for the provider otherwise. */
+  /** Precision of the base model; the manifest's default for the provider otherwise. */
   precision?: string;
   /** Name of the heads, or `none`; the manifest's default otherwise. */
   heads?: string;
@@ -40,7 +40,7 @@ export const modelTable = {
   precision: {
     group,
     kind: 'text',
-    help: 'Precision of the backbone graph (fp32, fp16, int8, int8-block, int4)',
+    help: 'Precision of the base model (int8, int4, int8-block, fp32; fp16 on CUDA)',
     defaultText: "the model's own",
     inRun: 'model.precision',
     sweep: true,

@@ -131,7 +131,7 @@ export class Mirror {
   }
 }
 
-/** The memory on the device that the sessions of an `IoBoundModel` share, allocated once. */
+/** The memory on the device that the sessions of an `SharedModel` share, allocated once. */
 export class Buffers {
   /** [2 L G, capacity, D] */
   readonly cache: Place;

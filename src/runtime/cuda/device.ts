@@ -10,7 +10,7 @@ export interface HostBuffer {
 }
 
 /**
- * Where the sessions of an `IoBoundModel` run and its cache lives. The CPU device exists for the tests: the same
+ * Where the sessions of an `SharedModel` run and its cache lives. The CPU device exists for the tests: the same
  * code, with main memory in place of the card's.
  */
 export interface Device {

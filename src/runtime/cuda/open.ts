@@ -6,7 +6,7 @@ import { prepareCommand } from '../../models/prepareCommand.js';
 import type { OpenOptions } from '../spec.js';
 import { CudaRuntime } from './cudaRuntime.js';
 import { CudaDevice } from './device.js';
-import { IoBoundModel, planFor, rowLimits } from './ioBoundModel.js';
+import { SharedModel, planFor, rowLimits } from './sharedModel.js';
 import { graphBytes, requireMemory } from './memoryEstimate.js';
 import { loadCudaLibrary, locateCudaLibrary } from './ortLibrary.js';
 
@@ -36,5 +36,5 @@ export async function openOnCuda(options: OpenOptions): Promise<DraftingModel> {
     device.dispose();
     throw error;
   }
-  return IoBoundModel.open(api, device, { ...options, cudaGraphs });
+  return SharedModel.open(api, device, { ...options, cudaGraphs });
 }

@@ -40,7 +40,7 @@ const USUAL_NODES = 64;
  * GroupQueryAttention writes the rows of a run behind the past, and `keep` moves the accepted ones together on the
  * device.
  */
-export class IoBoundModel implements DraftingModel {
+export class SharedModel implements DraftingModel {
   readonly vocabSize: number;
   readonly headCount: number;
   readonly maxTopM: number;
@@ -69,7 +69,7 @@ export class IoBoundModel implements DraftingModel {
    *
    * @throws ModelError when a graph is missing, damaged or of another kind
    */
-  static async open(api: OrtApi, device: Device, options: OpenOptions): Promise<IoBoundModel> {
+  static async open(api: OrtApi, device: Device, options: OpenOptions): Promise<SharedModel> {
     const cleanup: (() => void)[] = [() => device.dispose()];
     const release = (): void => {
       for (const step of cleanup.splice(0).reverse()) step();
@@ -92,7 +92,7 @@ export class IoBoundModel implements DraftingModel {
         runners.heads?.release();
       });
       if (device.kind === 'cuda') await takeWorkspace(runners.backbone, plan, limits.prefill);
-      return new IoBoundModel(runners, plan, contextLength, limits, options.heads, release);
+      return new SharedModel(runners, plan, contextLength, limits, options.heads, release);
     } catch (error) {
       release();
       throw error;

@@ -93,6 +93,24 @@ describe('the option table', () => {
     }
   });
 
+  it('reads a run.json that was written before an option was added', () => {
+    const first = {
+      tree: 'dynamic',
+      nodes: 8,
+      headsUsed: 4,
+      topM: 32,
+      marginals: 'full',
+      acceptance: 'auto',
+      topP: 0.8,
+      maxNewTokens: 512,
+      stop: [],
+    };
+    // Fails for an entry that needs whenAbsent and has none.
+    const { treePaths, ...read } = readJson(decodingSchema, JSON.stringify(first), 'run.json', '');
+    expect(treePaths).to.equal(undefined);
+    expect(read).to.deep.equal({ ...first, joint: 'product', lookup: 'off', ignoreEos: false });
+  });
+
   it('is what docs/options.md was made from (else: npm run docs)', async () => {
     expect(await readFile(optionsPage, 'utf8')).to.equal(optionsDoc());
   });

@@ -1,6 +1,6 @@
 import { expect } from 'chai';
 import { CpuDevice, type Device } from '../../../src/runtime/cuda/device.js';
-import { IoBoundModel } from '../../../src/runtime/cuda/ioBoundModel.js';
+import { SharedModel } from '../../../src/runtime/cuda/sharedModel.js';
 import { OrtApi } from '../../../src/runtime/cuda/ortApi.js';
 import { shippedLibrary } from '../../../src/runtime/cuda/ortLibrary.js';
 import type { OpenOptions } from '../../../src/runtime/index.js';
@@ -29,7 +29,7 @@ async function openWatched(
   options: Partial<OpenOptions> = {},
   kind: Device['kind'] = 'cpu',
 ): Promise<{
-  model: IoBoundModel;
+  model: SharedModel;
   events: Event[];
   config: string[][];
   shapes: Map<string, readonly number[]>;
@@ -60,12 +60,12 @@ async function openWatched(
     call(name, ...args);
   };
   const device = Object.assign(new CpuDevice(api, 1), { kind });
-  const model = await IoBoundModel.open(api, device, { ...sharedOptions, ...options });
+  const model = await SharedModel.open(api, device, { ...sharedOptions, ...options });
   return { model, events, config, shapes };
 }
 
 /** Sixty steps with trees of many sizes behind a growing past; every token and the drafts that came out. */
-async function walk(model: IoBoundModel, seed: number): Promise<{ tokens: number[]; drafts: number[] }> {
+async function walk(model: SharedModel, seed: number): Promise<{ tokens: number[]; drafts: number[] }> {
   const tokens: number[] = [];
   const drafts: number[] = [];
   await read(model, randomIds(150, seed), { logits: false });
