@@ -28,9 +28,20 @@ SIZES: dict[str, Any] = {
     "max_position_embeddings": 256,
     "initializer_range": 0.2,
 }
+LONG = SIZES | {"max_position_embeddings": 1024}
+# Of the 8 frequencies of a head, 2 turn too fast to be scaled, 1 lies in between, 5 are divided by the factor.
+LLAMA3 = {
+    "rope_type": "llama3", "rope_theta": 500000.0, "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 256,
+}  # fmt: skip
+LINEAR = {"rope_type": "linear", "rope_theta": 10000.0, "factor": 4.0}
 FAMILIES: dict[str, Callable[[], torch.nn.Module]] = {
     "llama": lambda: LlamaForCausalLM(LlamaConfig(**SIZES, tie_word_embeddings=False)),
     "llama-tied": lambda: LlamaForCausalLM(LlamaConfig(**SIZES, tie_word_embeddings=True, rope_theta=100000.0)),
+    "llama3": lambda: LlamaForCausalLM(LlamaConfig(**LONG, tie_word_embeddings=True, rope_parameters=dict(LLAMA3))),
+    "llama-linear": lambda: LlamaForCausalLM(
+        LlamaConfig(**LONG, tie_word_embeddings=False, rope_parameters=dict(LINEAR))
+    ),
     # Vicuna 7B has as many key-value heads as query heads: one row of attention a head.
     "vicuna": lambda: LlamaForCausalLM(LlamaConfig(**(SIZES | {"num_key_value_heads": 4}), tie_word_embeddings=False)),
     "mistral": lambda: MistralForCausalLM(

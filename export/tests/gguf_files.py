@@ -33,10 +33,11 @@ def write_gguf(
     tokenizer: TokenizerFiles | None = None,
     without: str = "",
     extra: dict[str, Any] | None = None,
+    tensors: dict[str, Array] | None = None,
 ) -> None:
     """A GGUF of a transformers model; matrices in `matrix_type`, the tensor `without` left out.
 
-    `extra`: metadata to add or to replace; None takes a key away.
+    `extra`: metadata to add or to replace; None takes a key away. `tensors`: further ones, as they are.
     """
     config: Any = model.config
     writer = gguf.GGUFWriter(path, arch)
@@ -62,10 +63,26 @@ def write_gguf(
             values = permuted(values, heads)
         if own != without:
             _add(writer, own, np.ascontiguousarray(values), matrix_type)
+    _add_rope(writer, model)
+    for name, values in (tensors or {}).items():
+        writer.add_tensor(name, values)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
+
+
+def _add_rope(writer: gguf.GGUFWriter, model: torch.nn.Module) -> None:
+    """Llama 3's scaling is a tensor of divisors, taken from the model's own frequencies; a linear one is metadata."""
+    rope = model.config.rope_parameters or {}
+    if rope.get("rope_type") == "llama3":
+        scaled = model.model.rotary_emb.inv_freq.double()
+        half = len(scaled)
+        unscaled = rope["rope_theta"] ** (-torch.arange(half, dtype=torch.float64) / half)
+        writer.add_tensor("rope_freqs.weight", (unscaled / scaled).float().numpy())
+    if rope.get("rope_type") == "linear":
+        writer.add_rope_scaling_type(gguf.RopeScalingType.LINEAR)
+        writer.add_rope_scaling_factor(rope["factor"])
 
 
 def _replace(metadata: dict[str, gguf.gguf_writer.GGUFValue], key: str, value: Any) -> None:

@@ -108,8 +108,10 @@ def test_wrong_shape(folder: Path) -> None:
     [
         ({"model_type": "gpt_neox"}, ("gpt_neox", "not supported")),
         ({"quantization_config": {"quant_method": "awq"}}, ("awq", "not supported")),
-        ({"rope_parameters": {"rope_type": "llama3", "factor": 8}}, ("llama3", "rope scaling")),
-        ({"rope_scaling": {"type": "linear", "factor": 2}}, ("linear", "rope scaling")),
+        ({"rope_parameters": {"rope_type": "yarn", "factor": 8}}, ("yarn", "supported: default, linear, llama3")),
+        ({"rope_scaling": {"type": "dynamic", "factor": 2}}, ("dynamic", "supported: default, linear, llama3")),
+        ({"rope_scaling": {"type": "longrope"}}, ("longrope", "supported: default, linear, llama3")),
+        ({"partial_rotary_factor": 0.5}, ("partial rotary",)),
         ({"hidden_act": "gelu"}, ("gelu", "activation")),
         ({"attention_bias": True}, ("attention_bias",)),
         ({"num_key_value_heads": 3}, ("3 key-value heads",)),
@@ -186,7 +188,7 @@ def test_refused_gguf(tmp_path: Path, llama: TorchTwin) -> None:
     write_gguf(path, llama.model, without="blk.1.ffn_up.weight")
     refused(path, "blk.1.ffn_up.weight", "missing")
     write_gguf(path, llama.model, extra={"llama.rope.scaling.type": "yarn"})
-    refused(path, "yarn")
+    refused(path, "yarn", "supported: default, linear, llama3")
 
 
 @pytest.mark.parametrize(("window", "context"), [(100, 100), (256, 256), (0, 256), ([100, 100], 100)])

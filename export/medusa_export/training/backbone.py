@@ -17,6 +17,7 @@ import torch.nn.functional as F
 
 from ..weights import ModelConfig, open_source
 from ..weights.adapter import AdaptedSource, Adapter
+from ..weights.rope import inverse_frequencies
 
 
 @dataclass
@@ -67,8 +68,7 @@ class Backbone:
         self.output_weight = self.lm_head.to(compute)
         self.final_norm = final_norm.to(device)
         self.layers = [self._place(layer) for layer in layers]
-        half = config.head_dim // 2
-        inverse = config.rope_theta ** (-torch.arange(half, dtype=torch.float64) / half)
+        inverse = torch.from_numpy(inverse_frequencies(config))
         self.inverse_frequency = inverse.to(torch.float32).to(device)  # [D/2]
 
     def _place(self, layer: Layer) -> Layer:
