@@ -13,7 +13,16 @@ import pytest
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 import torch
-from transformers import LlamaConfig, LlamaForCausalLM, MistralConfig, MistralForCausalLM, Qwen2Config, Qwen2ForCausalLM
+from transformers import (
+    LlamaConfig,
+    LlamaForCausalLM,
+    MistralConfig,
+    MistralForCausalLM,
+    Qwen2Config,
+    Qwen2ForCausalLM,
+    Qwen3Config,
+    Qwen3ForCausalLM,
+)
 
 from medusa_export.__main__ import parse
 
@@ -48,6 +57,8 @@ FAMILIES: dict[str, Callable[[], torch.nn.Module]] = {
         MistralConfig(**SIZES, head_dim=32, sliding_window=None, tie_word_embeddings=False)
     ),
     "qwen2": lambda: Qwen2ForCausalLM(Qwen2Config(**SIZES, tie_word_embeddings=True, rms_norm_eps=1e-6)),
+    # As in Qwen3-0.6B, the heads together are wider than the hidden state.
+    "qwen3": lambda: Qwen3ForCausalLM(Qwen3Config(**LONG, head_dim=32, tie_word_embeddings=True)),
 }
 
 
@@ -91,10 +102,12 @@ class TorchTwin:
 def make_twin(family: str, folder: Path, **save: Any) -> TorchTwin:
     torch.manual_seed(11)
     model = FAMILIES[family]().float().eval()
-    with torch.no_grad():  # biases start at zero, which would hide a forgotten one
+    with torch.no_grad():  # biases start at zero and gains at one, which would hide a forgotten one
         for name, parameter in model.named_parameters():
             if name.endswith("bias"):
                 parameter.normal_(0, 0.5)
+            if name.endswith(("q_norm.weight", "k_norm.weight")):
+                parameter.uniform_(0.5, 2)
     model.save_pretrained(folder, **save)
     return TorchTwin(model, folder)
 

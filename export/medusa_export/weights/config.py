@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from ..errors import ExportError
 
-FAMILIES = ("llama", "mistral", "qwen2")
+FAMILIES = ("llama", "mistral", "qwen2", "qwen3")
 MAX_HEAD = 1 << 12  # head size
 MAX_CONTEXT = 1 << 22  # positions; every graph holds a rotary table of the whole context
 
@@ -29,6 +29,7 @@ class ModelConfig:
     rms_norm_eps: float
     tied_embeddings: bool
     qkv_bias: bool = False
+    qk_norm: bool = False  # RMSNorm of every head's queries and keys, before they are rotated
     rope_divisors: tuple[float, ...] = ()  # of the rotary frequencies, [head_dim / 2] (rope.py); empty: all are 1
     notes: tuple[str, ...] = field(default=())  # what was changed on the way in, to be told to the user
 
@@ -89,6 +90,9 @@ class ModelConfig:
                 yield p + "q.bias", (q,)
                 yield p + "k.bias", (kv,)
                 yield p + "v.bias", (kv,)
+            if self.qk_norm:
+                yield p + "q_norm.weight", (self.head_dim,)
+                yield p + "k_norm.weight", (self.head_dim,)
 
 
 def within_window(context: int, window: int) -> tuple[int, tuple[str, ...]]:

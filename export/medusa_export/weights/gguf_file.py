@@ -1,4 +1,4 @@
-"""Reader of GGUF files (llama.cpp's format) for the architectures `llama` and `qwen2`.
+"""Reader of GGUF files (llama.cpp's format) for the architectures `llama`, `qwen2` and `qwen3`.
 
 llama.cpp stores the rows of q and k interleaved per head (its `permute`) for the llama architecture, since its rotary
 embedding pairs neighbours; ours pairs halves as Hugging Face does, so those rows are put back in order here.
@@ -25,9 +25,10 @@ from .source import Array, BlockTensor, WeightTensor
 
 _LAYER_NAMES = {
     "attn_norm": "attn_norm", "mlp_norm": "ffn_norm", "q": "attn_q", "k": "attn_k", "v": "attn_v", "o": "attn_output",
-    "gate": "ffn_gate", "up": "ffn_up", "down": "ffn_down",
+    "gate": "ffn_gate", "up": "ffn_up", "down": "ffn_down", "q_norm": "attn_q_norm", "k_norm": "attn_k_norm",
 }  # fmt: skip
 _TOP_NAMES = {"embed": "token_embd", "norm": "output_norm", "lm_head": "output"}
+_ARCHITECTURES = ("llama", "qwen2", "qwen3")
 _ROPE_FACTORS = "rope_freqs.weight"
 _READABLE = {
     "F32",
@@ -78,8 +79,9 @@ class GgufSource:
 
     def _config(self) -> ModelConfig:
         arch = self.fields.text("general.architecture")
-        if arch not in ("llama", "qwen2"):
-            raise ExportError(f"{self.path.name}: architecture '{arch}' is not supported (supported: llama, qwen2)")
+        if arch not in _ARCHITECTURES:
+            supported = ", ".join(_ARCHITECTURES)
+            raise ExportError(f"{self.path.name}: architecture '{arch}' is not supported (supported: {supported})")
         layers = self.fields.whole(f"{arch}.block_count")
         of_arch = Fields(f"{self.path.name}: metadata", lambda key: self._of_all_layers(f"{arch}.{key}", layers))
         if of_arch.whole("expert_count", 0, least=0):
@@ -107,6 +109,7 @@ class GgufSource:
             rms_norm_eps=_short_float(of_arch.number("attention.layer_norm_rms_epsilon", above=0, below=1)),
             tied_embeddings="output.weight" not in self._tensors,
             qkv_bias="blk.0.attn_q.bias" in self._tensors,
+            qk_norm=arch == "qwen3",
             notes=notes,
         )
         return replace(config, rope_divisors=self._rope_divisors(of_arch, config.head_dim // 2))

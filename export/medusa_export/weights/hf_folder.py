@@ -14,11 +14,11 @@ from .rope import divisors_from_json
 from .safetensors_file import FLOATS, SafetensorsFile
 from .source import WeightTensor
 
-_FAMILIES = {"llama": "llama", "mistral": "mistral", "qwen2": "qwen2"}
+_FAMILIES = {"llama": "llama", "mistral": "mistral", "qwen2": "qwen2", "qwen3": "qwen3"}
 _LAYER_NAMES = {
     "attn_norm": "input_layernorm", "mlp_norm": "post_attention_layernorm", "q": "self_attn.q_proj",
     "k": "self_attn.k_proj", "v": "self_attn.v_proj", "o": "self_attn.o_proj", "gate": "mlp.gate_proj",
-    "up": "mlp.up_proj", "down": "mlp.down_proj",
+    "up": "mlp.up_proj", "down": "mlp.down_proj", "q_norm": "self_attn.q_norm", "k_norm": "self_attn.k_norm",
 }  # fmt: skip
 _TOP_NAMES = {"embed": "model.embed_tokens", "norm": "model.norm", "lm_head": "lm_head"}
 
@@ -119,13 +119,14 @@ def config_from_json(raw: dict[str, Any], label: str) -> ModelConfig:
         hidden_size=hidden,
         query_heads=heads,
         kv_heads=fields.whole("num_key_value_heads", heads),
-        head_dim=fields.whole("head_dim", hidden // heads),
+        head_dim=fields.whole("head_dim", 128 if model_type == "qwen3" else hidden // heads),
         intermediate_size=fields.whole("intermediate_size"),
         vocab_size=fields.whole("vocab_size"),
         context_length=context,
         rope_theta=rope.number("rope_theta", fields.number("rope_theta", 10000.0, above=0), above=0),
         rms_norm_eps=fields.number("rms_norm_eps", 1e-6, above=0, below=1),
         tied_embeddings=fields.flag("tie_word_embeddings", False),
+        qk_norm=model_type == "qwen3",
         notes=notes,
     )
     return replace(config, rope_divisors=divisors_from_json(label, rope, config))

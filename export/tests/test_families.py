@@ -1,4 +1,4 @@
-"""Scaled rotary frequencies over long texts: graphs and the training backbone against transformers."""
+"""Scaled rotary frequencies and Qwen3 over long texts: graphs and the training backbone against transformers."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ TEXT = [(37 * i + i * i) % 320 for i in range(900)]
 GREEDY = 48
 
 
-@pytest.fixture(scope="module", params=["llama3", "llama-linear"])
-def scaled(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> TorchTwin:
-    return make_twin(request.param, tmp_path_factory.mktemp("rope") / request.param)
+@pytest.fixture(scope="module", params=["llama3", "llama-linear", "qwen3"])
+def family(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> TorchTwin:
+    return make_twin(request.param, tmp_path_factory.mktemp("family") / request.param)
 
 
 @pytest.fixture(scope="module")
-def exported(scaled: TorchTwin, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def exported(family: TorchTwin, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("onnx")
-    source = open_source(scaled.folder)
+    source = open_source(family.folder)
     export_backbone(source, folder, "fp32", "split", 0, silent)
     export_backbone(source, folder, "fp32", "shared", 1024, silent)
     return folder
@@ -46,14 +46,14 @@ def test_all_three_bands_of_llama3_occur(tmp_path: Path) -> None:
     assert ((divisors > 1) & (divisors < LLAMA3["factor"])).any()
 
 
-def test_frequencies_are_those_of_transformers(scaled: TorchTwin) -> None:
-    expected = scaled.model.model.rotary_emb.inv_freq.numpy()
-    np.testing.assert_allclose(inverse_frequencies(open_source(scaled.folder).config), expected, rtol=1e-6)
-    np.testing.assert_allclose(load_backbone(scaled.folder).inverse_frequency.numpy(), expected, rtol=1e-6)
+def test_frequencies_are_those_of_transformers(family: TorchTwin) -> None:
+    expected = family.model.model.rotary_emb.inv_freq.numpy()
+    np.testing.assert_allclose(inverse_frequencies(open_source(family.folder).config), expected, rtol=1e-6)
+    np.testing.assert_allclose(load_backbone(family.folder).inverse_frequency.numpy(), expected, rtol=1e-6)
 
 
-def test_900_tokens_then_a_tree(scaled: TorchTwin, exported: Path) -> None:
-    hidden, logits = scaled.causal(TEXT)
+def test_900_tokens_then_a_tree(family: TorchTwin, exported: Path) -> None:
+    hidden, logits = family.causal(TEXT)
     runner, shared = SplitRunner(exported / "backbone.fp32.onnx", capacity=1024), SharedRunner(exported)
     step, in_place = runner.run(np.array(TEXT), want_logits=True), shared.run(TEXT)
     for found in (step, in_place):
@@ -63,12 +63,12 @@ def test_900_tokens_then_a_tree(scaled: TorchTwin, exported: Path) -> None:
     shared.length = len(TEXT)
     trees = runner.run(np.array(TREE_IDS), parents=TREE, want_logits=True), shared.run(TREE_IDS, ancestors(TREE))
     for node in range(len(TREE)):
-        _, expected = scaled.causal(TEXT + [TREE_IDS[i] for i in path_to(node)])
+        _, expected = family.causal(TEXT + [TREE_IDS[i] for i in path_to(node)])
         for tree in trees:
             close(tree.logits[node], expected[-1])
 
 
-def test_greedy_tokens_are_the_same_beyond_the_original_context(scaled: TorchTwin, exported: Path) -> None:
+def test_greedy_tokens_are_the_same_beyond_the_original_context(family: TorchTwin, exported: Path) -> None:
     runner, ids = SplitRunner(exported / "backbone.fp32.onnx", capacity=512), TEXT[:300]
     step, found = runner.run(np.array(ids)), []
     for _ in range(GREEDY):
@@ -76,27 +76,27 @@ def test_greedy_tokens_are_the_same_beyond_the_original_context(scaled: TorchTwi
         found.append(int(step.next_tokens[-1]))
         step = runner.run(np.array(found[-1:]))
     with torch.no_grad():
-        expected = scaled.model.generate(torch.tensor([ids]), max_new_tokens=GREEDY, do_sample=False, eos_token_id=None)
+        expected = family.model.generate(torch.tensor([ids]), max_new_tokens=GREEDY, do_sample=False, eos_token_id=None)
     assert found == expected[0, len(ids) :].tolist()
 
 
-def test_training_sees_the_same_states(scaled: TorchTwin) -> None:
-    hidden, _ = scaled.causal(TEXT)
-    backbone = load_backbone(scaled.folder)
+def test_training_sees_the_same_states(family: TorchTwin) -> None:
+    hidden, _ = family.causal(TEXT)
+    backbone = load_backbone(family.folder)
     close(run_sequences(backbone, torch.tensor([TEXT]))[0].numpy(), hidden)
     cache = backbone.new_cache(1, 1024)
     steps = [backbone.step(torch.tensor([token]), torch.tensor([i]), cache)[0] for i, token in enumerate(TEXT)]
     close(torch.stack(steps).numpy(), hidden)
 
 
-def test_gguf(scaled: TorchTwin, exported: Path, tmp_path: Path) -> None:
-    write_gguf(tmp_path / "m.gguf", scaled.model)
+def test_gguf(family: TorchTwin, exported: Path, tmp_path: Path) -> None:
+    write_gguf(tmp_path / "m.gguf", family.model, arch=family.model.config.model_type)
     source = open_source(tmp_path / "m.gguf")
-    expected = open_source(scaled.folder).config.rope_divisors
+    expected = open_source(family.folder).config.rope_divisors
     np.testing.assert_allclose(source.config.rope_divisors, expected, rtol=1e-6)
     export_backbone(source, tmp_path, "fp32", "split", 0, silent)
     step = SplitRunner(tmp_path / "backbone.fp32.onnx").run(np.array(TEXT), want_logits=True)
-    close(step.logits, scaled.causal(TEXT)[1])
+    close(step.logits, family.causal(TEXT)[1])
 
 
 @pytest.mark.parametrize("rope", [LLAMA3, LINEAR], ids=["llama3", "linear"])
