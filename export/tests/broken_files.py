@@ -82,6 +82,7 @@ def _bytes(content: bytes) -> Damage:
 # --- values of JSON files ------------------------------------------------------------------------------------------
 
 NAN, INFINITE = float("nan"), float("inf")
+_SCALING = {"factor": 8, "low_freq_factor": 1, "high_freq_factor": 4, "original_max_position_embeddings": 128}
 _VALUES: dict[str, dict[str, list[Any]]] = {
     "hf/config.json": {
         "model_type": [None, {}], "num_hidden_layers": [10**7, 0, -1, 2.5, "2", None, True, [2]],
@@ -89,8 +90,16 @@ _VALUES: dict[str, dict[str, list[Any]]] = {
         "head_dim": [0, 15], "intermediate_size": [10**15], "vocab_size": [0, 10**9, "320"],
         "max_position_embeddings": [0, 10**12, 1e3], "rope_theta": [0, -1, "x", NAN, INFINITE],
         "rms_norm_eps": [NAN, 0, -1, "x", INFINITE], "tie_word_embeddings": ["yes"], "sliding_window": ["x"],
-        "eos_token_id": [-1, 10**9, "2", [2, "x"], {"a": 1}, 2.5, True], "rope_scaling": ["linear", [1]],
-        "rope_parameters": [5, {"rope_theta": NAN}], "quantization_config": ["awq"], "hidden_act": [["x"]],
+        "eos_token_id": [-1, 10**9, "2", [2, "x"], {"a": 1}, 2.5, True], "rope_scaling": [
+            "linear", [1], {"type": "linear"}, {"type": "linear", "factor": 0}, {"type": ["linear"], "factor": 2},
+            *({"rope_type": "llama3", **_SCALING, key: value} for key, value in (
+                ("factor", "8"), ("factor", NAN), ("low_freq_factor", 0), ("low_freq_factor", None),
+                ("high_freq_factor", 1), ("high_freq_factor", INFINITE), ("original_max_position_embeddings", 0),
+                ("original_max_position_embeddings", 8192.5), ("original_max_position_embeddings", 10**400),
+            )),
+        ],
+        "rope_parameters": [5, {"rope_theta": NAN}, {"rope_type": "llama3"}], "partial_rotary_factor": [0.5, "x"],
+        "quantization_config": ["awq"], "hidden_act": [["x"]],
         "attention_bias": ["no"],
     },
     "hf/tokenizer.json": {
@@ -353,7 +362,8 @@ _METADATA: dict[str, list[Any]] = {
     "llama.attention.head_count": [0, 10**9, [4, 2], [4, 4, 4], 4.5], "llama.attention.head_count_kv": [[2, 1], 3, "x"],
     "llama.feed_forward_length": [[96, 128], 10**12], "llama.rope.freq_base": [NAN, 0.0, "x"],
     "llama.attention.layer_norm_rms_epsilon": [NAN, 0.0, None], "llama.attention.sliding_window": ["x", -5, [10, 20]],
-    "llama.rope.dimension_count": [8], "llama.expert_count": [4, "x"], "llama.rope.scaling.type": [5],
+    "llama.rope.dimension_count": [8], "llama.expert_count": [4, "x"], "llama.rope.scaling.type": [5, "yarn"],
+    "llama.rope.scaling.factor": ["x", 0.0, NAN], "llama.rope.scale_linear": [-1.0],
     "general.alignment": [0, 3, "x"], "tokenizer.ggml.tokens": [["a", "b"], 5, [1, 2]],
     "tokenizer.ggml.model": [5, "bert"],
     "tokenizer.ggml.token_type": [[1, 1], ["x"] * 512, 5], "tokenizer.ggml.merges": [["ab"], [1], 5],
@@ -366,6 +376,14 @@ def _gguf() -> Iterator[Case]:
     for key, values in _METADATA.items():
         for value in values:
             yield Case("model.gguf", f"{key} = {value!r:.30}", _rewritten({key: value}), ("model.gguf",))
+    for label, factors in (
+        ("too few", np.ones(7)), ("two dimensions", np.ones((2, 4))), ("zero", np.zeros(8)), ("NaN", np.full(8, NAN)),
+        ("infinite", np.full(8, INFINITE)), ("negative", np.arange(-1, 7)),
+    ):  # fmt: skip
+        made = {"rope_freqs.weight": factors.astype(np.float32)}
+        yield Case("model.gguf", f"rope_freqs: {label}", _with_tensors(made), ("model.gguf", "rope_freqs.weight"))
+    half = {"rope_freqs.weight": np.ones(8, np.float16)}
+    yield Case("model.gguf", "rope_freqs of float16", _with_tensors(half), ("model.gguf", "rope_freqs.weight", "F32"))
     spm = {"tokenizer.ggml.model": "llama", "tokenizer.ggml.scores": [0.0] * 512}
     for label, changes in (
         ("no scores", {"tokenizer.ggml.scores": None}),
@@ -422,6 +440,10 @@ def _model(path: Path) -> torch.nn.Module:
 
 def _rewritten(changes: dict[str, Any]) -> Damage:
     return lambda path: write_gguf(path, _model(path), tokenizer=tiny_tokenizer(), extra=changes)
+
+
+def _with_tensors(tensors: dict[str, Any]) -> Damage:
+    return lambda path: write_gguf(path, _model(path), tokenizer=tiny_tokenizer(), tensors=tensors)
 
 
 def _spoilt_gguf(tensor: str, kind: gguf.GGMLQuantizationType, value: float) -> Damage:

@@ -13,7 +13,16 @@ import pytest
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 import torch
-from transformers import LlamaConfig, LlamaForCausalLM, MistralConfig, MistralForCausalLM, Qwen2Config, Qwen2ForCausalLM
+from transformers import (
+    LlamaConfig,
+    LlamaForCausalLM,
+    MistralConfig,
+    MistralForCausalLM,
+    Qwen2Config,
+    Qwen2ForCausalLM,
+    Qwen3Config,
+    Qwen3ForCausalLM,
+)
 
 from medusa_export.__main__ import parse
 
@@ -28,15 +37,28 @@ SIZES: dict[str, Any] = {
     "max_position_embeddings": 256,
     "initializer_range": 0.2,
 }
+LONG = SIZES | {"max_position_embeddings": 1024}
+# Of the 8 frequencies of a head, 2 turn too fast to be scaled, 1 lies in between, 5 are divided by the factor.
+LLAMA3 = {
+    "rope_type": "llama3", "rope_theta": 500000.0, "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 256,
+}  # fmt: skip
+LINEAR = {"rope_type": "linear", "rope_theta": 10000.0, "factor": 4.0}
 FAMILIES: dict[str, Callable[[], torch.nn.Module]] = {
     "llama": lambda: LlamaForCausalLM(LlamaConfig(**SIZES, tie_word_embeddings=False)),
     "llama-tied": lambda: LlamaForCausalLM(LlamaConfig(**SIZES, tie_word_embeddings=True, rope_theta=100000.0)),
+    "llama3": lambda: LlamaForCausalLM(LlamaConfig(**LONG, tie_word_embeddings=True, rope_parameters=dict(LLAMA3))),
+    "llama-linear": lambda: LlamaForCausalLM(
+        LlamaConfig(**LONG, tie_word_embeddings=False, rope_parameters=dict(LINEAR))
+    ),
     # Vicuna 7B has as many key-value heads as query heads: one row of attention a head.
     "vicuna": lambda: LlamaForCausalLM(LlamaConfig(**(SIZES | {"num_key_value_heads": 4}), tie_word_embeddings=False)),
     "mistral": lambda: MistralForCausalLM(
         MistralConfig(**SIZES, head_dim=32, sliding_window=None, tie_word_embeddings=False)
     ),
     "qwen2": lambda: Qwen2ForCausalLM(Qwen2Config(**SIZES, tie_word_embeddings=True, rms_norm_eps=1e-6)),
+    # As in Qwen3-0.6B, the heads together are wider than the hidden state.
+    "qwen3": lambda: Qwen3ForCausalLM(Qwen3Config(**LONG, head_dim=32, tie_word_embeddings=True)),
 }
 
 
@@ -80,10 +102,12 @@ class TorchTwin:
 def make_twin(family: str, folder: Path, **save: Any) -> TorchTwin:
     torch.manual_seed(11)
     model = FAMILIES[family]().float().eval()
-    with torch.no_grad():  # biases start at zero, which would hide a forgotten one
+    with torch.no_grad():  # biases start at zero and gains at one, which would hide a forgotten one
         for name, parameter in model.named_parameters():
             if name.endswith("bias"):
                 parameter.normal_(0, 0.5)
+            if name.endswith(("q_norm.weight", "k_norm.weight")):
+                parameter.uniform_(0.5, 2)
     model.save_pretrained(folder, **save)
     return TorchTwin(model, folder)
 

@@ -17,6 +17,7 @@ NAMES = {
     "input_layernorm": "attn_norm", "post_attention_layernorm": "ffn_norm", "self_attn.q_proj": "attn_q",
     "self_attn.k_proj": "attn_k", "self_attn.v_proj": "attn_v", "self_attn.o_proj": "attn_output",
     "mlp.gate_proj": "ffn_gate", "mlp.up_proj": "ffn_up", "mlp.down_proj": "ffn_down",
+    "self_attn.q_norm": "attn_q_norm", "self_attn.k_norm": "attn_k_norm",
 }  # fmt: skip
 
 
@@ -33,10 +34,11 @@ def write_gguf(
     tokenizer: TokenizerFiles | None = None,
     without: str = "",
     extra: dict[str, Any] | None = None,
+    tensors: dict[str, Array] | None = None,
 ) -> None:
     """A GGUF of a transformers model; matrices in `matrix_type`, the tensor `without` left out.
 
-    `extra`: metadata to add or to replace; None takes a key away.
+    `extra`: metadata to add or to replace; None takes a key away. `tensors`: further ones, as they are.
     """
     config: Any = model.config
     writer = gguf.GGUFWriter(path, arch)
@@ -46,6 +48,9 @@ def write_gguf(
     writer.add_feed_forward_length(config.intermediate_size)
     writer.add_head_count(config.num_attention_heads)
     writer.add_head_count_kv(config.num_key_value_heads)
+    if head_dim := getattr(config, "head_dim", None):
+        writer.add_key_length(head_dim)
+        writer.add_value_length(head_dim)
     writer.add_layer_norm_rms_eps(config.rms_norm_eps)
     writer.add_rope_freq_base(float((config.rope_parameters or {}).get("rope_theta", 10000.0)))
     if tokenizer is not None:
@@ -62,10 +67,26 @@ def write_gguf(
             values = permuted(values, heads)
         if own != without:
             _add(writer, own, np.ascontiguousarray(values), matrix_type)
+    _add_rope(writer, model)
+    for name, values in (tensors or {}).items():
+        writer.add_tensor(name, values)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
+
+
+def _add_rope(writer: gguf.GGUFWriter, model: torch.nn.Module) -> None:
+    """Llama 3's scaling is a tensor of divisors, taken from the model's own frequencies; a linear one is metadata."""
+    rope = model.config.rope_parameters or {}
+    if rope.get("rope_type") == "llama3":
+        scaled = model.model.rotary_emb.inv_freq.double()
+        half = len(scaled)
+        unscaled = rope["rope_theta"] ** (-torch.arange(half, dtype=torch.float64) / half)
+        writer.add_tensor("rope_freqs.weight", (unscaled / scaled).float().numpy())
+    if rope.get("rope_type") == "linear":
+        writer.add_rope_scaling_type(gguf.RopeScalingType.LINEAR)
+        writer.add_rope_scaling_factor(rope["factor"])
 
 
 def _replace(metadata: dict[str, gguf.gguf_writer.GGUFValue], key: str, value: Any) -> None:

@@ -28,7 +28,7 @@ def silent(done: int, total: int) -> None:
     """Progress of no interest."""
 
 
-@pytest.fixture(scope="module", params=["llama-tied", "mistral", "qwen2", "vicuna"])
+@pytest.fixture(scope="module", params=["llama-tied", "mistral", "qwen2", "qwen3", "vicuna"])
 def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("precision")
     source = open_source(make_twin(request.param, folder / "hf").folder)

@@ -111,6 +111,18 @@ def test_files_from_a_gguf(tmp_path: Path, llama: TorchTwin) -> None:
     assert (found.config["bos_token"], found.config["eos_token"]) == ("<|im_start|>", "<|im_end|>")
 
 
+@pytest.mark.parametrize(
+    ("pre", "says", "expected"),
+    [("llama-bpe", None, True), ("llama-bpe", False, False), ("qwen2", None, False), ("qwen2", True, True)],
+)
+def test_whether_a_gguf_begins_with_the_first_token(
+    tmp_path: Path, llama: TorchTwin, pre: str, says: bool | None, expected: bool
+) -> None:
+    extra = {"tokenizer.ggml.pre": pre, "tokenizer.ggml.add_bos_token": says}
+    write_gguf(tmp_path / "m.gguf", llama.model, tokenizer=tiny_tokenizer(), extra=extra)
+    assert tokenizer_from_gguf(GgufSource(tmp_path / "m.gguf")).facts.add_bos == expected
+
+
 def test_every_pre_tokenizer_loads_and_round_trips() -> None:
     document = tiny_tokenizer().tokenizer
     tokens = sorted(document["model"]["vocab"], key=document["model"]["vocab"].get)

@@ -54,8 +54,9 @@ def assert_same(path: Path, model: torch.nn.Module, tolerance: float = 0) -> Non
         if stem is None:
             _, layer, part, _ = name.split(".")
             block = {"attn_norm": "input_layernorm", "mlp_norm": "post_attention_layernorm"}.get(part)
-            group = "self_attn" if part in "qkvo" else "mlp"
-            stem = f"model.layers.{layer}.{block or f'{group}.{part}_proj'}"
+            group = "self_attn" if part[0] in "qkvo" else "mlp"
+            own = part if part in ("q_norm", "k_norm") else f"{part}_proj"
+            stem = f"model.layers.{layer}.{block or f'{group}.{own}'}"
         expected = state[f"{stem}.{name.rsplit('.', 1)[1]}"].float().numpy()
         np.testing.assert_allclose(found.float32(), expected, atol=tolerance, rtol=0)
 
@@ -108,8 +109,10 @@ def test_wrong_shape(folder: Path) -> None:
     [
         ({"model_type": "gpt_neox"}, ("gpt_neox", "not supported")),
         ({"quantization_config": {"quant_method": "awq"}}, ("awq", "not supported")),
-        ({"rope_parameters": {"rope_type": "llama3", "factor": 8}}, ("llama3", "rope scaling")),
-        ({"rope_scaling": {"type": "linear", "factor": 2}}, ("linear", "rope scaling")),
+        ({"rope_parameters": {"rope_type": "yarn", "factor": 8}}, ("yarn", "supported: default, linear, llama3")),
+        ({"rope_scaling": {"type": "dynamic", "factor": 2}}, ("dynamic", "supported: default, linear, llama3")),
+        ({"rope_scaling": {"type": "longrope"}}, ("longrope", "supported: default, linear, llama3")),
+        ({"partial_rotary_factor": 0.5}, ("partial rotary",)),
         ({"hidden_act": "gelu"}, ("gelu", "activation")),
         ({"attention_bias": True}, ("attention_bias",)),
         ({"num_key_value_heads": 3}, ("3 key-value heads",)),
@@ -143,6 +146,31 @@ def test_gguf_qwen2(tmp_path: Path) -> None:
     write_gguf(tmp_path / "m.gguf", twin.model, arch="qwen2")
     assert open_source(tmp_path / "m.gguf").config.qkv_bias
     assert_same(tmp_path / "m.gguf", twin.model)
+
+
+def test_gguf_qwen3(tmp_path: Path) -> None:
+    twin = make_twin("qwen3", tmp_path / "hf")
+    write_gguf(tmp_path / "m.gguf", twin.model, arch="qwen3")
+    config = open_source(tmp_path / "m.gguf").config
+    assert config.qk_norm and config.head_dim == 32
+    assert_same(tmp_path / "m.gguf", twin.model)
+    write_gguf(tmp_path / "m.gguf", twin.model, arch="qwen3", without="blk.1.attn_k_norm.weight")
+    refused(tmp_path / "m.gguf", "blk.1.attn_k_norm.weight", "missing")
+
+
+def test_qwen3_folders(tmp_path: Path) -> None:
+    folder = make_twin("qwen3", tmp_path / "hf").folder
+    state = load_file(folder / "model.safetensors")
+    name = "model.layers.1.self_attn.q_norm.weight"
+    save_file({k: v for k, v in state.items() if k != name}, folder / "model.safetensors")
+    refused(folder, name, "missing")
+    save_file(state | {name: torch.ones(16)}, folder / "model.safetensors")
+    refused(folder, name, "[16]", "[32]")
+    save_file(state, folder / "model.safetensors")
+    edit_config(folder, head_dim=None)  # 128 is meant then, as in transformers
+    refused(folder, "q_proj.weight", "[128, 64]", "[512, 64]")
+    edit_config(folder, head_dim=32, attention_bias=True)
+    refused(folder, "attention_bias", "qwen3")
 
 
 @pytest.mark.parametrize("kind", [Q.F16, Q.BF16, Q.Q8_0, Q.Q5_0, Q.Q5_1, Q.Q4_0, Q.Q4_1])
@@ -186,7 +214,7 @@ def test_refused_gguf(tmp_path: Path, llama: TorchTwin) -> None:
     write_gguf(path, llama.model, without="blk.1.ffn_up.weight")
     refused(path, "blk.1.ffn_up.weight", "missing")
     write_gguf(path, llama.model, extra={"llama.rope.scaling.type": "yarn"})
-    refused(path, "yarn")
+    refused(path, "yarn", "supported: default, linear, llama3")
 
 
 @pytest.mark.parametrize(("window", "context"), [(100, 100), (256, 256), (0, 256), ([100, 100], 100)])

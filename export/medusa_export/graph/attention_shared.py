@@ -5,7 +5,8 @@ place at past .. past + n - 1, and attends with an explicit bias.
     attention_bias
       --GroupQueryAttention(do_rotary)--> [1, n, Q D], cache_key_out.i, cache_value_out.i  (the same buffers)
 
-Queries, keys and values go in as one tensor: splitting them would be a kernel of its own in each layer.
+Queries, keys and values go in as one tensor: splitting them would be a kernel of its own in each layer. Where queries
+and keys have norms (Qwen3), they are split first and go in as q [1, n, Q D], k and v [1, n, G D].
 
 | input | dtype | shape | |
 |---|---|---|---|
@@ -24,6 +25,7 @@ from dataclasses import dataclass
 
 from ..weights.config import ModelConfig
 from .builder import CONTRIB, GraphBuilder
+from .head_norm import HeadNorms
 from .rotary import rotary_tables
 
 
@@ -47,12 +49,17 @@ def declare_shared_inputs(b: GraphBuilder, config: ModelConfig, dtype: str, capa
     return SharedInputs("attention_bias", "position_ids", *rotary_tables(b, config, dtype, capacity))
 
 
-def shared_attention(b: GraphBuilder, config: ModelConfig, layer: int, qkv: str, shared: SharedInputs) -> str:
+def shared_attention(
+    b: GraphBuilder, config: ModelConfig, layer: int, qkv: str, shared: SharedInputs, norms: HeadNorms | None = None
+) -> str:
     """Qkv [n, (Q + 2G) D] -> [n, Q D]; declares nothing, but names the outputs cache_key_out.i, cache_value_out.i."""
     name = f"layers.{layer}.attention"
-    batched = b.node("Unsqueeze", [qkv, b.ints(0)])
+    if norms is None:
+        fresh = [b.node("Unsqueeze", [qkv, b.ints(0)]), "", ""]
+    else:
+        fresh = _normalised(b, config, name, qkv, norms)
     inputs = [
-        batched, "", "", f"cache_key.{layer}", f"cache_value.{layer}", "seqlens_k", "total_sequence_length",
+        *fresh, f"cache_key.{layer}", f"cache_value.{layer}", "seqlens_k", "total_sequence_length",
         shared.cos, shared.sin, shared.position_ids, shared.bias,
     ]  # fmt: skip
     outputs = [name, f"cache_key_out.{layer}", f"cache_value_out.{layer}"]
@@ -62,3 +69,14 @@ def shared_attention(b: GraphBuilder, config: ModelConfig, layer: int, qkv: str,
         rotary_interleaved=0,
     )  # fmt: skip
     return b.node("Squeeze", [name, b.ints(0)])
+
+
+def _normalised(b: GraphBuilder, config: ModelConfig, name: str, qkv: str, norms: HeadNorms) -> list[str]:
+    """Qkv [n, (Q + 2G) D] -> q [1, n, Q D] and k [1, n, G D], every head normalised, and v [1, n, G D]."""
+    heads, groups, size = config.query_heads, config.kv_heads, config.head_dim
+    each = b.reshape(qkv, (1, -1, heads + 2 * groups, size), "n", norms.dtype)
+    parts = [f"{name}.{part}_plain" for part in "qkv"]
+    q, k, v = b.nodes("Split", [each, b.ints(heads, groups, groups)], parts, axis=2)
+    widths = (heads * size, groups * size, groups * size)
+    flat = zip((*norms.apply(b, name, q, k), v), widths, strict=True)
+    return [b.reshape(x, (1, -1, width), "n", norms.dtype) for x, width in flat]

@@ -4,6 +4,7 @@
      | Reshape, Transpose, Split
      |-- q,k [1, Q + G, n, D] -- RotaryEmbedding(position_ids [1, n]) -- Split -- q [1, Q, n, D], k [1, G, n, D]
      '-- v [1, G, n, D]
+                  where queries and keys have norms: Split -- q, k, v; q and k each -- norm -- RotaryEmbedding
                                           q grouped by key-value head: [1, G, (Q/G) n, D]
     keys = Concat(past_k, k), values = Concat(past_v, v): [1, G, C + n, D]
     q x keys^T / sqrt(D) -> [1, G, (Q/G) n, C + n] -- + bias -- softmax -- x values -> [1, G, (Q/G) n, D] -> [n, Q D]
@@ -39,6 +40,7 @@ from onnx import TensorProto
 
 from ..weights.config import ModelConfig
 from .builder import GraphBuilder
+from .head_norm import HeadNorms
 
 UNIT = 2**13  # steps between probability 0 and 1 where sums are "whole"
 
@@ -72,14 +74,25 @@ def split_attention(
     past_value: str,
     shared: SplitInputs,
     sums: str,
+    norms: HeadNorms | None = None,
 ) -> tuple[str, str, str]:
     """Returns (mixed values [n, Q D], new keys [1, G, n, D], new values [1, G, n, D]); `sums` as above."""
+
+    def rotate(x: str, result: str) -> str:
+        return b.contrib("RotaryEmbedding", [x, shared.position_ids, shared.cos, shared.sin], result)
+
     heads, groups, size = config.query_heads, config.kv_heads, config.head_dim
     each = b.reshape(qkv, (1, -1, heads + 2 * groups, size), "n")
     by_head = b.node("Transpose", [each], perm=[0, 2, 1, 3])
-    qk, v = b.nodes("Split", [by_head, b.ints(heads + groups, groups)], [name + ".qk", name + ".v"], axis=1)
-    rotated = b.contrib("RotaryEmbedding", [qk, shared.position_ids, shared.cos, shared.sin], name + ".rotated")
-    q, k = b.nodes("Split", [rotated, b.ints(heads, groups)], [name + ".q", name + ".k"], axis=1)
+    if norms is None:
+        qk, v = b.nodes("Split", [by_head, b.ints(heads + groups, groups)], [name + ".qk", name + ".v"], axis=1)
+        rotated = rotate(qk, name + ".rotated")
+        q, k = b.nodes("Split", [rotated, b.ints(heads, groups)], [name + ".q", name + ".k"], axis=1)
+    else:
+        parts = [f"{name}.{part}" for part in ("q_plain", "k_plain", "v")]
+        q, k, v = b.nodes("Split", [by_head, b.ints(heads, groups, groups)], parts, axis=1)
+        q, k = norms.apply(b, name, q, k)
+        q, k = rotate(q, name + ".q"), rotate(k, name + ".k")
     if sums == "whole":
         v = b.node("Round", [v], name + ".v_whole")
     grouped = b.reshape(q, (1, groups, -1, size), f"{heads // groups}n")

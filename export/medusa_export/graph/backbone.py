@@ -13,6 +13,7 @@ from .attention_shared import declare_shared_inputs, shared_attention
 from .attention_split import shared_inputs, split_attention
 from .builder import GraphBuilder
 from .embedding import embed
+from .head_norm import head_norms
 from .linear import Linear
 from .norm import rms_norm, skip_rms_norm
 from .rotary import rotary_tables
@@ -48,7 +49,8 @@ def build_split(
     def attend(layer: int, qkv: str) -> str:
         name = f"layers.{layer}.attention"
         past = f"past_key.{layer}", f"past_value.{layer}"
-        mixed, k, v = split_attention(b, c, name, qkv, *past, shared, sums)
+        norms = head_norms(source, layer, "float32")
+        mixed, k, v = split_attention(b, c, name, qkv, *past, shared, sums, norms)
         fresh.extend([k, v])
         return mixed
 
@@ -75,7 +77,7 @@ def build_shared(source: WeightSource, linear: Linear, path: Path, capacity: int
         b.input(f"cache_value.{i}", linear.dtype, cache_shape)
 
     def attend(layer: int, qkv: str) -> str:
-        return shared_attention(b, c, layer, qkv, shared)
+        return shared_attention(b, c, layer, qkv, shared, head_norms(source, layer, linear.dtype))
 
     ids = b.reshape("input_ids", (-1,), "n", "int64")
     x = embed(b, source.tensor("embed.weight"), ids, linear.dtype, keep_codes=False)

@@ -34,10 +34,12 @@ def _files(source: GgufSource) -> TokenizerFiles:
         raise ExportError(f"{label}: tokenizer model '{model}' is not supported (supported: gpt2, llama)")
     types: list[int] = _table(source, "token_type", int, count) or [1] * count
     ends = [_token_id(source, key, count) for key in ("eos", "eot")]
+    pre = fields.text(_KEYS + "pre", "default")
     facts = TokenizerFacts(
         bos_token_id=_token_id(source, "bos", count),
         eos_token_ids=sorted({end for end in ends if end is not None}),
-        add_bos=fields.flag(_KEYS + "add_bos_token", model == "llama"),
+        # Files of Llama 3 seldom say so: llama.cpp infers it from the name of the pre-tokenizer.
+        add_bos=fields.flag(_KEYS + "add_bos_token", model == "llama" or pre == "llama-bpe"),
     )
     if model == "llama":
         scores: list[float] = _table(source, "scores", float, count)
@@ -55,7 +57,7 @@ def _files(source: GgufSource) -> TokenizerFiles:
         merges: list[str] = _table(source, "merges", str)
         if whole := next((each for each in merges if " " not in each), None):
             raise ExportError(f"{label}: {_KEYS}merges holds {shown(whole)}; expected two parts with a space between")
-        document = byte_level_tokenizer(tokens, types, merges, fields.text(_KEYS + "pre", "default"))
+        document = byte_level_tokenizer(tokens, types, merges, pre)
     config = _config(source, tokens, facts)
     pieces = {token: i for i, token in enumerate(tokens) if types[i] in (CONTROL, USER_DEFINED)}
     names = [tokens[index] for index in facts.eos_token_ids]

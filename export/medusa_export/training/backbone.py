@@ -2,7 +2,8 @@
 
 Shapes below use B slots, S cache positions, L layers, H hidden, Hq/Hkv query/key-value heads, D head size,
 V vocabulary.
-The architecture is the Llama family's (RMSNorm, rotary positions on half-split channels, grouped queries, SwiGLU).
+The architecture is the Llama family's (RMSNorm, rotary positions on half-split channels, grouped queries, SwiGLU),
+and Qwen3's, which normalises every head's queries and keys.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import torch.nn.functional as F
 
 from ..weights import ModelConfig, open_source
 from ..weights.adapter import AdaptedSource, Adapter
+from ..weights.rope import inverse_frequencies
 
 
 @dataclass
@@ -30,6 +32,7 @@ class Layer:
     gate_up: torch.Tensor  # [2 I, H]
     down: torch.Tensor  # [H, I]
     qkv_bias: torch.Tensor | None = None  # [(Hq + 2 Hkv) D], Qwen2 only
+    qk_gain: torch.Tensor | None = None  # [Hq + Hkv, D], each head's norm of queries or keys, Qwen3 only
 
 
 class KVCache:
@@ -67,8 +70,7 @@ class Backbone:
         self.output_weight = self.lm_head.to(compute)
         self.final_norm = final_norm.to(device)
         self.layers = [self._place(layer) for layer in layers]
-        half = config.head_dim // 2
-        inverse = config.rope_theta ** (-torch.arange(half, dtype=torch.float64) / half)
+        inverse = torch.from_numpy(inverse_frequencies(config))
         self.inverse_frequency = inverse.to(torch.float32).to(device)  # [D/2]
 
     def _place(self, layer: Layer) -> Layer:
@@ -103,7 +105,8 @@ class Backbone:
         for index, layer in enumerate(self.layers):
             h = F.rms_norm(x, (c.hidden_size,), layer.attn_norm, c.rms_norm_eps).to(self.compute)
             qkv = F.linear(h, layer.qkv, layer.qkv_bias)
-            rotated = rotate(qkv[:, : q_width + kv_width].view(b, c.query_heads + c.kv_heads, c.head_dim), cos, sin)
+            q_and_k = qkv[:, : q_width + kv_width].view(b, c.query_heads + c.kv_heads, c.head_dim)
+            rotated = rotate(head_norm(q_and_k, layer, c.rms_norm_eps), cos, sin)
             keys, values = cache.keys[index], cache.values[index]
             keys[slots, :, positions] = rotated[:, c.query_heads :].to(self.compute)
             values[slots, :, positions] = qkv[:, q_width + kv_width :].view(b, c.kv_heads, c.head_dim)
@@ -136,6 +139,11 @@ class Backbone:
         return values, ids.gather(1, order)
 
 
+def head_norm(x: torch.Tensor, layer: Layer, eps: float) -> torch.Tensor:
+    """Queries and keys [..., Hq + Hkv, D] as they are to be rotated: normalised, fp32, where the model does that."""
+    return x if layer.qk_gain is None else F.rms_norm(x.float(), x.shape[-1:], None, eps) * layer.qk_gain
+
+
 def rotate(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
     """Rotary embedding on half-split channels: x [B, heads, D], cos and sin [B, 1, D/2]."""
     first, second = x.float().chunk(2, dim=-1)
@@ -156,6 +164,10 @@ def load_backbone(
     def take(*names: str) -> torch.Tensor:
         return torch.from_numpy(np.concatenate([source.tensor(name).float32() for name in names]))
 
+    def head_gains(prefix: str) -> torch.Tensor:
+        q, k = take(prefix + "q_norm.weight"), take(prefix + "k_norm.weight")
+        return torch.cat([q.expand(config.query_heads, -1), k.expand(config.kv_heads, -1)])
+
     def layer(index: int) -> Layer:
         p = f"layers.{index}."
         return Layer(
@@ -166,6 +178,7 @@ def load_backbone(
             gate_up=take(p + "gate.weight", p + "up.weight"),
             down=take(p + "down.weight"),
             qkv_bias=take(*(p + f"{x}.bias" for x in "qkv")) if config.qkv_bias else None,
+            qk_gain=head_gains(p) if config.qk_norm else None,
         )
 
     lm_head = None if config.tied_embeddings else take("lm_head.weight")

@@ -17,7 +17,7 @@ from torch import nn
 
 from ..weights import ModelConfig
 from ..weights.adapter import SUFFIX, TARGETS, Adapter
-from .backbone import Backbone, rotate
+from .backbone import Backbone, Layer, head_norm, rotate
 from .checkpoint import write_tensors
 from .recipes import LoraConfig
 
@@ -98,17 +98,18 @@ def run_sequences(backbone: Backbone, tokens: torch.Tensor, lora: Lora | None = 
 
         h = F.rms_norm(x, (c.hidden_size,), layer.attn_norm, c.rms_norm_eps).to(backbone.compute)
         qkv = product(h, "qkv", layer.qkv_bias).view(b, s, c.query_heads + 2 * c.kv_heads, c.head_dim)
-        x = x + product(_attention(qkv, cos, sin, c).to(backbone.compute), "out")
+        x = x + product(_attention(qkv, cos, sin, c, layer).to(backbone.compute), "out")
         h = F.rms_norm(x, (c.hidden_size,), layer.mlp_norm, c.rms_norm_eps).to(backbone.compute)
         gate, up = product(h, "gate_up").chunk(2, dim=-1)
         x = x + product(F.silu(gate) * up, "down")
     return F.rms_norm(x, (c.hidden_size,), backbone.final_norm, c.rms_norm_eps)
 
 
-def _attention(qkv: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, c: ModelConfig) -> torch.Tensor:
+def _attention(qkv: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, c: ModelConfig, layer: Layer) -> torch.Tensor:
     """Qkv [B, S, Hq + 2 Hkv, D] -> mixed values [B, S, Hq D], causal, by torch's fused kernels."""
     both = c.query_heads + c.kv_heads
-    q_and_k = rotate(qkv[:, :, :both], cos, sin).to(qkv.dtype).transpose(1, 2)  # [B, heads, S, D]
+    q_and_k = rotate(head_norm(qkv[:, :, :both], layer, c.rms_norm_eps), cos, sin)
+    q_and_k = q_and_k.to(qkv.dtype).transpose(1, 2)  # [B, heads, S, D]
     q, k = q_and_k[:, : c.query_heads], q_and_k[:, c.query_heads :]
     v = qkv[:, :, both:].transpose(1, 2)
     repeat = c.query_heads // c.kv_heads

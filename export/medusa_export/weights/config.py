@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 
 from ..errors import ExportError
 
-FAMILIES = ("llama", "mistral", "qwen2")
+FAMILIES = ("llama", "mistral", "qwen2", "qwen3")
+MAX_HEAD = 1 << 12  # head size
 MAX_CONTEXT = 1 << 22  # positions; every graph holds a rotary table of the whole context
 
 
@@ -28,6 +29,8 @@ class ModelConfig:
     rms_norm_eps: float
     tied_embeddings: bool
     qkv_bias: bool = False
+    qk_norm: bool = False  # RMSNorm of every head's queries and keys, before they are rotated
+    rope_divisors: tuple[float, ...] = ()  # of the rotary frequencies, [head_dim / 2] (rope.py); empty: all are 1
     notes: tuple[str, ...] = field(default=())  # what was changed on the way in, to be told to the user
 
     def __post_init__(self) -> None:
@@ -45,10 +48,9 @@ class ModelConfig:
         ):
             if getattr(self, name) < 1:
                 raise ExportError(f"the checkpoint says {name} = {getattr(self, name)}; expected a positive number")
-        if self.context_length > MAX_CONTEXT:
-            raise ExportError(
-                f"the checkpoint says context_length = {self.context_length}; at most {MAX_CONTEXT} is supported"
-            )
+        for name, most in (("context_length", MAX_CONTEXT), ("head_dim", MAX_HEAD)):
+            if getattr(self, name) > most:
+                raise ExportError(f"the checkpoint says {name} = {getattr(self, name)}; at most {most} is supported")
         if self.query_heads % self.kv_heads:
             raise ExportError(f"{self.query_heads} query heads do not divide into {self.kv_heads} key-value heads")
         if self.head_dim % 2:
@@ -88,6 +90,9 @@ class ModelConfig:
                 yield p + "q.bias", (q,)
                 yield p + "k.bias", (kv,)
                 yield p + "v.bias", (kv,)
+            if self.qk_norm:
+                yield p + "q_norm.weight", (self.head_dim,)
+                yield p + "k_norm.weight", (self.head_dim,)
 
 
 def within_window(context: int, window: int) -> tuple[int, tuple[str, ...]]:

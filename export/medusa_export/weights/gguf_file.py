@@ -1,4 +1,4 @@
-"""Reader of GGUF files (llama.cpp's format) for the architectures `llama` and `qwen2`.
+"""Reader of GGUF files (llama.cpp's format) for the architectures `llama`, `qwen2` and `qwen3`.
 
 llama.cpp stores the rows of q and k interleaved per head (its `permute`) for the llama architecture, since its rotary
 embedding pairs neighbours; ours pairs halves as Hugging Face does, so those rows are put back in order here.
@@ -7,6 +7,7 @@ embedding pairs neighbours; ours pairs halves as Hugging Face does, so those row
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +20,16 @@ from .config import ModelConfig, within_window
 from .fields import Fields
 from .finite import finite
 from .gguf_blocks import BLOCK_READERS
+from .rope import refuse_scaling
 from .source import Array, BlockTensor, WeightTensor
 
 _LAYER_NAMES = {
     "attn_norm": "attn_norm", "mlp_norm": "ffn_norm", "q": "attn_q", "k": "attn_k", "v": "attn_v", "o": "attn_output",
-    "gate": "ffn_gate", "up": "ffn_up", "down": "ffn_down",
+    "gate": "ffn_gate", "up": "ffn_up", "down": "ffn_down", "q_norm": "attn_q_norm", "k_norm": "attn_k_norm",
 }  # fmt: skip
 _TOP_NAMES = {"embed": "token_embd", "norm": "output_norm", "lm_head": "output"}
+_ARCHITECTURES = ("llama", "qwen2", "qwen3")
+_ROPE_FACTORS = "rope_freqs.weight"
 _READABLE = {
     "F32",
     "F16",
@@ -75,14 +79,11 @@ class GgufSource:
 
     def _config(self) -> ModelConfig:
         arch = self.fields.text("general.architecture")
-        if arch not in ("llama", "qwen2"):
-            raise ExportError(f"{self.path.name}: architecture '{arch}' is not supported (supported: llama, qwen2)")
+        if arch not in _ARCHITECTURES:
+            supported = ", ".join(_ARCHITECTURES)
+            raise ExportError(f"{self.path.name}: architecture '{arch}' is not supported (supported: {supported})")
         layers = self.fields.whole(f"{arch}.block_count")
         of_arch = Fields(f"{self.path.name}: metadata", lambda key: self._of_all_layers(f"{arch}.{key}", layers))
-        scaling = of_arch.text("rope.scaling.type", "none")
-        if scaling not in ("none", "") or "rope_freqs.weight" in self._tensors:
-            label = "rope_freqs (Llama 3 scaling)" if "rope_freqs.weight" in self._tensors else scaling
-            raise ExportError(f"{self.path.name}: rope scaling '{label}' is not supported")
         if of_arch.whole("expert_count", 0, least=0):
             raise ExportError(f"{self.path.name}: mixture-of-experts models are not supported")
         heads, hidden = of_arch.whole("attention.head_count"), of_arch.whole("embedding_length")
@@ -94,7 +95,7 @@ class GgufSource:
         context = of_arch.whole("context_length")
         window = of_arch.whole("attention.sliding_window", 0, least=0)
         context, notes = within_window(context, window) if window else (context, ())
-        return ModelConfig(
+        config = ModelConfig(
             family=arch,
             layers=layers,
             hidden_size=hidden,
@@ -108,8 +109,34 @@ class GgufSource:
             rms_norm_eps=_short_float(of_arch.number("attention.layer_norm_rms_epsilon", above=0, below=1)),
             tied_embeddings="output.weight" not in self._tensors,
             qkv_bias="blk.0.attn_q.bias" in self._tensors,
+            qk_norm=arch == "qwen3",
             notes=notes,
         )
+        return replace(config, rope_divisors=self._rope_divisors(of_arch, config.head_dim // 2))
+
+    def _rope_divisors(self, of_arch: Fields, pairs: int) -> tuple[float, ...]:
+        """Llama 3's scaling is a tensor of divisors here; llama.cpp takes a factor without a type for a linear one."""
+        factor = of_arch.number("rope.scale_linear", 1.0, above=0)
+        factor = of_arch.number("rope.scaling.factor", factor, above=0)
+        kind = of_arch.text("rope.scaling.type", "linear")
+        if kind not in ("none", "", "linear"):
+            raise refuse_scaling(self.path.name, kind)
+        divisors = np.full(pairs, factor if kind == "linear" else 1.0)
+        if _ROPE_FACTORS in self._tensors:
+            divisors = divisors * self._rope_factors(divisors.shape)
+        return () if (divisors == 1).all() else tuple(divisors.tolist())
+
+    def _rope_factors(self, shape: tuple[int, ...]) -> Array:
+        found = self._tensors[_ROPE_FACTORS]
+        label, there = f"{self.path.name}: tensor {_ROPE_FACTORS}", tuple(int(d) for d in reversed(found.shape))
+        if there != shape:
+            raise ExportError(f"{label} has shape {list(there)}, expected {list(shape)} by its metadata")
+        if found.tensor_type.name != "F32":
+            raise ExportError(f"{label} has type {found.tensor_type.name}; expected F32")
+        values = finite(np.array(found.data), label)
+        if not (values > 0).all():
+            raise ExportError(f"{label} holds {values.min():g}; expected numbers above 0")
+        return values
 
     def _of_all_layers(self, key: str, layers: int) -> Any:
         """A value that some files give once for each layer: the graphs' layers are alike, so it must be the same."""

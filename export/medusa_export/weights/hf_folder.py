@@ -10,14 +10,15 @@ from ..errors import ExportError
 from .checked import read_json, reading, shown
 from .config import ModelConfig, within_window
 from .fields import Fields
+from .rope import divisors_from_json
 from .safetensors_file import FLOATS, SafetensorsFile
 from .source import WeightTensor
 
-_FAMILIES = {"llama": "llama", "mistral": "mistral", "qwen2": "qwen2"}
+_FAMILIES = {"llama": "llama", "mistral": "mistral", "qwen2": "qwen2", "qwen3": "qwen3"}
 _LAYER_NAMES = {
     "attn_norm": "input_layernorm", "mlp_norm": "post_attention_layernorm", "q": "self_attn.q_proj",
     "k": "self_attn.k_proj", "v": "self_attn.v_proj", "o": "self_attn.o_proj", "gate": "mlp.gate_proj",
-    "up": "mlp.up_proj", "down": "mlp.down_proj",
+    "up": "mlp.up_proj", "down": "mlp.down_proj", "q_norm": "self_attn.q_norm", "k_norm": "self_attn.k_norm",
 }  # fmt: skip
 _TOP_NAMES = {"embed": "model.embed_tokens", "norm": "model.norm", "lm_head": "lm_head"}
 
@@ -104,34 +105,43 @@ def config_from_json(raw: dict[str, Any], label: str) -> ModelConfig:
         raise ExportError(
             f"{label}: quantisation '{method}' is not supported; use the unquantised folder or a GGUF file"
         )
-    rope = fields.mapping("rope_parameters")
-    scaling = fields.mapping("rope_scaling") or rope
-    kind = scaling.get("rope_type", scaling.get("type", "default"))
-    if kind != "default":
-        raise ExportError(f"{label}: rope scaling '{kind}' is not supported")
     if raw.get("hidden_act", "silu") != "silu":
         raise ExportError(f"{label}: activation '{raw['hidden_act']}' is not supported (supported: silu)")
     for flag in ("attention_bias", "mlp_bias"):
         if fields.flag(flag, False) and model_type != "qwen2":
             raise ExportError(f"{label}: {flag} is not supported for {model_type}")
     heads, hidden = fields.whole("num_attention_heads"), fields.whole("hidden_size")
-    theta = Fields(f"{label}: rope_parameters", rope.get).number("rope_theta", 10000.0, above=0)
+    rope = _rope(fields, label)
     context, notes = _context(fields, model_type)
-    return ModelConfig(
+    config = ModelConfig(
         family=_FAMILIES[model_type],
         layers=fields.whole("num_hidden_layers"),
         hidden_size=hidden,
         query_heads=heads,
         kv_heads=fields.whole("num_key_value_heads", heads),
-        head_dim=fields.whole("head_dim", hidden // heads),
+        head_dim=fields.whole("head_dim", 128 if model_type == "qwen3" else hidden // heads),
         intermediate_size=fields.whole("intermediate_size"),
         vocab_size=fields.whole("vocab_size"),
         context_length=context,
-        rope_theta=fields.number("rope_theta", theta, above=0),
+        rope_theta=rope.number("rope_theta", fields.number("rope_theta", 10000.0, above=0), above=0),
         rms_norm_eps=fields.number("rms_norm_eps", 1e-6, above=0, below=1),
         tied_embeddings=fields.flag("tie_word_embeddings", False),
+        qk_norm=model_type == "qwen3",
         notes=notes,
     )
+    return replace(config, rope_divisors=divisors_from_json(label, rope, config))
+
+
+def _rope(fields: Fields, label: str) -> Fields:
+    """What is said of the rotary embedding. Transformers 5 writes `rope_parameters`, which holds theta too; before it
+    that was `rope_scaling`, with theta beside it. As in transformers, `rope_scaling` wins, and theta inside of either.
+    """
+    rope_parameters, rope_scaling = fields.mapping("rope_parameters"), fields.mapping("rope_scaling")
+    key = "rope_scaling" if rope_scaling else "rope_parameters"
+    rope = Fields(f"{label}: {key}", (rope_scaling or rope_parameters).get)
+    if rope.number("partial_rotary_factor", fields.number("partial_rotary_factor", 1.0)) != 1:
+        raise ExportError(f"{label}: partial rotary embeddings are not supported")
+    return rope
 
 
 def _context(fields: Fields, model_type: str) -> tuple[int, tuple[str, ...]]:

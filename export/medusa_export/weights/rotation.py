@@ -7,6 +7,7 @@ follow, every product can work on x' = x Q instead of x (rows are vectors here; 
 |---|---|---|
 | q, k, v, gate, up, lm_head | (W * gain) Q | they read norm(x') = norm(x) Q |
 | o, down | Q^T W | they write into the stream |
+| q_norm, k_norm | the same | they read q and k, which come out unrotated |
 | v rows, o columns, one head at a time | R^T, R | they read and write each other |
 | down columns, 64 at a time | H | the graph multiplies silu(gate) * up by the same Hadamard matrix |
 
@@ -83,6 +84,8 @@ class RotatedSource:
         stem, kind = name.split(".")[-2:]
         if stem in ("attn_norm", "mlp_norm", "norm"):
             return replace(found, read=lambda: np.ones(found.shape, np.float32))
+        if stem in ("q_norm", "k_norm"):
+            return found
         if kind == "bias":
             if stem != "v":
                 return found

@@ -1,0 +1,131 @@
+"""Scaled rotary frequencies and Qwen3 over long texts: graphs and the training backbone against transformers."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from conftest import LINEAR, LLAMA3, TorchTwin, make_twin
+from gguf_files import write_gguf
+from medusa_export.export import export_backbone
+from medusa_export.measure.split_runner import SplitRunner, ancestors
+from medusa_export.training.backbone import load_backbone
+from medusa_export.training.lora import run_sequences
+from medusa_export.weights import open_source
+from medusa_export.weights.rope import inverse_frequencies
+from shared_runner import SharedRunner
+from test_parity import TREE, TREE_IDS, close, path_to, silent
+
+TEXT = [(37 * i + i * i) % 320 for i in range(900)]
+GREEDY = 48
+
+
+@pytest.fixture(scope="module", params=["llama3", "llama-linear", "qwen3"])
+def family(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> TorchTwin:
+    return make_twin(request.param, tmp_path_factory.mktemp("family") / request.param)
+
+
+@pytest.fixture(scope="module")
+def exported(family: TorchTwin, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("onnx")
+    source = open_source(family.folder)
+    export_backbone(source, folder, "fp32", "split", 0, silent)
+    export_backbone(source, folder, "fp32", "shared", 1024, silent)
+    return folder
+
+
+def test_all_three_bands_of_llama3_occur(tmp_path: Path) -> None:
+    divisors = np.array(open_source(make_twin("llama3", tmp_path / "hf").folder).config.rope_divisors)
+    assert (divisors == 1).any() and (divisors == LLAMA3["factor"]).any()
+    assert ((divisors > 1) & (divisors < LLAMA3["factor"])).any()
+
+
+def test_frequencies_are_those_of_transformers(family: TorchTwin) -> None:
+    expected = family.model.model.rotary_emb.inv_freq.numpy()
+    np.testing.assert_allclose(inverse_frequencies(open_source(family.folder).config), expected, rtol=1e-6)
+    np.testing.assert_allclose(load_backbone(family.folder).inverse_frequency.numpy(), expected, rtol=1e-6)
+
+
+def test_900_tokens_then_a_tree(family: TorchTwin, exported: Path) -> None:
+    hidden, logits = family.causal(TEXT)
+    runner, shared = SplitRunner(exported / "backbone.fp32.onnx", capacity=1024), SharedRunner(exported)
+    step, in_place = runner.run(np.array(TEXT), want_logits=True), shared.run(TEXT)
+    for found in (step, in_place):
+        close(found.hidden, hidden)
+        close(found.logits, logits)
+    runner.append(step)
+    shared.length = len(TEXT)
+    trees = runner.run(np.array(TREE_IDS), parents=TREE, want_logits=True), shared.run(TREE_IDS, ancestors(TREE))
+    for node in range(len(TREE)):
+        _, expected = family.causal(TEXT + [TREE_IDS[i] for i in path_to(node)])
+        for tree in trees:
+            close(tree.logits[node], expected[-1])
+
+
+def test_greedy_tokens_are_the_same_beyond_the_original_context(family: TorchTwin, exported: Path) -> None:
+    runner, ids = SplitRunner(exported / "backbone.fp32.onnx", capacity=512), TEXT[:300]
+    step, found = runner.run(np.array(ids)), []
+    for _ in range(GREEDY):
+        runner.append(step)
+        found.append(int(step.next_tokens[-1]))
+        step = runner.run(np.array(found[-1:]))
+    with torch.no_grad():
+        expected = family.model.generate(torch.tensor([ids]), max_new_tokens=GREEDY, do_sample=False, eos_token_id=None)
+    assert found == expected[0, len(ids) :].tolist()
+    assert len(set(found)) > 5
+
+
+def test_training_sees_the_same_states(family: TorchTwin) -> None:
+    hidden, _ = family.causal(TEXT)
+    backbone = load_backbone(family.folder)
+    close(run_sequences(backbone, torch.tensor([TEXT]))[0].numpy(), hidden)
+    cache = backbone.new_cache(1, 1024)
+    steps = [backbone.step(torch.tensor([token]), torch.tensor([i]), cache)[0] for i, token in enumerate(TEXT)]
+    close(torch.stack(steps).numpy(), hidden)
+
+
+def test_gguf(family: TorchTwin, exported: Path, tmp_path: Path) -> None:
+    write_gguf(tmp_path / "m.gguf", family.model, arch=family.model.config.model_type)
+    source = open_source(tmp_path / "m.gguf")
+    expected = open_source(family.folder).config.rope_divisors
+    np.testing.assert_allclose(source.config.rope_divisors, expected, rtol=1e-6)
+    export_backbone(source, tmp_path, "fp32", "split", 0, silent)
+    step = SplitRunner(tmp_path / "backbone.fp32.onnx").run(np.array(TEXT), want_logits=True)
+    close(step.logits, family.causal(TEXT)[1])
+
+
+@pytest.mark.parametrize("rope", [LLAMA3, LINEAR], ids=["llama3", "linear"])
+@pytest.mark.parametrize("key", ["rope_type", "type"])
+def test_both_layouts_of_config_json(tmp_path: Path, llama: TorchTwin, rope: dict[str, Any], key: str) -> None:
+    """As published, theta beside `rope_scaling`, and as transformers 5 saves it again, all of it in one object."""
+    folder = Path(shutil.copytree(llama.folder, tmp_path / "m"))
+    path, scaling = folder / "config.json", {k: v for k, v in rope.items() if k not in ("rope_type", "rope_theta")}
+    plain = {k: v for k, v in json.loads(path.read_text()).items() if k not in ("rope_parameters", "rope_scaling")}
+    configs = []
+    for changes in (
+        {"rope_theta": rope["rope_theta"], "rope_scaling": scaling | {key: rope["rope_type"]}},
+        {"rope_parameters": scaling | {key: rope["rope_type"], "rope_theta": rope["rope_theta"]}},
+    ):
+        path.write_text(json.dumps(plain | changes))
+        configs.append(open_source(folder).config)
+    assert configs[0] == configs[1]
+    assert configs[0].rope_theta == rope["rope_theta"] and len(configs[0].rope_divisors) == 8
+
+
+def test_a_linear_factor_in_gguf_metadata(tmp_path: Path, llama: TorchTwin) -> None:
+    path, kind, factor = tmp_path / "m.gguf", "llama.rope.scaling.type", "llama.rope.scaling.factor"
+    for extra, expected in (
+        ({factor: 4.0}, (4.0,) * 8),
+        ({"llama.rope.scale_linear": 4.0}, (4.0,) * 8),
+        ({kind: "linear", factor: 4.0, "llama.rope.scale_linear": 2.0}, (4.0,) * 8),
+        ({kind: "none", factor: 4.0}, ()),
+        ({kind: "linear", factor: 1.0}, ()),
+    ):
+        write_gguf(path, llama.model, extra=extra)
+        assert open_source(path).config.rope_divisors == expected, extra
