@@ -122,10 +122,10 @@ class AutoTreePolicy implements TreePolicy {
     if (this.built.speculative) {
       this.calibration.observe(this.built.tree, rows);
       // The run counts for what such a run is now believed to take: plain steps would have been as slow in a slow moment.
-      const cost = (besides + costs.at(nodes)) / this.plainTime;
-      account.speculated(this.earnedTokens(this.built.tree, acceptedTokens), cost);
+      const time = besides + costs.at(nodes);
+      account.speculated(this.earnedTokens(this.built.tree, acceptedTokens), time, this.plainTime);
     } else {
-      account.decodedPlainly();
+      account.decodedPlainly(this.plainTime);
     }
   }
 

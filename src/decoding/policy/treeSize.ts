@@ -142,6 +142,10 @@ function offeredMass(tree: CandidateTree, row: number): number {
  * its time would have bought. Overdrawn, decoding turns plain and earns a small allowance with each step, until it can
  * pay for another try. Each failed try halves the allowance, so the pauses grow; success restores it. The loss
  * against plain decoding is thus at most the first credit and a share of the time that soon falls below 1%.
+ *
+ * What a plain step takes is not seen while every step speculates. On a machine that has become slower the trees then
+ * look dearer than they are, and the account is overdrawn without cause. So plain steps, once they are taken, price the
+ * last speculative ones again, and the account opens at once where it should not have been closed.
  */
 export class SpeculationAccount {
   /** Whether the next step should speculate. */
@@ -150,22 +154,44 @@ export class SpeculationAccount {
   probing = false;
   private balance = firstCredit;
   private allowance = largestAllowance;
+  /** The allowance before the account was closed. */
+  private earlierAllowance = largestAllowance;
+  /** The last speculative steps: what they earned, their milliseconds, and the plain steps they were taken for. */
+  private recent: { readonly tokens: number; readonly time: number; readonly cost: number }[] = [];
 
-  /** @param cost the step's time in plain steps */
-  speculated(tokens: number, cost: number): void {
+  /**
+   * @param time the step's milliseconds
+   * @param plainTime those of a plain step, as far as it is known
+   */
+  speculated(tokens: number, time: number, plainTime: number): void {
+    const cost = time / plainTime;
+    this.recent.push({ tokens, time, cost });
+    if (this.recent.length > pricedAgain) this.recent.shift();
     this.probing = false;
     this.balance = Math.min(largestBalance, this.balance + tokens - cost);
     if (this.balance >= firstCredit) this.allowance = largestAllowance;
     if (this.balance >= 0) return;
     this.open = false;
     this.balance = Math.max(this.balance, -largestDebt);
+    this.earlierAllowance = this.allowance;
     this.allowance = Math.max(leastAllowance, this.allowance / 2);
   }
 
-  decodedPlainly(): void {
+  decodedPlainly(plainTime: number): void {
     if (this.open) return;
     this.balance += this.allowance;
     this.open = this.probing = this.balance >= probeCredit;
+    if (this.open) return;
+    let [gain, overcharged] = [0, 0];
+    for (const { tokens, time, cost } of this.recent) {
+      gain += tokens - time / plainTime;
+      overcharged += cost - time / plainTime;
+    }
+    if (gain < 0 || this.balance + overcharged < probeCredit) return;
+    this.open = true;
+    this.balance = Math.min(firstCredit, this.balance + overcharged);
+    this.allowance = this.earlierAllowance;
+    this.recent = [];
   }
 }
 
@@ -176,3 +202,5 @@ const largestDebt = 1;
 const probeCredit = 0.5;
 const largestAllowance = 0.02;
 const leastAllowance = 0.0025;
+/** Speculative steps that plain ones price again. */
+const pricedAgain = 16;

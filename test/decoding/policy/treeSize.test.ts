@@ -244,12 +244,12 @@ describe('SpeculationAccount', () => {
     const total = { tokens: 0, time: 0, tries: 0 };
     for (let i = 0; i < steps; i++) {
       if (account.open) {
-        account.speculated(tokens, cost);
+        account.speculated(tokens, cost, 1);
         total.tokens += tokens;
         total.time += cost;
         total.tries++;
       } else {
-        account.decodedPlainly();
+        account.decodedPlainly(1);
         total.tokens++;
         total.time++;
       }
@@ -274,16 +274,16 @@ describe('SpeculationAccount', () => {
 
   it('comes back when speculation begins to pay', () => {
     const account = new SpeculationAccount();
-    while (account.open) account.speculated(1, 2);
+    while (account.open) account.speculated(1, 2, 1);
     for (let i = 0; i < 2000; i++) {
-      if (account.open) account.speculated(1, 2);
-      else account.decodedPlainly();
+      if (account.open) account.speculated(1, 2, 1);
+      else account.decodedPlainly(1);
     }
     let plain = 0;
     for (let i = 0; i < 2000; i++) {
-      if (account.open) account.speculated(3, 1.5);
+      if (account.open) account.speculated(3, 1.5, 1);
       else {
-        account.decodedPlainly();
+        account.decodedPlainly(1);
         plain++;
       }
     }
@@ -294,18 +294,36 @@ describe('SpeculationAccount', () => {
   it('says that the first try after a pause is one', () => {
     const account = new SpeculationAccount();
     expect(account.probing).to.equal(false);
-    while (account.open) account.speculated(1, 2);
-    while (!account.open) account.decodedPlainly();
+    while (account.open) account.speculated(1, 2, 1);
+    while (!account.open) account.decodedPlainly(1);
     expect(account.probing).to.equal(true);
-    account.speculated(3, 1);
+    account.speculated(3, 1, 1);
     expect(account.probing).to.equal(false);
   });
 
   it('forgives a debt that no allowance could pay back', () => {
     const account = new SpeculationAccount();
-    account.speculated(1, 10000);
+    account.speculated(1, 10000, 1);
     let pause = 0;
-    for (; !account.open; pause++) account.decodedPlainly();
+    for (; !account.open; pause++) account.decodedPlainly(1);
     expect(pause).to.be.below(200);
+  });
+
+  it('opens at once when plain steps turn out to be slower than was believed', () => {
+    const account = new SpeculationAccount();
+    // 2.4 tokens in 42 ms, while a plain step is believed to take 13 ms and takes 28.
+    while (account.open) account.speculated(2.4, 42, 13);
+    account.decodedPlainly(28);
+    expect(account.open).to.equal(true);
+    expect(account.probing).to.equal(false);
+  });
+
+  it('stays closed when plain steps take what was believed, or a little more', () => {
+    for (const plainTime of [10, 10.5]) {
+      const account = new SpeculationAccount();
+      while (account.open) account.speculated(1.2, 20, 10);
+      for (let i = 0; i < 40; i++) account.decodedPlainly(plainTime);
+      expect(account.open).to.equal(false);
+    }
   });
 });
