@@ -18,6 +18,7 @@ from medusa_export.__main__ import main
 from medusa_export.measure.session import open_session
 from medusa_export.tokenizer_files.write import write_tokenizer_files
 from medusa_export.weights.heads_checkpoint import HeadMatrix, HeadsCheckpoint
+from test_adapter import write_adapter
 from test_graph_heads import HIDDEN, expected
 from test_medusa_files import COUNT, tensors
 from tiny import tiny_tokenizer
@@ -132,6 +133,19 @@ def test_heads_that_are_asked_for_come_instead(tmp_path: Path, folder: Path, sta
     assert prepare(folder, tmp_path / "same", "--heads", folder) == 0  # the same heads, named
     assert len(json.loads((tmp_path / "same" / "manifest.json").read_text())["heads"]) == 1
     assert notes() == []
+
+
+def test_an_adapter_was_not_trained_with_the_heads_of_the_folder(
+    tmp_path: Path, folder: Path, state: State, notes: Any
+) -> None:
+    inside(folder, state)
+    adapter = write_adapter(tmp_path, folder)
+    assert prepare(folder, tmp_path / "out", "--adapter", adapter) == 0
+    assert json.loads((tmp_path / "out" / "manifest.json").read_text())["heads"] == []
+    assert notes() == [
+        f"Note: the Medusa heads that {folder.name} holds in the model's own files are left out: they were not trained"
+        " with the adapter (--heads brings them all the same)"
+    ]
 
 
 def test_a_model_without_heads_says_nothing(tmp_path: Path, folder: Path, notes: Any) -> None:
