@@ -14,7 +14,7 @@ from .turn_ends import with_turn_ends
 # No advice to convert it: transformers 5 writes a tokenizer that adds no space after the end of a turn, so that later
 # turns get other ids than the model was trained with, silently.
 _SENTENCEPIECE_ALONE = (
-    "; tokenizer.model alone is not supported. Give a .gguf file of this model, or add the tokenizer.json that its owners"
+    "; tokenizer.model alone is not supported. Give a .gguf file of this model, or the tokenizer.json that its owners"
     " published; do not let transformers convert tokenizer.model: version 5 changes the ids of later turns"
 )
 _MODELS = ("BPE", "Unigram", "WordPiece", "WordLevel")
