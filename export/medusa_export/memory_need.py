@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 from .errors import ExportError
 from .weights.config import ModelConfig
@@ -16,8 +15,8 @@ _COPIES = 4
 _HEADS = 4  # int8 files become float32
 
 
-def memory_need(config: ModelConfig, heads: list[Path]) -> int:
-    """Bytes at the peak, rather too many than too few."""
+def memory_need(config: ModelConfig, heads: int) -> int:
+    """Bytes at the peak, rather too many than too few. `heads`: bytes of the heads' tensors in their files."""
     rows = (
         config.vocab_size,
         config.query_width + 2 * config.kv_width,  # q, k and v are one matrix
@@ -25,8 +24,7 @@ def memory_need(config: ModelConfig, heads: list[Path]) -> int:
     )
     largest = 4 * config.hidden_size * max(rows)
     rotary = 24 * config.context_length * config.head_dim // 2  # angles in float64, their cosines and sines
-    files = [path if path.is_file() else path.with_suffix(".safetensors") for path in heads]
-    return _BASE + _COPIES * largest + rotary + _HEADS * sum(file.stat().st_size for file in files if file.is_file())
+    return _BASE + _COPIES * largest + rotary + _HEADS * heads
 
 
 @contextmanager

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -19,7 +21,7 @@ from .weights.checked import reading
 from .weights.conditional_file import conditional_beside, read_conditional
 from .weights.hashing import sha256_of
 from .weights.heads_checkpoint import HeadsCheckpoint
-from .weights.medusa_files import read_heads
+from .weights.medusa_files import heads_bytes, own_heads, read_heads
 
 TEMPERATURE_TOLERANCE = 0.05  # relative; a conditional joint hardly notices less than that
 
@@ -33,7 +35,7 @@ class Request:
     model_id: str
     precisions: list[str]
     layout: str
-    heads: list[Path]
+    heads: list[Path] | None  # None: those that the model folder holds
     capacity: int
     adapter: Path | None = None
 
@@ -51,16 +53,46 @@ def prepare(request: Request) -> Manifest:
     source = open_source(request.source)
     for note in source.config.notes:
         _tell(f"Note: {note}")
-    need = memory_need(source.config, request.heads)
+    heads = _heads_paths(request, source)
+    with _naming_own_heads(request):
+        need = memory_need(source.config, sum(map(heads_bytes, heads)))
     # Told before it is needed: the system may end this process without a word.
     _tell("Reading the checkpoint", 1, memory=need)
     with enough_memory(request.source.name, need):
-        result = _convert(request, source, manifest)
+        result = _convert(request, source, heads, manifest)
     _tell("Done", 1)
     return result
 
 
-def _convert(request: Request, source: WeightSource, manifest: Manifest | None) -> Manifest:
+def _heads_paths(request: Request, source: WeightSource) -> list[Path]:
+    """The heads to export. What becomes of those that the model folder holds is told."""
+    where, asked, model = own_heads(source), request.heads, request.source.resolve()
+    if where is None or any(path.resolve() == model for path in asked or []):
+        return asked or []
+    if asked is None and request.adapter is None:
+        _tell(f"Note: {model.name} holds Medusa heads {where}; they are exported too (--heads none leaves them out)")
+        return [model]
+    instead = ""
+    if asked:
+        instead = f"; {', '.join(path.name for path in asked)} {'are' if len(asked) > 1 else 'is'} exported instead"
+    elif asked is None:
+        instead = ": they were not trained with the adapter (--heads brings them all the same)"
+    _tell(f"Note: the Medusa heads that {model.name} holds {where} are left out{instead}")
+    return asked or []
+
+
+@contextmanager
+def _naming_own_heads(request: Request) -> Iterator[None]:
+    """Adds to errors of heads that nobody asked for how to do without them."""
+    try:
+        yield
+    except ExportError as error:
+        if request.heads is not None:
+            raise
+        raise ExportError(f"{error} (--heads none leaves the heads of {request.source.name} out)") from error
+
+
+def _convert(request: Request, source: WeightSource, paths: list[Path], manifest: Manifest | None) -> Manifest:
     with reading(request.source):
         digest = sha256_of(request.source)
     if manifest is not None and manifest["source"]["sha256"] != digest:
@@ -73,11 +105,12 @@ def _convert(request: Request, source: WeightSource, manifest: Manifest | None) 
         adapter.check_fits(source.config, request.source.name, digest)
     if manifest is not None:
         _check_same_adapter(request, manifest, adapter)
-    heads = [read_heads(path, source) for path in request.heads]
-    for each in heads:
-        each.check_fits(source.config, request.model_id, digest, adapter and adapter.sha256)
+    with _naming_own_heads(request):
+        heads = [read_heads(path, source) for path in paths]
+        for each in heads:
+            each.check_fits(source.config, request.model_id, digest, adapter and adapter.sha256)
     heads = [_with_embedding(each, source) for each in heads]
-    heads = [_with_conditional(each, path, source) for each, path in zip(heads, request.heads, strict=True)]
+    heads = [_with_conditional(each, path, source) for each, path in zip(heads, paths, strict=True)]
     for each in heads:
         _check_lookup(each)
     with staging_folder(request.output, manifest is None) as staged:

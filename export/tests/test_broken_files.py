@@ -202,4 +202,4 @@ def test_memory_that_runs_out_is_told_with_what_was_needed(
 
 def test_the_memory_of_7b_models_is_about_what_their_largest_matrix_needs() -> None:
     config = ModelConfig("llama", 32, 4096, 32, 32, 128, 11008, 32000, 4096, 10000.0, 1e-5, False)
-    assert memory_need(config, []) == pytest.approx(384 * 2**20 + 4 * 4 * 32000 * 4096, rel=0.01)
+    assert memory_need(config, 0) == pytest.approx(384 * 2**20 + 4 * 4 * 32000 * 4096, rel=0.01)

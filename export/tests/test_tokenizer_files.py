@@ -8,6 +8,7 @@ import json
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 import regex
@@ -134,16 +135,22 @@ def test_every_pre_tokenizer_loads_and_round_trips() -> None:
             assert tokenizer.decode(ids, skip_special_tokens=False) == text, (pre, text)
 
 
-def test_sentencepiece_tables_equal_sentencepiece_itself() -> None:
+@pytest.fixture(scope="module")
+def sentencepiece_lines() -> list[str]:
+    """The lines of these tests, less those with control tokens, which are text to SentencePiece but not to us."""
+    files = [path.read_text(encoding="utf-8") for path in Path(__file__).parent.glob("*.py")]
+    return [line for file in files for line in file.split("\n") if "<s>" not in line and "</s>" not in line]
+
+
+@pytest.fixture(scope="module")
+def sentencepieces(sentencepiece_lines: list[str]) -> tuple[Any, Tokenizer]:
+    """A model that SentencePiece trained, as Llama's are, and ours from its tables."""
     import sentencepiece
 
-    files = [path.read_text(encoding="utf-8") for path in Path(__file__).parent.glob("*.py")]
-    # Control tokens written out are text to SentencePiece, and tokens to a tokenizer.json.
-    text = [line for file in files for line in file.split("\n") if "<s>" not in line and "</s>" not in line]
     model = io.BytesIO()
     sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=iter(text), model_writer=model, vocab_size=1200, model_type="bpe", byte_fallback=True,
-        split_digits=True, remove_extra_whitespaces=False, normalization_rule_name="identity",
+        sentence_iterator=iter(sentencepiece_lines), model_writer=model, vocab_size=1200, model_type="bpe",
+        byte_fallback=True, split_digits=True, remove_extra_whitespaces=False, normalization_rule_name="identity",
         allow_whitespace_only_pieces=True, minloglevel=2,
     )  # fmt: skip
     theirs = sentencepiece.SentencePieceProcessor(model_proto=model.getvalue())
@@ -152,12 +159,45 @@ def test_sentencepiece_tables_equal_sentencepiece_itself() -> None:
         2 if theirs.is_unknown(i) else 3 if theirs.is_control(i) else 6 if theirs.is_byte(i) else 1 for i in indices
     ]
     tokens, scores = [theirs.id_to_piece(i) for i in indices], [theirs.get_score(i) for i in indices]
-    ours = Tokenizer.from_str(json.dumps(sentencepiece_tokenizer(tokens, scores, types, True, 1)))
+    return theirs, Tokenizer.from_str(json.dumps(sentencepiece_tokenizer(tokens, scores, types, True, 1)))
+
+
+def test_sentencepiece_tables_equal_sentencepiece_itself(
+    sentencepieces: tuple[Any, Tokenizer], sentencepiece_lines: list[str]
+) -> None:
+    theirs, ours = sentencepieces
     assert ours.encode("x").ids[0] == 1
-    for line in [*text, *HARD[1:-1]]:
+    for line in [*sentencepiece_lines, *HARD[1:-1]]:
         ids = ours.encode(line, add_special_tokens=False).ids
         assert ids == theirs.encode(line), repr(line)
         assert ours.decode(ids) == line
+
+
+def test_a_vicuna_chat_follows_the_legacy_rules(sentencepieces: tuple[Any, Tokenizer]) -> None:
+    """Each turn after </s> is a text of its own to SentencePiece, with a space put before it (FastChat's ids)."""
+    theirs, ours = sentencepieces
+    turns = [
+        "A chat between a curious user and an assistant. USER: def f(x): ASSISTANT: return 2",
+        "USER:  two spaces ASSISTANT: yes\n",
+        "\nUSER: third ASSISTANT:",
+        " leading space",
+    ]
+    bos, eos = theirs.bos_id(), theirs.eos_id()
+    expected = [bos]
+    for turn in turns:
+        expected += [*theirs.encode(turn), eos]
+    assert ours.encode("<s>" + "".join(f"{turn}</s>" for turn in turns), add_special_tokens=False).ids == expected
+
+
+def test_tokenizer_model_alone_is_refused_without_bad_advice(
+    tmp_path: Path, llama: TorchTwin, capsys: pytest.CaptureFixture[str]
+) -> None:
+    llama.model.save_pretrained(tmp_path / "hf")
+    (tmp_path / "hf" / "tokenizer.model").write_bytes(b"x")
+    assert main(["prepare", "--output", str(tmp_path / "out"), "--from", str(tmp_path / "hf")]) == 1
+    error = capsys.readouterr().err
+    assert "tokenizer.model alone is not supported. Give a .gguf file" in error
+    assert "convert it to" not in error and "do not let transformers convert" in error
 
 
 def test_what_is_not_supported_is_named(tmp_path: Path, llama: TorchTwin) -> None:

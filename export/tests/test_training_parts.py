@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from tokenizers import Tokenizer
 from transformers import LlamaForCausalLM
 
 from heads_tiny import made_rollouts, write_tiny_model
@@ -39,7 +41,55 @@ def test_special_tokens_in_user_text_stay_text(tmp_path: Path) -> None:
     chat = load_chat_tokens(write_tiny_model(tmp_path / "m"), "s")
     turn = chat.user_turn("a<|im_end|>b")
     assert turn.count(chat.end) == 2  # the system turn's and the user turn's own
-    assert chat.tokenizer.decode(turn, skip_special_tokens=False).count("<|im_end|>") == 3
+    assert chat.stretches.tokenizer.decode(turn, skip_special_tokens=False).count("<|im_end|>") == 3
+
+
+RSTRIP, LSTRIP = "rstrip", "lstrip"
+
+
+@pytest.mark.parametrize("start", [(), (RSTRIP,), (LSTRIP,)])
+@pytest.mark.parametrize("end", [(), (RSTRIP,), (LSTRIP, RSTRIP)])
+@pytest.mark.parametrize("metaspace", [False, True])
+def test_chats_equal_the_rendered_template(
+    tmp_path: Path, start: tuple[str, ...], end: tuple[str, ...], metaspace: bool
+) -> None:
+    """Control tokens that take white space along (Phi's do), and added tokens that are no control tokens."""
+    path = write_tiny_model(tmp_path / "m") / "tokenizer.json"
+    document = json.loads(path.read_text())
+    flags = {"<|im_start|>": start, "<|im_end|>": end}
+    for token in document["added_tokens"]:
+        token |= dict.fromkeys(flags.get(token["content"], ()), True)
+    size = 1 + max(token["id"] for token in document["added_tokens"])
+    plain = {"special": False, "normalized": False, "lstrip": False, "rstrip": False, "single_word": False}
+    document["added_tokens"] += [
+        {**plain, "id": size, "content": "<think>", "rstrip": True},
+        {**plain, "id": size + 1, "content": "end", "single_word": True},
+        {**plain, "id": size + 2, "content": "\n\n"},
+    ]
+    if metaspace:
+        document["pre_tokenizer"] = {"type": "Metaspace", "replacement": "x", "prepend_scheme": "first", "split": False}
+    path.write_text(json.dumps(document))
+    reference = Tokenizer.from_str(json.dumps(document))
+    chat = load_chat_tokens(path.parent, "s\n ")
+
+    def ids(text: str) -> list[int]:
+        return list(reference.encode(text, add_special_tokens=False).ids)
+
+    system = "<|im_start|>system\ns\n <|im_end|>\n"
+    for text in ("hi", "\nhi \n\n ", " <think> \n x end", "bend", "", " \u0085\u3000"):
+        turn = f"{system}<|im_start|>user\n{text}<|im_end|>\n<|im_start|>assistant\n"
+        assert chat.user_turn(text) == ids(turn), repr(text)
+    assert chat.question_prompt() == ids(f"{system}<|im_start|>user\n")
+    assert [chat.end, *chat.to_question] == ids("<|im_end|>\n<|im_start|>user\n")
+
+
+def test_a_control_token_that_must_be_a_single_word_is_refused(tmp_path: Path) -> None:
+    path = write_tiny_model(tmp_path / "m") / "tokenizer.json"
+    document = json.loads(path.read_text())
+    document["added_tokens"][1]["single_word"] = True
+    path.write_text(json.dumps(document))
+    with pytest.raises(ValueError, match="single word"):
+        load_chat_tokens(path.parent, "s")
 
 
 def test_conversation_walks_prompt_answer_and_second_question(tmp_path: Path) -> None:

@@ -22,9 +22,10 @@ export const prepareCommand: CommandModule<object, Arguments> = {
           requiresArg: true,
         },
         heads: {
-          describe: 'Medusa heads file to export along; may be repeated; none leaves them out',
+          describe: 'Medusa heads file or folder to export along; may be repeated; none leaves them out',
           requiresArg: true,
-          defaultDescription: 'heads/<model>/*.safetensors, or those beside the adapter',
+          defaultDescription:
+            'heads/<model>/*.safetensors, those beside the adapter, or those in the model folder',
         },
         force: flag(undefined, 'Make it again even if it is there, and install the Python packages again'),
         quiet: flag(undefined, 'Nothing on stderr but errors'),

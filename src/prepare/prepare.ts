@@ -29,7 +29,10 @@ export interface PrepareOptions {
   readonly precisions?: readonly string[];
   /** MEDUSA-2 adapter to merge into the weights. */
   readonly adapter?: string;
-  /** Heads files; those beside the adapter or committed for the model otherwise. An empty list: none. */
+  /**
+   * Heads files or folders; those beside the adapter, committed for the model, or in its own folder otherwise. An empty
+   * list: none.
+   */
   readonly heads?: readonly string[];
   /** Make it again even if it is there. */
   readonly force?: boolean;
@@ -190,7 +193,10 @@ async function checkSource(from: string): Promise<void> {
   }
 }
 
-/** The heads to export: as asked, else those trained with the adapter, else all that are committed for this model. */
+/**
+ * The heads to export: as asked, else those trained with the adapter, else all that are committed for this model. Where
+ * none are named, the exporter takes those that a model folder holds itself.
+ */
 export async function headsFor(
   name: string,
   asked: readonly string[] | undefined,
@@ -234,6 +240,8 @@ async function runExporter(run: ExporterRun, options: PrepareOptions, report: Re
   for (const precision of run.precisions) args.push('--precision', precision);
   if (options.adapter !== undefined) args.push('--adapter', resolve(options.adapter));
   for (const file of heads) args.push('--heads', resolve(file));
+  // Without a word about heads the exporter takes those that the model folder holds.
+  if (options.heads?.length === 0) args.push('--heads', 'none');
   let stage = '';
   let memory: number | undefined;
   report.begin('Converting and exporting');

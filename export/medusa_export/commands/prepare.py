@@ -30,7 +30,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--precision", action="append", metavar="NAME[,NAME]", help=f"{', '.join(PRECISIONS)} (default: int8)"
     )
     parser.add_argument("--layout", choices=LAYOUTS, help="default: split where the precision has it, else shared")
-    parser.add_argument("--heads", action="append", default=[], metavar="PATH[,PATH]", help="heads to export")
+    parser.add_argument(
+        "--heads",
+        action="append",
+        metavar="PATH[,PATH]",
+        help="heads to export, or none (default: those that the model folder holds)",
+    )
     parser.add_argument(
         "--adapter",
         type=Path,
@@ -52,7 +57,8 @@ def check(args: argparse.Namespace, error: Callable[[str], NoReturn]) -> None:
 
 def request_of(args: argparse.Namespace) -> Request:
     output = args.output.resolve()
-    names, heads = _list(args.precision or ["int8"]), [Path(path) for path in _list(args.heads)]
+    names = _list(args.precision or ["int8"])
+    heads = None if args.heads is None else [Path(path) for path in _list(args.heads) if path != "none"]
     name, layout = args.id or output.name, args.layout or "auto"
     return Request(output, args.source, name, names, layout, heads, args.capacity, args.adapter)
 

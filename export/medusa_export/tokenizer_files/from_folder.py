@@ -11,6 +11,12 @@ from ..weights.hf_folder import HfFolderSource
 from .facts import TokenizerFacts, TokenizerFiles
 from .turn_ends import with_turn_ends
 
+# No advice to convert it: transformers 5 writes a tokenizer that adds no space after the end of a turn, so that later
+# turns get other ids than the model was trained with, silently.
+_SENTENCEPIECE_ALONE = (
+    "; tokenizer.model alone is not supported. Give a .gguf file of this model, or the tokenizer.json that its owners"
+    " published; do not let transformers convert tokenizer.model: version 5 changes the ids of later turns"
+)
 _MODELS = ("BPE", "Unigram", "WordPiece", "WordLevel")
 
 
@@ -19,8 +25,7 @@ def tokenizer_from_folder(source: HfFolderSource) -> TokenizerFiles:
     folder = source.path
     path, config_path = folder / "tokenizer.json", folder / "tokenizer_config.json"
     if not is_given(path):
-        slow = " (tokenizer.model alone is not supported: convert it to tokenizer.json)"
-        hint = slow if (folder / "tokenizer.model").is_file() else ""
+        hint = _SENTENCEPIECE_ALONE if (folder / "tokenizer.model").is_file() else ""
         raise ExportError(f"{folder}: tokenizer.json is missing{hint}")
     with reading(path):
         document = read_json(path)

@@ -10,10 +10,14 @@ def sha256_of(path: Path) -> str:
     """Of a file's bytes; of a folder: over the names and hashes of its config and safetensors files."""
     if path.is_dir():
         named = [p for p in sorted(path.iterdir()) if p.name == "config.json" or p.suffix == ".safetensors"]
-        parts = [p for p in named if p.is_file()]
-        return hashlib.sha256("".join(f"{p.name} {sha256_of(p)}\n" for p in parts).encode()).hexdigest()
+        return sha256_of_files([p for p in named if p.is_file()])
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest() if hasattr(hashlib, "file_digest") else _digest(path)
+
+
+def sha256_of_files(paths: list[Path]) -> str:
+    """Over the names and hashes of files."""
+    return hashlib.sha256("".join(f"{path.name} {sha256_of(path)}\n" for path in paths).encode()).hexdigest()
 
 
 def _digest(path: Path) -> str:

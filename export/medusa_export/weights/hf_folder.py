@@ -53,6 +53,11 @@ class HfFolderSource:
             raise ExportError(f"{path.name}: tensor model.embed_tokens.weight is missing")
         self.quantization = self._files["model.embed_tokens.weight"].dtype("model.embed_tokens.weight")
 
+    @property
+    def tensor_names(self) -> list[str]:
+        """Of all tensors in the files, those of no model's too."""
+        return list(self._files)
+
     def tensor(self, name: str) -> WeightTensor:
         source_name = _hf_name(name)
         file = self._files.get(source_name)

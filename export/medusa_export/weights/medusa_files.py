@@ -6,8 +6,8 @@
 | 1.0: inside a full model | `medusa_head.{i}.{j}.linear.weight/bias` | `medusa_head.{i}.{layers}.weight` |
 | vLLM | `blocks.{i}.layers.{j}.weight` (and bias) | `lm_heads.{i}.weight`, or one `lm_head.weight`; `token_map` |
 
-Where a layout leaves the output out, the backbone's own LM head serves all heads (v2). The number of heads is what the
-file holds, since published configs are known to be wrong about it.
+Each may lie in `pytorch_model*.bin`. Where a layout leaves the output out, the backbone's own LM head serves all
+heads (v2). The number of heads is what the file holds, since published configs are known to be wrong about it.
 """
 
 from __future__ import annotations
@@ -21,15 +21,19 @@ import numpy as np
 from ..errors import ExportError
 from .checked import is_given, read_json, reading
 from .finite import finite
-from .hashing import sha256_of
+from .hashing import sha256_of, sha256_of_files
 from .heads_checkpoint import HeadMatrix, HeadsCheckpoint
 from .heads_file import MAX_HEADS, read_own_heads, token_map_of
+from .hf_folder import HfFolderSource
 from .safetensors_file import SafetensorsFile
 from .source import Array, WeightSource
 from .torch_zip import read_torch_zip
 
-_CANDIDATES = ("medusa_lm_head.safetensors", "medusa_lm_head.pt", "model.safetensors")
+_BESIDE = ("medusa_lm_head.safetensors", "medusa_lm_head.pt")
+_CANDIDATES = (*_BESIDE, "model.safetensors", "pytorch_model.bin")
+_PICKLED = (".pt", ".bin")
 _MEDUSA = re.compile(r"^(?:medusa_head\.)?([0-9]+)\.([0-9]+)\.(linear\.weight|linear\.bias|weight)$")
+_INSIDE = re.compile(r"^medusa_head\.[0-9]+\.")
 _VLLM = re.compile(r"^blocks\.([0-9]+)\.layers\.([0-9]+)\.(weight|bias)$")
 
 
@@ -38,7 +42,7 @@ def read_heads(path: Path, source: WeightSource | None = None) -> HeadsCheckpoin
     with reading(path):
         if path.is_dir():
             return _read_published(_weights_in(path), path.name, source)
-        if path.suffix == ".pt" and path.is_file():
+        if path.suffix in _PICKLED and path.is_file():
             return _read_published([path], path.stem, source)
         sidecar = path.with_suffix(".json")
         if is_given(sidecar) and "format" in read_json(sidecar):
@@ -48,11 +52,40 @@ def read_heads(path: Path, source: WeightSource | None = None) -> HeadsCheckpoin
         return read_own_heads(path)  # its messages say what is missing
 
 
+def own_heads(source: WeightSource) -> str | None:
+    """Where a model folder holds heads of its own, in words; `read_heads` of the folder reads them."""
+    if not isinstance(source, HfFolderSource):
+        return None
+    beside = next((name for name in _BESIDE if (source.path / name).is_file()), None)
+    if beside is not None:
+        return f"in {beside}"
+    return "in the model's own files" if any(map(_INSIDE.match, source.tensor_names)) else None
+
+
+def heads_bytes(path: Path) -> int:
+    """About how many bytes the heads' tensors at `path` (as for `read_heads`) take in their files."""
+    if not path.is_dir():
+        file = path if path.is_file() else path.with_suffix(".safetensors")
+        return file.stat().st_size if file.is_file() else 0
+    return sum(_heads_bytes(file) for file in _weights_in(path))
+
+
+def _heads_bytes(file: Path) -> int:
+    if file.suffix in _PICKLED:
+        return file.stat().st_size
+    ranges = [entry["data_offsets"] for name, entry in SafetensorsFile(file).entries.items() if _is_of_heads(name)]
+    return sum(end - begin for begin, end in ranges)
+
+
+def _is_of_heads(name: str) -> bool:
+    return bool(_MEDUSA.match(name) or _VLLM.match(name) or name.startswith("lm_head"))
+
+
 def _weights_in(folder: Path) -> list[Path]:
     for name in _CANDIDATES:
         if (folder / name).is_file():
             return [folder / name]
-    shards = sorted(folder.glob("*.safetensors"))
+    shards = sorted(folder.glob("*.safetensors")) or sorted(folder.glob("pytorch_model-*.bin"))
     if not shards:
         raise ExportError(f"--heads {folder}: none of {', '.join(_CANDIDATES)} lies there")
     return shards
@@ -61,7 +94,7 @@ def _weights_in(folder: Path) -> list[Path]:
 def _read_published(paths: list[Path], name: str, source: WeightSource | None) -> HeadsCheckpoint:
     readers: dict[str, Callable[[], Array]] = {}
     for path in paths:
-        if path.suffix == ".pt":
+        if path.suffix in _PICKLED:
             readers |= {key: (lambda value=value: value) for key, value in read_torch_zip(path).items()}
         else:
             file = SafetensorsFile(path)
@@ -69,7 +102,7 @@ def _read_published(paths: list[Path], name: str, source: WeightSource | None) -
     label = paths[0].name if len(paths) == 1 else paths[0].parent.name
     blocks, outputs, token_map = _Layout(label, readers, source).heads()
     name = re.sub(r"[^A-Za-z0-9_-]+", "-", name).strip("-") or "medusa"
-    hashes = sha256_of(paths[0]) if len(paths) == 1 else sha256_of(paths[0].parent)
+    hashes = sha256_of(paths[0]) if len(paths) == 1 else sha256_of_files(paths)
     count = len(blocks)
     return HeadsCheckpoint(name, blocks, outputs, token_map, [1.0] * count, [[] for _ in range(count)], hashes)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ..errors import ExportError
-from .checked import reading
+from .checked import is_given, read_json, reading
 from .gguf_file import GgufSource
 from .hf_folder import HfFolderSource
 from .source import WeightSource
@@ -20,6 +20,7 @@ def open_source(path: Path) -> WeightSource:
         what = "is neither a file nor a folder" if path.exists() else "does not exist"
         raise ExportError(f"{path} {what}; give a .gguf file or a folder with config.json and .safetensors files")
     with reading(path):
+        _refuse_heads(path)
         source: WeightSource = HfFolderSource(path) if path.is_dir() else GgufSource(path)
         by = "config.json" if path.is_dir() else "its metadata"
         for name, shape in source.config.each_tensor():
@@ -33,3 +34,15 @@ def open_source(path: Path) -> WeightSource:
                     f" by {by}"
                 )
         return source
+
+
+def _refuse_heads(path: Path) -> None:
+    """Heads are published in folders with a config.json too."""
+    config = path / "config.json"
+    if not path.is_dir() or not is_given(config):
+        return
+    facts = read_json(config)
+    if facts.get("model_type") == "medusa" or ("medusa_num_heads" in facts and "model_type" not in facts):
+        raise ExportError(
+            f"{path} holds Medusa heads and no model: give it with --heads, and the base model with --from"
+        )

@@ -35,7 +35,19 @@ export async function loadTokenizer(folder: string, manifest: Manifest): Promise
 
 /** What is read here of tokenizer.json; the rest is the library's affair. */
 const tokenizerSchema = object({
-  added_tokens: optional(list(object({ id: count(0), content: text, special: optional(flag) }))),
+  added_tokens: optional(
+    list(
+      object({
+        id: count(0),
+        content: text,
+        special: optional(flag),
+        lstrip: optional(flag),
+        rstrip: optional(flag),
+        single_word: optional(flag),
+        normalized: optional(flag),
+      }),
+    ),
+  ),
   model: object({}),
 });
 

@@ -1,5 +1,11 @@
-import { Tokenizer as HuggingFaceTokenizer } from '@huggingface/tokenizers';
+import {
+  ByteFallbackDecoder,
+  SequenceDecoder,
+  Tokenizer as HuggingFaceTokenizer,
+  type Decoder,
+} from '@huggingface/tokenizers';
 import { ModelError } from '../../util/errors.js';
+import { AddedTokens, type AddedToken, type IsControl } from './addedTokens.js';
 import { interruptible } from './interruptible.js';
 import { portablePreTokenizer } from './preTokenizer.js';
 
@@ -24,10 +30,9 @@ export interface TokenizerFiles {
   readonly config: unknown;
 }
 
-interface AddedTokenEntry {
-  id: number;
-  content: string;
-  special?: boolean;
+interface AddedTokenEntry extends AddedToken {
+  /** Looked for in the text that the normalizer gives. */
+  readonly normalized?: boolean;
 }
 
 interface TokenizerJson {
@@ -38,21 +43,15 @@ interface TokenizerJson {
 }
 
 /**
- * Put before a stretch that does not begin the prompt: as an added token it makes the library treat what follows as a
- * later section, as it would be after a control token (SentencePiece tokenizers add a space to the first section only).
- * A noncharacter, which no text may contain.
- */
-const sectionMark = '\uFDD0';
-
-/**
- * The tokenizer of a model, behind the few functions the program needs. The library under it is given no special
- * tokens at all: control tokens are found here, in the stretches of a prompt where they are meant.
+ * The tokenizer of a model, behind the few functions the program needs. Added tokens are found here, by the rules of the
+ * reference library, and control tokens only in the stretches of a prompt where they are meant; the library under it
+ * tokenises what lies between them.
  */
 export class Tokenizer {
   private readonly library: HuggingFaceTokenizer;
-  private readonly specialIds: ReadonlyMap<string, number>;
+  /** Looked for in the text as it is given, and in what the normalizer makes of the rest. */
+  private readonly added: { readonly given: AddedTokens; readonly normalized: AddedTokens };
   private readonly specialContents: ReadonlyMap<number, string>;
-  private readonly specialPattern: RegExp | undefined;
   /** Whether decoding runs a regular expression of the file. */
   private readonly decodesByPattern: boolean;
   readonly vocabSize: number;
@@ -61,16 +60,13 @@ export class Tokenizer {
     const json = files.tokenizer as TokenizerJson;
     const added = json.added_tokens ?? [];
     const special = added.filter((token) => token.special);
-    this.specialIds = new Map(special.map((token) => [token.content, token.id]));
     this.specialContents = new Map(special.map((token) => [token.id, token.content]));
-    this.specialPattern = anyOf([...this.specialIds.keys()]);
     this.decodesByPattern = JSON.stringify(json.decoder ?? null).includes('"Regex"');
     const ids = [...Object.values(json.model?.vocab ?? {}), ...added.map((token) => token.id)];
     this.vocabSize = ids.reduce((most, id) => Math.max(most, id + 1), 0);
-    const mark = { id: this.vocabSize, content: sectionMark, special: false, normalized: false };
     const plain = {
       ...json,
-      added_tokens: [...added.filter((token) => !token.special), mark],
+      added_tokens: added.filter((token) => !token.special),
       pre_tokenizer: portablePreTokenizer(json.pre_tokenizer),
     };
     try {
@@ -80,6 +76,19 @@ export class Tokenizer {
         cause: error,
       });
     }
+    keepByteOrderMarks(this.library.decoder);
+    const { normalizer } = this.library;
+    // A special token is a mark in the text, which a normalizer must not hide: "▁</s>" would be found at the start only.
+    const isNormalized = (token: AddedTokenEntry): boolean =>
+      (token.normalized ?? !token.special) && (normalizer === null || !token.special);
+    const normalized = added.filter(isNormalized).map((token) => {
+      return { ...token, content: normalizer === null ? token.content : normalizer.normalize(token.content) };
+    });
+    this.added = {
+      given: new AddedTokens(added.filter((token) => !isNormalized(token))),
+      normalized: new AddedTokens(normalized),
+    };
+    this.decodeAs(normalized);
   }
 
   get specialTokens(): SpecialToken[] {
@@ -99,23 +108,36 @@ export class Tokenizer {
   }
 
   private encodeAll(segments: readonly Segment[]): number[] {
+    // A lone surrogate has no UTF-8; the library would let it become an undefined token.
+    const text = segments
+      .map((segment) => segment.text)
+      .join('')
+      .replace(/\p{Surrogate}/gu, '\uFFFD');
+    const isControl = controlRanges(segments);
     const ids: number[] = [];
-    let text = '';
-    const flush = (): void => {
-      // One by one: a call takes some 120,000 arguments at most.
-      for (const id of this.encodePlain(text, ids.length === 0)) ids.push(id);
-      text = '';
-    };
-    for (const part of segments.flatMap((segment) => this.splitControl(segment))) {
-      if (typeof part === 'string') {
-        text += part;
-      } else {
-        flush();
-        ids.push(part);
-      }
+    for (const piece of this.added.given.split(text, isControl)) {
+      if (typeof piece === 'number') ids.push(piece);
+      else this.encodePiece(piece.text, piece.start, isControl, ids);
     }
-    flush();
     return ids;
+  }
+
+  /** Appends the ids of a stretch that lies at `offset` of the prompt, between added tokens. */
+  private encodePiece(given: string, offset: number, isControl: IsControl, ids: number[]): void {
+    const { normalizer, pre_tokenizer: preTokenizer, model } = this.library;
+    const text = normalizer === null ? given : normalizer.normalize(given);
+    // Where there is a normalizer, no special token is looked for in its text.
+    const isControlHere: IsControl = (start, end) => isControl(offset + start, offset + end);
+    for (const piece of this.added.normalized.split(text, isControlHere)) {
+      if (typeof piece === 'number') {
+        ids.push(piece);
+        continue;
+      }
+      // Some pre-tokenizers add a space to what begins the prompt.
+      const options = { section_index: offset + piece.start };
+      const words = preTokenizer === null ? [piece.text] : preTokenizer.pre_tokenize(piece.text, options);
+      for (const token of model!(words)) ids.push(model!.tokens_to_ids.get(token) ?? model!.unk_token_id!);
+    }
   }
 
   /** The text of `ids`; special tokens leave no text. */
@@ -130,27 +152,28 @@ export class Tokenizer {
       : decode();
   }
 
+  /** The text that a normalized token was found in is its text, for the reference too. */
+  private decodeAs(normalized: readonly AddedToken[]): void {
+    const contents = new Map(normalized.map(({ id, content }) => [id, content]));
+    for (const token of this.library.decoder?.added_tokens ?? []) {
+      token.content = contents.get(token.id) ?? token.content;
+    }
+    for (const [id, content] of contents) {
+      if (!this.specialContents.has(id)) this.library.model!.vocab[id] = content;
+    }
+  }
+
   /** One token for people to read (a tree drawn in the terminal): special tokens by name. */
   label(id: number): string {
     return this.specialContents.get(id) ?? this.decode([id]);
   }
+}
 
-  /** Plain text as it is, control text split into strings and the ids of control tokens. */
-  private splitControl(segment: Segment): (string | number)[] {
-    if (segment.kind === 'plain' || this.specialPattern === undefined) return [segment.text];
-    // With one capturing group, split() also returns what it split at.
-    return segment.text.split(this.specialPattern).map((part) => this.specialIds.get(part) ?? part);
-  }
-
-  private encodePlain(text: string, isFirst: boolean): number[] {
-    // A lone surrogate has no UTF-8; the library would let it become an undefined token.
-    const wellFormed = text.replaceAll(sectionMark, '\uFFFD').replace(/\p{Surrogate}/gu, '\uFFFD');
-    if (wellFormed === '') return [];
-    const encoded = this.library.encode(isFirst ? wellFormed : sectionMark + wellFormed, {
-      add_special_tokens: false,
-    });
-    return isFirst ? encoded.ids : encoded.ids.slice(1);
-  }
+/** Left to itself, the library drops a U+FEFF that byte tokens spell. */
+function keepByteOrderMarks(decoder: Decoder | null): void {
+  if (decoder instanceof SequenceDecoder) decoder.decoders.forEach(keepByteOrderMarks);
+  if (decoder instanceof ByteFallbackDecoder)
+    decoder.text_decoder = new TextDecoder('utf-8', { ignoreBOM: true });
 }
 
 /** What the library throws in its work comes from the model's tokenizer.json. */
@@ -166,11 +189,21 @@ function named<T>(what: string, work: () => T): T {
 /** Milliseconds: a busy machine tokenises some hundred thousand characters a second. */
 const timeLimit = (length: number): number => 20_000 + length / 10;
 
-/** A pattern that captures any of `texts`, longest first. */
-function anyOf(texts: readonly string[]): RegExp | undefined {
-  if (texts.length === 0) return undefined;
-  const escaped = [...texts]
-    .sort((a, b) => b.length - a.length)
-    .map((text) => text.replace(/[.*+?^${}()|[\]\\/]/g, '\\$&'));
-  return new RegExp(`(${escaped.join('|')})`);
+/** Says of a stretch of the joined segments what kind of text it lies in. Neighbours of one kind are one text. */
+function controlRanges(segments: readonly Segment[]): IsControl {
+  const ends: number[] = [];
+  const kinds: boolean[] = [];
+  let length = 0;
+  for (const { kind, text } of segments.filter((segment) => segment.text !== '')) {
+    length += text.length;
+    if (kinds.at(-1) === (kind === 'control')) ends[ends.length - 1] = length;
+    else {
+      ends.push(length);
+      kinds.push(kind === 'control');
+    }
+  }
+  return (start, end) => {
+    const at = ends.findIndex((each) => start < each);
+    return end <= ends[at] ? kinds[at] : undefined;
+  };
 }
