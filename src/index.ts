@@ -1,5 +1,7 @@
 /** The library's face: text in, streamed text out; and the parts for those who bring their own model. */
 import type { PreparedModel, PrepareOptions } from './prepare/prepare.js';
+import { checkOptions, type Kind } from './engine/options/check.js';
+import { modelsFolder } from './models/modelsFolder.js';
 import { silentReport, type Report } from './util/progressReport.js';
 
 export {
@@ -28,15 +30,31 @@ export type { Report };
 export * from './decoding/index.js';
 
 /**
- * Fetches (for the default model), converts and exports a model into `modelsDir/<id>`, unless it is there.
+ * Fetches (for the default model), converts and exports a model into `modelsDir/<id>`, unless it is there. The folder is that
+ * of the command line where none is given.
  *
  * @param report told what takes long
  * @throws UsageError for options that are wrong, ModelError for files that cannot be used, RuntimeFailure without Python
  */
 export async function prepareModel(
-  options: PrepareOptions,
+  options: Omit<PrepareOptions, 'modelsDir'> & Partial<Pick<PrepareOptions, 'modelsDir'>> = {},
   report: Report = silentReport,
 ): Promise<PreparedModel> {
+  checkOptions(options, {}, prepareKinds);
+  checkOptions({ report }, {}, { report: 'an object with begin, progress and note' });
+  const modelsDir = modelsFolder(options.modelsDir);
   // Only now: a program that opens a prepared model needs none of it.
-  return (await import('./prepare/prepare.js')).prepareModel(options, report);
+  return (await import('./prepare/prepare.js')).prepareModel({ ...options, modelsDir }, report);
 }
+
+const prepareKinds = {
+  modelsDir: 'a text',
+  from: 'a text',
+  id: 'a text',
+  precisions: 'a list of texts',
+  adapter: 'a text',
+  heads: 'a list of texts',
+  force: 'true or false',
+  reinstall: 'true or false',
+  signal: 'an AbortSignal',
+} as const satisfies Record<keyof PrepareOptions, Kind>;

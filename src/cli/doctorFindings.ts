@@ -1,3 +1,4 @@
+import type { CostPoint } from '../decoding/policy/costCurve.js';
 import { existsSync } from 'node:fs';
 import { availableParallelism, cpus } from 'node:os';
 import { join } from 'node:path';
@@ -191,12 +192,20 @@ async function tryModel(folder: string, precision: string, measureAgain: boolean
   const engine = await MedusaEngine.open({ model: folder, precision, measureAgain, report: silentReport });
   try {
     await engine.complete('Hi', { maxNewTokens: 2, raw: true });
-    const { exactRows, threads } = engine.facts;
+    const { exactRows, threads, costs } = engine.facts;
     const kept = exactRows ? 'trees keep its greedy text' : 'with trees its greedy text may change';
-    return `${precision} runs on ${threads} threads, ${kept}`;
+    const measured = measureAgain ? `: ${describeCosts(costs)}` : '';
+    return `${precision} runs on ${threads} ${threads === 1 ? 'thread' : 'threads'}, ${kept}${measured}`;
   } finally {
     await engine.dispose();
   }
+}
+
+/** What verifying 1 to 64 nodes takes. */
+function describeCosts(costs: readonly CostPoint[]): string {
+  const shown = costs.filter(({ nodes }) => [1, 2, 4, 8, 16, 32, 64].includes(nodes));
+  const times = shown.map(({ nodes, milliseconds }) => `${milliseconds.toFixed(1)} (n = ${nodes})`);
+  return `milliseconds a step ${times.join(', ')}`;
 }
 
 function describeHeads({ name, count, conditional, lookupWeights }: HeadsEntry): string {

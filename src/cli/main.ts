@@ -48,7 +48,11 @@ function buildParser(args: readonly string[]): Argv {
     .fail((message: string, error: Error | undefined) => {
       // What is not yargs' own error comes out of a command.
       if (error !== undefined && error.name !== 'YError') throw error;
-      throw new UsageError(`${message}\nRun medusa-plus --help, or medusa-plus <command> --help.`);
+      const hint =
+        /^Unknown argument/.test(message) && args[0] === 'generate'
+          ? ' (a prompt of several words needs quotes)'
+          : '';
+      throw new UsageError(`${message}${hint}\nRun medusa-plus --help, or medusa-plus <command> --help.`);
     });
   for (const command of commands) parser = parser.command(command);
   return parser;

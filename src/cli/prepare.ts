@@ -1,3 +1,4 @@
+import { precisionNames } from '../models/precisions.js';
 import type { CommandModule } from 'yargs';
 import { flag, optionSpecs, type Arguments } from './options.js';
 
@@ -11,8 +12,7 @@ export const prepareCommand: CommandModule<object, Arguments> = {
         id: { describe: "Name of the model; from the source's (and adapter's) otherwise", requiresArg: true },
         ...optionSpecs('prepare'),
         precision: {
-          describe:
-            'Precision of the base model: int8, int4, int8-block, fp32, or fp16 (CUDA); may be repeated, adds to what is there',
+          describe: `Precision of the base model: ${precisionNames.join(', ')} (CUDA); may be repeated, adds to what is there`,
           requiresArg: true,
           defaultDescription: 'int8',
         },

@@ -1,3 +1,4 @@
+import { checkPrecision } from './precisions.js';
 import { ModelError, UsageError } from '../util/errors.js';
 import { prepareAgain, prepareCommand } from './prepareCommand.js';
 import type { BackboneEntry, GraphEntry, HeadsEntry, Manifest } from './manifestSchema.js';
@@ -53,6 +54,7 @@ function chooseBackbone(
   const has =
     there === '' ? `has no graph for ${provider}` : `has these precisions for ${provider}: ${there}`;
   const missing = wanted ?? (provider === 'cuda' ? 'fp16' : 'int8');
+  if (precision !== undefined) checkPrecision(precision);
   const remedy = `Prepare it: ${prepareCommand(folder, '--precision', missing)}`;
   if (precision !== undefined)
     throw new UsageError(`Precision ${precision} is not there: model ${id} ${has}. ${remedy}.`);

@@ -10,6 +10,7 @@ import { diskFullHint, explainDiskError } from './diskErrors.js';
 import { number, object, optional, text, tryJson } from '../util/json.js';
 import { defaultModelName } from '../models/defaultModel.js';
 import { checkModelName } from '../models/locate.js';
+import { checkPrecision } from '../models/precisions.js';
 import { takeLock } from '../util/lock.js';
 import { manifestName } from '../models/fileNames.js';
 import { checkFiles, readManifest } from '../models/manifest.js';
@@ -60,6 +61,7 @@ const defaultPrecisions: readonly string[] = ['int8'];
 export async function prepareModel(options: PrepareOptions, report: Report): Promise<PreparedModel> {
   const { signal } = options;
   const modelsDir = resolve(options.modelsDir);
+  options.precisions?.forEach(checkPrecision);
   const name = checkModelName(options.id ?? nameOf(options.from, options.adapter));
   if (options.from !== undefined) await checkSource(options.from);
   if (options.adapter !== undefined) await checkAdapter(options.adapter);

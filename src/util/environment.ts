@@ -24,6 +24,12 @@ export function readVariable(name: EnvironmentVariable, environment = process.en
   return environment[name] ?? (former && environment[former]);
 }
 
+/** The name by which a variable is set, if it is: a message should name what the user wrote. */
+export function nameInUse(name: EnvironmentVariable, environment = process.env): string {
+  const former = formerNames[name];
+  return environment[name] === undefined && former && environment[former] ? former : name;
+}
+
 /**
  * Whether a variable is 1; unset, empty and 0 are no.
  *

@@ -1,6 +1,10 @@
 import { expect } from 'chai';
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { ModelError, UsageError } from '../../src/util/errors.js';
 import { chooseGraphs } from '../../src/models/choose.js';
+import { precisionNames } from '../../src/models/precisions.js';
+import { packageRoot } from '../../src/util/packageRoot.js';
 import { readManifest } from '../../src/models/manifest.js';
 import type { Manifest } from '../../src/models/manifestSchema.js';
 import { folder } from '../runtime/tiny.js';
@@ -58,9 +62,22 @@ describe('chooseGraphs', () => {
       UsageError,
       'tiny',
     );
-    expect(() => chooseGraphs(manifest, { provider: 'cpu', precision: 'int3' }, folder)).to.throw(
+    expect(() => chooseGraphs(manifest, { provider: 'cpu', precision: 'int4' }, folder)).to.throw(
       UsageError,
       'int8, fp32',
     );
+  });
+
+  it('refuses a precision that there is not', () => {
+    expect(() => chooseGraphs(manifest, { provider: 'cpu', precision: 'fp99' }, folder)).to.throw(
+      UsageError,
+      'precision must be one of int8, int4, int8-block, fp32, fp16, not "fp99"',
+    );
+  });
+
+  it('knows the precisions that the exporter makes', () => {
+    const made = readFileSync(join(packageRoot(), 'export/medusa_export/precisions.py'), 'utf8');
+    const names = [...made.matchAll(/ Precision\("([^"]+)"/g)].map(([, name]) => name);
+    expect(precisionNames).to.have.members(names);
   });
 });

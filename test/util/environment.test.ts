@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import {
   environmentVariables,
   formerNameNotes,
+  nameInUse,
   readSwitch,
   readVariable,
 } from '../../src/util/environment.js';
@@ -34,6 +35,9 @@ describe('environment variables', () => {
     expect(readVariable(NAME, { [FORMER]: '/old' })).to.equal('/old');
     expect(readVariable(NAME, { [NAME]: '/new', [FORMER]: '/old' })).to.equal('/new');
     expect(readVariable(NAME, { [NAME]: '', [FORMER]: '/old' })).to.equal('');
+    expect(nameInUse(NAME, { [FORMER]: '/old' })).to.equal(FORMER);
+    expect(nameInUse(NAME, { [NAME]: '/new', [FORMER]: '/old' })).to.equal(NAME);
+    expect(nameInUse(NAME, {})).to.equal(NAME);
   });
 
   it('ask to be renamed when a former name is in use', () => {

@@ -7,6 +7,8 @@ import { checkValue, show } from './values.js';
 /** Options that have no table entry, since only the library takes them. */
 export type Kind =
   | 'true or false'
+  | 'a text'
+  | 'a list of texts'
   | 'a function'
   | 'an AbortSignal'
   | 'an object with begin, progress and note'
@@ -14,6 +16,8 @@ export type Kind =
 
 const isKind: Readonly<Record<Kind, (value: unknown) => boolean>> = {
   'true or false': (value) => typeof value === 'boolean',
+  'a text': (value) => typeof value === 'string',
+  'a list of texts': (value) => Array.isArray(value) && value.every((each) => typeof each === 'string'),
   'a function': (value) => typeof value === 'function',
   'an AbortSignal': (value) => value instanceof AbortSignal,
   'an object with begin, progress and note': (value) =>

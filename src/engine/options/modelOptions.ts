@@ -1,3 +1,4 @@
+import { precisionNames } from '../../models/precisions.js';
 import type { TableFor } from './entry.js';
 
 export type ProviderName = 'cpu' | 'cuda' | 'auto';
@@ -40,7 +41,7 @@ export const modelTable = {
   precision: {
     group,
     kind: 'text',
-    help: 'Precision of the base model (int8, int4, int8-block, fp32; fp16 on CUDA)',
+    help: `Precision of the base model: ${precisionNames.join(', ')} (CUDA)`,
     defaultText: "the model's own",
     inRun: 'model.precision',
     sweep: true,

@@ -1,6 +1,6 @@
 import { existsSync, readdirSync, realpathSync, statSync } from 'node:fs';
 import { dirname, join } from 'node:path';
-import { readVariable } from '../../util/environment.js';
+import { nameInUse, readVariable } from '../../util/environment.js';
 import { RuntimeFailure } from '../../util/errors.js';
 import { requireFromHere } from '../../util/packageRoot.js';
 import { isAtLeast, OrtApi } from './ortApi.js';
@@ -48,7 +48,7 @@ export function locateCudaLibrary(given: string | undefined, environment = proce
         `libonnxruntime with --ort-library or the environment variable ${LIBRARY_VARIABLE}.`,
     );
   }
-  const source = given === undefined ? LIBRARY_VARIABLE : '--ort-library';
+  const source = given === undefined ? nameInUse(LIBRARY_VARIABLE, environment) : '--ort-library';
   if (!existsSync(path))
     throw new RuntimeFailure(`The ONNX Runtime library ${path} (${source}) does not exist.`);
   if (!statSync(path).isDirectory()) return path;
