@@ -115,10 +115,12 @@ async function openGraphs(
   options: EngineOptions & { provider: 'cpu' | 'cuda' },
   report: Report,
 ): Promise<OpenedModel> {
+  const { checkProvider, openModel } = await import('../runtime/index.js');
+  // First: who has no card need not prepare graphs for one.
+  await checkProvider(options.provider, options.ortLibrary);
   const graphs = chooseGraphs(manifest, options, place.folder);
   const files = [graphs.backbone, graphs.keep, graphs.heads].flatMap((graph) => graph?.files ?? []);
   await checkChanged(place.folder, files, report.note.bind(report));
-  const { openModel } = await import('../runtime/index.js');
   const spec = openOptions(place.folder, manifest, graphs, options);
   const { threads, costs, exactRows } = await ensureTuning(
     { folder: place.folder, manifest, graphs, spec, report, signal: options.signal },

@@ -19,6 +19,20 @@ export async function openModel(options: OpenOptions): Promise<DraftingModel> {
   return (await import('./cpu/splitModel.js')).SplitModel.open(options);
 }
 
+/**
+ * Whether the provider could run anything on this machine.
+ *
+ * @throws RuntimeFailure when a library or a device is missing
+ */
+export async function checkProvider(
+  provider: OpenOptions['provider'],
+  ortLibrary: string | undefined,
+): Promise<void> {
+  if (provider !== 'cuda') return;
+  await switchOffTelemetryInWorker();
+  await (await import('./cuda/open.js')).checkCuda(ortLibrary);
+}
+
 /** What the products of int8 graphs are like on this machine (cpu/kernels.ts). */
 export async function int8Products(): Promise<Int8Products> {
   await switchOffTelemetryInWorker();

@@ -11,6 +11,16 @@ import { graphBytes, requireMemory } from './memoryEstimate.js';
 import { loadCudaLibrary, locateCudaLibrary } from './ortLibrary.js';
 
 /**
+ * Whether anything could run on CUDA here: said before a model is asked for its graphs.
+ *
+ * @throws RuntimeFailure when the library, CUDA or the device is missing or too old
+ */
+export async function checkCuda(ortLibrary: string | undefined): Promise<void> {
+  await loadCudaLibrary(locateCudaLibrary(ortLibrary));
+  await CudaRuntime.load();
+}
+
+/**
  * Opens a model on a CUDA device. Never falls back to another.
  *
  * @throws RuntimeFailure when the library, CUDA or the device is missing or too old, or the backbone is not float16
