@@ -18,8 +18,8 @@ from medusa_export.errors import ExportError
 from medusa_export.training.backbone import Backbone, load_backbone
 from medusa_export.training.checkpoint import load_heads
 from medusa_export.training.fidelity import fused_kl, measure_fidelity
-from medusa_export.training.joint_trainer import JointTrainer
 from medusa_export.training.lora import Lora, run_sequences, save_adapter
+from medusa_export.training.medusa2_trainer import Medusa2Trainer
 from medusa_export.training.recipes import LoraConfig
 from medusa_export.training.sequences import Sequences, states_of, with_states
 from medusa_export.training.shards import finished_conversations, load_rollouts
@@ -196,21 +196,21 @@ def check_measures(distilled: tuple[Path, Path], out: Path) -> None:
 def test_a_resumed_run_equals_an_unbroken_one(distilled: tuple[Path, Path], tmp_path: Path, monkeypatch) -> None:
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     command("train-medusa2", *arguments(distilled, whole, 24, "--out", whole / "out"))
-    step = JointTrainer._train_step
+    step = Medusa2Trainer._train_step
 
     class Stopped(Exception):
         pass
 
-    def stop_at_13(self: JointTrainer):
+    def stop_at_13(self: Medusa2Trainer):
         if self.step == 13:
             self.save_state()
             raise Stopped
         return step(self)
 
-    monkeypatch.setattr(JointTrainer, "_train_step", stop_at_13)
+    monkeypatch.setattr(Medusa2Trainer, "_train_step", stop_at_13)
     with pytest.raises(Stopped):
         command("train-medusa2", *arguments(distilled, broken, 24, "--out", broken / "out"))
-    monkeypatch.setattr(JointTrainer, "_train_step", step)
+    monkeypatch.setattr(Medusa2Trainer, "_train_step", step)
     command("train-medusa2", *arguments(distilled, broken, 24, "--out", broken / "out"))
     ours, theirs = (read_adapter(run / "out" / "medusa2.adapter.safetensors") for run in (whole, broken))
     for name, (a, b) in ours.factors.items():

@@ -1,4 +1,7 @@
-"""What the heads know on held-out answers: proposals, accuracies by rank, temperatures."""
+"""What heads know on the answers they are given: proposals, accuracies by rank, temperatures, static trees.
+
+Training calls `calibrate` on its own held-out answers; recalibration.py calls it later, on others.
+"""
 
 from __future__ import annotations
 

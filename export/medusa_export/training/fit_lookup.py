@@ -12,7 +12,7 @@ from ..weights.conditional_file import conditional_beside
 from .calibration import propose
 from .checkpoint import conditional_of, load_heads, write_sidecar
 from .context_lookup import LENGTHS
-from .lookup_fit import Observations, fit_weights, observe
+from .lookup_weights import Observations, fit_weights, observe
 from .recalibration import unseen_answers
 from .run_facts import check_states_of, command_line
 from .trees import HeadsJoint

@@ -15,11 +15,11 @@ from ..weights.hashing import sha256_of
 from .backbone import load_backbone
 from .calibration import calibrate
 from .checkpoint import load_heads, owner_of_output, save_heads
-from .joint_trainer import JointTrainer
 from .lora import Lora, save_adapter
+from .medusa2_trainer import Medusa2Trainer
 from .model import MedusaHeads
 from .near_duplicates import load_held_out
-from .recipes import JointRecipe, LoraConfig, recipe_of
+from .recipes import LoraConfig, Medusa2Recipe, recipe_of
 from .run_facts import check_made_with, command_line, distil_record, hardware
 from .sequences import with_states
 from .shards import Rollouts, load_rollouts
@@ -44,9 +44,9 @@ def train(a: argparse.Namespace) -> None:
     lora = Lora(LoraConfig(a.rank, a.alpha, a.first_layer), backbone.config, a.seed)
     if adapter is not None:
         lora.copy_from(adapter)
-    recipe = recipe_of(JointRecipe, a, steps=a.steps or (NO_LIMIT if a.minutes else JointRecipe.steps),
+    recipe = recipe_of(Medusa2Recipe, a, steps=a.steps or (NO_LIMIT if a.minutes else Medusa2Recipe.steps),
                        micro_tokens=a.micro_tokens or a.batch)  # fmt: skip
-    trainer = JointTrainer(backbone, lora.to(a.device), heads.to(a.device), training, recipe, Path(a.run), calibration)
+    trainer = Medusa2Trainer(backbone, lora.to(a.device), heads.to(a.device), training, recipe, Path(a.run), calibration)
     adapted = sum(p.numel() for p in lora.parameters())
     print(
         f"{len(training.tokens)} training positions in {len(training.sources)} answers"
@@ -77,7 +77,7 @@ def _start_heads(path: Path, backbone: str, adapter: Adapter | None) -> MedusaHe
 
 
 def _save(
-    a: argparse.Namespace, trainer: JointTrainer, calibration: Rollouts, facts: dict[str, Any], output_of: Path | None
+    a: argparse.Namespace, trainer: Medusa2Trainer, calibration: Rollouts, facts: dict[str, Any], output_of: Path | None
 ) -> None:
     """The adapter first; the heads are calibrated on the states of the backbone that is merged from the file."""
     folder, digest = Path(a.out), sha256_of(Path(a.backbone))
@@ -98,7 +98,7 @@ def _save(
         print(f"wrote {file} ({os.path.getsize(file) / 1e6:.1f} MB)", flush=True)
 
 
-def _facts(a: argparse.Namespace, trainer: JointTrainer, start: Path, adapter: Adapter | None) -> dict[str, Any]:
+def _facts(a: argparse.Namespace, trainer: Medusa2Trainer, start: Path, adapter: Adapter | None) -> dict[str, Any]:
     """`start`, `adapter`: the heads and the adapter that the run began with."""
     began_with = {"name": start.stem, "sha256": sha256_of(start), "adapter_sha256": adapter.sha256 if adapter else None}
     return {

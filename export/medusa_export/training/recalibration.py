@@ -1,4 +1,4 @@
-"""The run of `calibrate`, and the answers that trained heads never saw."""
+"""The run of `calibrate`: calibration.py once more, for finished heads, on answers that they never saw."""
 
 from __future__ import annotations
 

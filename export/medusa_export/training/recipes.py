@@ -62,7 +62,7 @@ class Recipe:
 
 
 @dataclass(frozen=True)
-class JointRecipe(Recipe):
+class Medusa2Recipe(Recipe):
     """Of heads and adapter. `batch` counts the tokens of a step (padding included), made of micro-batches of at most
     `micro_tokens`.
     """

@@ -28,7 +28,7 @@ from .fidelity import fused_kl, measure_fidelity
 from .lora import Lora
 from .loss_table import LossTable
 from .model import MedusaHeads, fused_cross_entropy
-from .recipes import JointRecipe
+from .recipes import Medusa2Recipe
 from .sequences import MicroBatch, Sequences, states_of, with_states
 from .shards import Rollouts
 from .trainer import first_rows
@@ -47,7 +47,7 @@ class _Losses:
         self.heads, self.kl, self.steps = self.heads + heads, self.kl + kl, self.steps + 1
 
 
-class JointTrainer:
+class Medusa2Trainer:
     """Trains `lora` and `heads` in `folder`: state.pt (resume) and losses.csv."""
 
     def __init__(
@@ -56,7 +56,7 @@ class JointTrainer:
         lora: Lora,
         heads: MedusaHeads,
         training: Rollouts,
-        recipe: JointRecipe,
+        recipe: Medusa2Recipe,
         folder: Path,
         held_out: Rollouts,
     ) -> None:
