@@ -132,7 +132,7 @@ def test_proposals_and_batches_give_a_head_the_token_of_its_own_row() -> None:
 def test_token_reading_heads_return_from_their_file_and_need_the_backbone(tmp_path: Path, quantise: bool) -> None:
     heads, path = reading_heads(), tmp_path / "h.safetensors"
     save_heads(heads, path, {"temperatures": [1, 1, 1]}, quantise=quantise)
-    with pytest.raises(ValueError, match="read the chosen token: name the backbone with --backbone"):
+    with pytest.raises(ExportError, match="read the chosen token: name the backbone with --backbone"):
         load_heads(path)
     model = write_tiny_model(tmp_path / "model")
     loaded, sidecar = load_heads(path, model)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from ..errors import ExportError
 from .model import MedusaHeads
 from .shards import Rollouts
 from .training_data import head_targets
@@ -110,7 +111,7 @@ def _golden_section(logits: torch.Tensor, goal: torch.Tensor) -> float:
 def calibrate(heads: MedusaHeads, greedy: Rollouts, device: str) -> dict:
     """Accuracies by rank, temperatures and static trees, on held-out greedy answers."""
     if not len(greedy.tokens):
-        raise ValueError("no held-out greedy answers in the data: distil more conversations")
+        raise ExportError("no held-out greedy answers in the data: distil more conversations")
     width = min(RANKS, heads.config.draft_vocab_size)
     accuracies = rank_accuracies(propose(heads, greedy, width, device=device), greedy)
     rounded = [[round(float(x), 6) for x in row] for row in accuracies]

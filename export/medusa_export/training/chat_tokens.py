@@ -11,6 +11,7 @@ from pathlib import Path
 
 from tokenizers import Tokenizer
 
+from ..errors import ExportError
 from ..tokenizer_files import read_tokenizer
 from ..weights import open_source
 from .recipes import TEMPLATES
@@ -81,7 +82,7 @@ def load_chat_tokens(path: str | Path, system: str | None = None, template: str 
     marks = {"chatml": ("<|im_start|>", "<|im_end|>"), "vicuna": ("<s>", "</s>")}[template]
     start, end = (tokenizer.token_to_id(m) for m in marks)
     if start is None or end is None:
-        raise ValueError(f"tokenizer {path}: no {marks[0]} and {marks[1]}; choose --template from {TEMPLATES}")
+        raise ExportError(f"tokenizer {path}: no {marks[0]} and {marks[1]}; choose --template from {TEMPLATES}")
     if template == "chatml":
         return chatml_tokens(tokenizer, start, end, system or DEFAULT_SYSTEM)
     return vicuna_tokens(tokenizer, start, end, system or VICUNA_SYSTEM)

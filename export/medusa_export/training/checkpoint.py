@@ -119,7 +119,7 @@ def load_heads(path: str | Path, backbone: str | Path | None = None) -> tuple[Me
             parameter.copy_(torch.from_numpy(matrix.float32()))
     if reads == "root":
         if backbone is None:
-            raise ValueError(f"heads {path} read the chosen token: name the backbone with --backbone")
+            raise ExportError(f"heads {path} read the chosen token: name the backbone with --backbone")
         heads.attach_embedding(load_embedding(backbone), own.token_scale)
     return heads, sidecar
 

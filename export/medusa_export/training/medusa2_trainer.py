@@ -22,6 +22,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from ..errors import ExportError
 from .backbone import Backbone
 from .calibration import propose, rank_accuracies
 from .fidelity import fused_kl, measure_fidelity
@@ -100,7 +101,9 @@ class Medusa2Trainer:
         state = torch.load(self._state, weights_only=True, map_location=self.backbone.device)
         made_by = {"recipe": asdict(self.recipe), "adapter": asdict(self.lora.config)}
         if state["made_by"] != made_by:
-            raise ValueError(f"{self._state} was made by another recipe ({state['made_by']}); use another --run folder")
+            raise ExportError(
+                f"{self._state} was made by another recipe ({state['made_by']}); use another --run folder"
+            )
         self.lora.load_state_dict(state["lora"])
         self.heads.load_state_dict(state["heads"])
         self.optimiser.load_state_dict(state["optimiser"])
@@ -153,7 +156,7 @@ class Medusa2Trainer:
                 self.epoch, self._cursor = self.epoch + 1, 0
             self._plan = self.sequences.plan(np.random.default_rng([self.recipe.seed, self.epoch]))
             if len(self._plan) < count:
-                raise ValueError(
+                raise ExportError(
                     f"the data make {len(self._plan)} micro-batches, a step needs {count}: lower --batch or distil more"
                 )
         chosen = self._plan[self._cursor : self._cursor + count]

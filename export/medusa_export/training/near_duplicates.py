@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 
+from ..errors import ExportError
 from .recipes import MAX_OVERLAP
 from .shards import Rollouts, TokenRows, load_rollouts, load_tokens
 
@@ -108,11 +109,11 @@ def drop_near_duplicates(
 ) -> tuple[Rollouts, OverlapReport]:
     """Held-out answers of which no training answer holds more than `max_overlap`, 0 to 1, of the 8-grams."""
     if not 0 <= max_overlap <= 1:
-        raise ValueError(f"max_overlap is {max_overlap}; it must lie in 0..1 (1 keeps every answer)")
+        raise ExportError(f"max_overlap is {max_overlap}; it must lie in 0..1 (1 keeps every answer)")
     rows = held_out.token_rows
     keep, anywhere = largest_shares(rows, training) <= max_overlap, shared_shares(rows, training)
     if len(keep) and not keep.any():
-        raise ValueError(
+        raise ExportError(
             f"every one of the {len(keep)} held-out answers shares over {max_overlap:g} of its {GRAM}-grams with a "
             "training answer: distil more conversations or raise --max-overlap (up to 1, which keeps all)"
         )

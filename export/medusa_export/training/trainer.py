@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from ..errors import ExportError
 from .calibration import propose, rank_accuracies
 from .loss_table import LossTable
 from .model import MedusaHeads, fused_cross_entropy
@@ -53,7 +54,7 @@ class Trainer:
             return
         state = torch.load(self._state, weights_only=True)
         if state["recipe"] != asdict(self.recipe):
-            raise ValueError(f"{self._state} was made by another recipe ({state['recipe']}); use another --run folder")
+            raise ExportError(f"{self._state} was made by another recipe ({state['recipe']}); use another --run folder")
         self.heads.load_state_dict(state["heads"])
         self.optimiser.load_state_dict(state["optimiser"])
         self.step, self.seconds = state["step"], state["seconds"]
