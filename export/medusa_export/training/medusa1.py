@@ -23,7 +23,7 @@ from .near_duplicates import load_held_out
 from .recipes import Recipe, recipe_of
 from .run_facts import check_made_with, command_line, distil_record, hardware
 from .shards import Rollouts, load_rollouts
-from .trainer import Trainer
+from .trainer import Trainer, load_state
 from .training_data import Batches, coverage, frequent_tokens
 
 
@@ -90,7 +90,7 @@ def _draft_vocabulary(a: argparse.Namespace, training: Rollouts, vocab: int, end
     """Token ids of the draft vocabulary; a resumed run keeps its own, also when more data has come since."""
     state = Path(a.run) / "state.pt"
     if state.exists():
-        return torch.load(state, weights_only=True)["heads"]["token_map"].cpu().numpy()
+        return load_state(state)["heads"]["token_map"].cpu().numpy()
     return frequent_tokens(training.tokens, vocab, min(a.draft_vocab, vocab), (end,))
 
 

@@ -32,7 +32,7 @@ from .model import MedusaHeads, fused_cross_entropy
 from .recipes import Medusa2Recipe
 from .sequences import MicroBatch, Sequences, states_of, with_states
 from .shards import Rollouts
-from .trainer import first_rows
+from .trainer import first_rows, load_state
 from .training_data import DraftTargets, target_rows
 
 
@@ -98,7 +98,7 @@ class Medusa2Trainer:
         if not self._state.exists():
             self.table.begin()
             return
-        state = torch.load(self._state, weights_only=True, map_location=self.backbone.device)
+        state = load_state(self._state, self.backbone.device)
         made_by = {"recipe": asdict(self.recipe), "adapter": asdict(self.lora.config)}
         if state["made_by"] != made_by:
             raise ExportError(

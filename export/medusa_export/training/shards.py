@@ -175,6 +175,9 @@ def load_rollouts(
         fresh = key not in seen and not (split == "train" and context in held_out)
         seen.add(key)
         keep[a] = fresh and split in splits
+    if not keep.any():
+        beside = " outside the listed shards" if without else ""
+        raise ExportError(f"--data {folder} holds no {' or '.join(splits)} answers{beside}: distil more conversations")
     return all_parts.select(keep)
 
 

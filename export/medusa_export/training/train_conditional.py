@@ -51,8 +51,6 @@ def load_material(a: argparse.Namespace) -> tuple[Material, OverlapReport]:
         )
     seen = shard_names("--trained-shards", a.trained_shards) if a.trained_shards else frozenset()
     training = load_rollouts(a.data, ("train",), without=seen)
-    if not len(training.tokens):
-        raise ExportError(f"--data {a.data}: no training answers are left without --trained-shards: distil more")
     calibration, overlap = load_held_out(a.data, "calibration", a.max_overlap)
 
     def proposed(rollouts: Rollouts) -> tuple[Rollouts, Proposals]:
