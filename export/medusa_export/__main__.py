@@ -51,6 +51,9 @@ def main(arguments: list[str] | None = None) -> int:
     except ExportError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
+    except OSError as error:  # the system's own words name the cause: no such file, no space left, permission denied
+        print(f"error: {error.filename or 'system'}: {error.strerror or error}", file=sys.stderr)
+        return 1
     except ModuleNotFoundError as error:
         if error.name in ("torch", "tokenizers", "safetensors", "onnxruntime"):
             print(f"error: this command needs {error.name}: install export/requirements-training.txt", file=sys.stderr)

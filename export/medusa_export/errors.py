@@ -2,4 +2,4 @@
 
 
 class ExportError(Exception):
-    """Raised for bad input or an unusable output folder; `prepare` prints it as `error: ...` and exits with 1."""
+    """Raised for bad input or an unusable output folder; the commands print it as `error: ...` and exit with 1."""

@@ -13,6 +13,7 @@ import torch
 
 from conftest import command
 from heads_tiny import write_tiny_model
+from medusa_export.errors import ExportError
 from medusa_export.graph.heads import build_heads
 from medusa_export.measure.session import open_session
 from medusa_export.training.calibration import propose
@@ -214,7 +215,7 @@ def test_a_conditional_joint_is_trained_and_measured(distilled: tuple[Path, Path
     report = command("evaluate", *text.split())
     trees = {n: report["trees"][n]["dynamic_conditional"]["tokens_per_step"] for n in ("1", "16")}
     assert trees["1"] == 1 < trees["16"] <= report["oracle_top_m"]["tokens_per_step"]
-    with pytest.raises(FileNotFoundError, match=r"no shard-.*nowhere: run distil first"):
+    with pytest.raises(ExportError, match=r"--text .*nowhere holds no shard-.*: run distil first"):
         load_text([data, tmp_path / "nowhere"], ("train",))
     # The tiny model's next token depends on the last one, which the marginals leave out.
     assert report["gains"]["16"]["dynamic_conditional_over_dynamic_temperature"]["percent"] > 0
@@ -241,5 +242,5 @@ def test_heads_are_calibrated_on_shards_they_never_saw(distilled: tuple[Path, Pa
     assert after["calibration"]["answers"] == (pool.temperature == 0).sum()
     assert sum(after["calibration"]["sources"].values()) == after["calibration"]["answers"]
     more = [*text.split()[:-1], "--source", "nowhere", *LOOPS]
-    with pytest.raises(ValueError, match=r"--source nowhere: no such source .*\(a, b, c\)"):
+    with pytest.raises(ExportError, match=r"--source nowhere: no such source .*\(a, b, c\)"):
         command("calibrate", *more)

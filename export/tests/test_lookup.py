@@ -17,7 +17,7 @@ from medusa_export.errors import ExportError
 from medusa_export.training.checkpoint import load_heads, save_heads
 from medusa_export.training.context_lookup import ContextIndex
 from medusa_export.training.conversations import Answer
-from medusa_export.training.lookup_fit import Observations, fit_weights, observe
+from medusa_export.training.lookup_weights import Observations, fit_weights, observe
 from medusa_export.training.model import HeadsConfig, MedusaHeads
 from medusa_export.training.shards import Rollouts, write_shard
 from medusa_export.training.simulation import dynamic_trees, lookup_trees, simulate

@@ -18,8 +18,8 @@ from medusa_export.errors import ExportError
 from medusa_export.training.backbone import Backbone, load_backbone
 from medusa_export.training.checkpoint import load_heads
 from medusa_export.training.fidelity import fused_kl, measure_fidelity
-from medusa_export.training.joint_trainer import JointTrainer
 from medusa_export.training.lora import Lora, run_sequences, save_adapter
+from medusa_export.training.medusa2_trainer import Medusa2Trainer
 from medusa_export.training.recipes import LoraConfig
 from medusa_export.training.sequences import Sequences, states_of, with_states
 from medusa_export.training.shards import finished_conversations, load_rollouts
@@ -98,7 +98,7 @@ def test_every_answer_is_in_a_plan_once_and_micro_batches_keep_their_size(distil
     longest = int(sequences.lengths.max())
     short = Sequences(sequences.rollouts, longest - 1)
     assert short.left_out == int((sequences.lengths == longest).sum()) > 0
-    with pytest.raises(ValueError, match="no answer fits in 5 tokens"):
+    with pytest.raises(ExportError, match="no answer fits in 5 tokens"):
         Sequences(sequences.rollouts, 5)
 
 
@@ -189,28 +189,28 @@ def check_measures(distilled: tuple[Path, Path], out: Path) -> None:
     common = ["--backbone", str(model), "--adapter", str(adapter), "--data", str(data), "--max-overlap", "1"]
     report = command("evaluate", "--heads", heads, *common, "--nodes", "16")
     assert 1 < report["trees"]["16"]["dynamic"]["tokens_per_step"] <= report["oracle_top_m"]["tokens_per_step"]
-    with pytest.raises(ValueError, match="no --adapter is given"):
+    with pytest.raises(ExportError, match="no --adapter is given"):
         command("evaluate", "--heads", heads, "--backbone", model, "--data", data, "--max-overlap", "1")
 
 
 def test_a_resumed_run_equals_an_unbroken_one(distilled: tuple[Path, Path], tmp_path: Path, monkeypatch) -> None:
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     command("train-medusa2", *arguments(distilled, whole, 24, "--out", whole / "out"))
-    step = JointTrainer._train_step
+    step = Medusa2Trainer._train_step
 
     class Stopped(Exception):
         pass
 
-    def stop_at_13(self: JointTrainer):
+    def stop_at_13(self: Medusa2Trainer):
         if self.step == 13:
             self.save_state()
             raise Stopped
         return step(self)
 
-    monkeypatch.setattr(JointTrainer, "_train_step", stop_at_13)
+    monkeypatch.setattr(Medusa2Trainer, "_train_step", stop_at_13)
     with pytest.raises(Stopped):
         command("train-medusa2", *arguments(distilled, broken, 24, "--out", broken / "out"))
-    monkeypatch.setattr(JointTrainer, "_train_step", step)
+    monkeypatch.setattr(Medusa2Trainer, "_train_step", step)
     command("train-medusa2", *arguments(distilled, broken, 24, "--out", broken / "out"))
     ours, theirs = (read_adapter(run / "out" / "medusa2.adapter.safetensors") for run in (whole, broken))
     for name, (a, b) in ours.factors.items():
@@ -219,7 +219,7 @@ def test_a_resumed_run_equals_an_unbroken_one(distilled: tuple[Path, Path], tmp_
     heads = [load_heads(run / "out" / "medusa2.safetensors", distilled[0])[0] for run in (whole, broken)]
     for p, q in zip(heads[0].parameters(), heads[1].parameters(), strict=True):
         torch.testing.assert_close(p, q, atol=2e-3, rtol=1e-3)
-    with pytest.raises(ValueError, match="another recipe"):
+    with pytest.raises(ExportError, match="another recipe"):
         command("train-medusa2", *arguments(distilled, broken, 24, "--lr", "1e-4"))
 
 
@@ -229,7 +229,7 @@ def test_heads_of_other_weights_are_refused(distilled: tuple[Path, Path], tmp_pa
     facts = json.loads(first_heads(distilled).with_suffix(".json").read_text())
     facts["backbone"]["gguf_sha256"] = "ab" * 32
     file.write_text(json.dumps(facts))
-    with pytest.raises(ValueError, match="sha256 abababababab"):
+    with pytest.raises(ExportError, match="sha256 abababababab"):
         heads = file.with_suffix(".safetensors")
         command("train-medusa2", *arguments(distilled, tmp_path / "other", 1, "--heads", heads))
 
@@ -282,7 +282,7 @@ def test_adapter_and_heads_of_two_runs_are_refused(
         (["--heads", first, flag, adapter], r"belong to no adapter, --adapter names adapter \w{12}"),
         (["--heads", heads, flag, adapter, "--rank", "5"], r"rank 4, alpha 8, 14 matrices; this run has rank 5"),
     ):
-        with pytest.raises(ValueError, match=message):
+        with pytest.raises(ExportError, match=message):
             command("train-medusa2", *arguments(distilled, tmp_path / "run", 1, *more))
 
 
@@ -343,11 +343,11 @@ def test_heads_of_a_merged_model_are_fitted_on_its_own_answers_only(
     command("calibrate", *fitted, "--data", str(own_answers))
     for name in ("fit-lookup", "calibrate", "train-conditional"):
         more = ["--run", tmp_path / "c"] if name == "train-conditional" else []
-        with pytest.raises(ValueError, match="holds answers made with no adapter, not with the adapter of sha256"):
+        with pytest.raises(ExportError, match="holds answers made with no adapter, not with the adapter of sha256"):
             command(name, *fitted, *more, "--data", data)
-    with pytest.raises(ValueError, match=r"made with no adapter, not with the adapter of sha256 \w{12}"):
+    with pytest.raises(ExportError, match=r"made with no adapter, not with the adapter of sha256 \w{12}"):
         learn_on(model, finished, tmp_path, "--data", data, "--adapter", adapter)
-    with pytest.raises(ValueError, match=r"made with the adapter of sha256 \w{12}\.\.\., not with no adapter"):
+    with pytest.raises(ExportError, match=r"made with the adapter of sha256 \w{12}\.\.\., not with no adapter"):
         learn_on(model, finished, tmp_path, "--data", own_answers)
 
 
@@ -367,9 +367,9 @@ def test_the_merged_model_answers_with_its_own_states(
     _, original = with_states(answers, backbone)
     assert np.abs(original.hidden - again.hidden).max() > 0.05
     assert json.loads((out / "distil.json").read_text())["adapter_sha256"] == read_adapter(path).sha256
-    with pytest.raises(ValueError, match=r"holds answers made with the adapter of sha256 .*, not with no adapter"):
+    with pytest.raises(ExportError, match=r"holds answers made with the adapter of sha256 .*, not with no adapter"):
         command("distil", "--backbone", model, "--out", out)
-    with pytest.raises(ValueError, match="holds answers made with no adapter, not with the adapter"):
+    with pytest.raises(ExportError, match="holds answers made with no adapter, not with the adapter"):
         command("distil", *text.split(), "--out", str(data))
     other = saved(changed_lora(backbone), tmp_path / "other", model, sha256="ab" * 32)
     with pytest.raises(ExportError, match="was trained on tiny \\(sha256 abababababab"):

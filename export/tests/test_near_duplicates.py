@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from medusa_export.errors import ExportError
 from medusa_export.training.conversations import Answer
 from medusa_export.training.near_duplicates import (
     drop_near_duplicates,
@@ -78,9 +79,9 @@ def test_near_copies_are_left_out_and_short_answers_stay() -> None:
 
 def test_nothing_left_and_a_wrong_share_are_refused() -> None:
     text = list(range(20))
-    with pytest.raises(ValueError, match=r"every one of the 1 held-out answers .* --max-overlap"):
+    with pytest.raises(ExportError, match=r"every one of the 1 held-out answers .* --max-overlap"):
         drop_near_duplicates(rollouts_of(text), rows_of(text), 0.5)
-    with pytest.raises(ValueError, match=r"max_overlap is 5; it must lie in 0\.\.1"):
+    with pytest.raises(ExportError, match=r"max_overlap is 5; it must lie in 0\.\.1"):
         drop_near_duplicates(rollouts_of(text), rows_of(text), 5)
 
 

@@ -11,7 +11,7 @@ import torch
 from tokenizers import Tokenizer
 from transformers import LlamaForCausalLM
 
-from heads_tiny import made_rollouts, write_tiny_model
+from heads_tiny import HIDDEN, made_rollouts, write_tiny_model
 from medusa_export.errors import ExportError
 from medusa_export.training.backbone import load_backbone, load_embedding
 from medusa_export.training.calibration import propose, propose_each
@@ -145,13 +145,13 @@ def test_proposals_are_the_softmax_over_the_whole_draft_vocabulary_at_every_temp
             np.testing.assert_allclose(got.probabilities[:, k], top.values.numpy(), rtol=1e-5)
 
 
-def reading_heads() -> MedusaHeads:
-    """3 random heads of 2 blocks on states of 8 values, a vocabulary of 60, which read the chosen token."""
+def reading_heads(size: int = 8) -> MedusaHeads:
+    """3 random heads of 2 blocks on states of `size` values, a vocabulary of 60, which read the chosen token."""
     torch.manual_seed(0)
-    heads = MedusaHeads(HeadsConfig(3, 8, 2, 20, tokens="root"), torch.arange(0, 60, 3))
+    heads = MedusaHeads(HeadsConfig(3, size, 2, 20, tokens="root"), torch.arange(0, 60, 3))
     for parameter in heads.parameters():
         torch.nn.init.normal_(parameter)
-    heads.attach_embedding(torch.randn(60, 8), 0.5)
+    heads.attach_embedding(torch.randn(60, size), 0.5)
     return heads
 
 
@@ -180,16 +180,16 @@ def test_proposals_and_batches_give_a_head_the_token_of_its_own_row() -> None:
 
 @pytest.mark.parametrize("quantise", [False, True])
 def test_token_reading_heads_return_from_their_file_and_need_the_backbone(tmp_path: Path, quantise: bool) -> None:
-    heads, path = reading_heads(), tmp_path / "h.safetensors"
+    heads, path = reading_heads(HIDDEN), tmp_path / "h.safetensors"
     save_heads(heads, path, {"temperatures": [1, 1, 1]}, quantise=quantise)
-    with pytest.raises(ValueError, match="read the chosen token: name the backbone with --backbone"):
+    with pytest.raises(ExportError, match="read the chosen token: name the backbone with --backbone"):
         load_heads(path)
     model = write_tiny_model(tmp_path / "model")
     loaded, sidecar = load_heads(path, model)
     assert torch.equal(loaded.embedding, load_embedding(model))
     loaded.embedding = heads.embedding
     assert (sidecar["format"], sidecar["tokens"], sidecar["token_scale"]) == (3 if quantise else 2, "root", 0.5)
-    hidden, read = torch.randn(4, 8), torch.randint(60, (4,))
+    hidden, read = torch.randn(4, HIDDEN), torch.randint(60, (4,))
     for a, b in zip(loaded(hidden, read), heads(hidden, read), strict=True):
         assert (a - b).abs().max() < (0.1 if quantise else 0.02) * b.abs().max()
     own = read_own_heads(path)

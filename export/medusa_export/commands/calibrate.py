@@ -1,6 +1,6 @@
 """Calibrate trained heads on answers they never saw: accuracies by rank, temperatures, static trees. Weights stay.
 
-    python -m medusa_export calibrate --heads heads/NAME/medusa1.safetensors --data DATA \\
+    python -m medusa_export calibrate --heads heads/NAME/medusa1.safetensors --data DATA --backbone MODEL \\
         --trained-shards SHARDS.txt --write
 
 Heads are surer than right on text unlike their training's. The answers here are those of shards distilled after the
@@ -17,7 +17,10 @@ from ..training.recipes import MAX_OVERLAP
 
 def add_arguments(p: argparse.ArgumentParser) -> None:
     add_data_arguments(p)
-    p.add_argument("--backbone", help="for heads that read the chosen token: .gguf file or HF folder")
+    p.add_argument(
+        "--backbone",
+        help=".gguf file or HF folder, for heads that read the chosen token, as the shipped ones do",
+    )
     p.add_argument("--positions", type=int, default=0, help="most positions to calibrate on, whole answers (0: all)")
 
 

@@ -1,7 +1,7 @@
 """Measure trained heads on held-out answers, or on a question file (a final check: never tune on a benchmark).
 
-    python -m medusa_export evaluate --heads heads/NAME/medusa1.safetensors --data DATA
-    python -m medusa_export evaluate --heads ... --questions question.jsonl --backbone model.gguf --cache ANSWERS
+    python -m medusa_export evaluate --heads heads/NAME/medusa1.safetensors --data DATA --backbone MODEL
+    python -m medusa_export evaluate --heads ... --questions question.jsonl --backbone MODEL --cache ANSWERS
 
 Head accuracies, and tokens per step of the static and the dynamic tree, simulated exactly from greedy answers.
 --conditional adds the dynamic tree under the conditional joint that lies beside the heads, --lookup the one with
@@ -22,7 +22,11 @@ def add_arguments(p: argparse.ArgumentParser) -> None:
     p.add_argument("--heads", required=True, help="checkpoint (.safetensors)")
     p.add_argument("--data", help="folder of shards: the validation split's greedy answers are used")
     p.add_argument("--questions", help="JSONL with {question_id, category, turns}: first turns, answered greedily")
-    p.add_argument("--backbone", help=".gguf file or HF folder; always needed but with --data alone")
+    p.add_argument(
+        "--backbone",
+        help=".gguf file or HF folder, for heads that read the chosen token, as the shipped ones do; "
+        "also with --questions, --conditional and --adapter",
+    )
     p.add_argument("--adapter", help="MEDUSA-2 adapter to merge into the backbone")
     p.add_argument("--cache", help="with --questions: folder for the answers, made once")
     p.add_argument("--max-overlap", type=float, default=MAX_OVERLAP, help="with --data: as in train")

@@ -15,6 +15,7 @@ they are or become uint8 (by default they do where products saturate). Every one
 from __future__ import annotations
 
 import argparse
+import re
 from pathlib import Path
 
 MEASURES = {
@@ -53,6 +54,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _int_list(text: str) -> list[int]:
+    if not re.fullmatch(r"[1-9]\d*(,[1-9]\d*)*", text):
+        raise argparse.ArgumentTypeError(f"expected numbers with commas between, not {text!r}")
     return [int(part) for part in text.split(",")]
 
 

@@ -16,11 +16,11 @@ import argparse
 from collections.abc import Callable
 from typing import NoReturn
 
-from ..training.recipes import MAX_OVERLAP, JointRecipe, LoraConfig
+from ..training.recipes import MAX_OVERLAP, LoraConfig, Medusa2Recipe
 
 
 def add_arguments(p: argparse.ArgumentParser) -> None:
-    d, lora = JointRecipe(), LoraConfig()
+    d, lora = Medusa2Recipe(), LoraConfig()
     p.add_argument("--data", required=True, help="folder of shards")
     p.add_argument("--backbone", required=True, help=".gguf file or HF folder, as given to distil")
     p.add_argument("--backbone-id", default="smollm2-135m-instruct")

@@ -8,25 +8,48 @@ import itertools
 import json
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from ..errors import ExportError
+from ..training.inputs import json_lines_of, json_list_of
+from ..weights.checked import check_regular, reading
 from .session import int8_product, open_session
 from .split_runner import SplitRunner, Step
 
 EOS = {0, 2}
 
 
+def open_backbone(
+    folder: Path, precision: str, threads: int, capacity: int = 256, unsigned_weights: bool | None = None
+) -> SplitRunner:
+    """A precision of a prepared folder; one that is not there is refused with those that are."""
+    path = folder / f"backbone.{precision}.onnx"
+    if not path.is_file():
+        there = sorted(p.name.removeprefix("backbone.").removesuffix(".onnx") for p in folder.glob("backbone.*.onnx"))
+        raise ExportError(f"--folder {folder} has no {path.name} (precisions there: {', '.join(there) or 'none'})")
+    with reading(path):
+        return SplitRunner(path, threads, capacity, unsigned_weights)
+
+
+def read_answers(args: argparse.Namespace) -> list[dict[str, list[int]]]:
+    """What `answers` wrote."""
+    return json_list_of("--answers", args.answers, {"prompt": list[int], "answer": list[int]})
+
+
 def answers(args: argparse.Namespace) -> None:
     """Greedy answers of the fp32 backbone, as token ids."""
     from tokenizers import Tokenizer
 
-    tokenizer = Tokenizer.from_file(str(args.folder / "tokenizer.json"))
-    with args.prompts.open(encoding="utf-8") as file:
-        lines = [json.loads(line) for line in file]
+    lines = json_lines_of("--prompts", args.prompts, {"prompt": str})
+    vocabulary = args.folder / "tokenizer.json"
+    with reading(vocabulary):
+        check_regular(vocabulary)
+        tokenizer = Tokenizer.from_file(str(vocabulary))
     chosen = [lines[i]["prompt"] for i in np.random.default_rng(1).permutation(len(lines))]
-    runner = SplitRunner(args.folder / "backbone.fp32.onnx", threads=args.threads)
+    runner = open_backbone(args.folder, "fp32", args.threads)
     system = "You are a helpful AI assistant named SmolLM, trained by Hugging Face"
     made: list[dict[str, Any]] = []
     for prompt in chosen:
@@ -60,9 +83,9 @@ def log_softmax(x: np.ndarray) -> np.ndarray:
 
 def fidelity(args: argparse.Namespace) -> None:
     """Teacher-forced over the answers: greedy agreement and KL(fp32 || precision) of the next token."""
-    texts = in_groups(json.loads(args.answers.read_text()), args.group)
-    reference = SplitRunner(args.folder / "backbone.fp32.onnx", threads=args.threads)
-    runners = {name: SplitRunner(args.folder / f"backbone.{name}.onnx", threads=args.threads) for name in args.names}
+    texts = in_groups(read_answers(args), args.group)
+    reference = open_backbone(args.folder, "fp32", args.threads)
+    runners = {name: open_backbone(args.folder, name, args.threads) for name in args.names}
     agree: dict[str, list[float]] = {name: [] for name in runners}
     kl: dict[str, list[float]] = {name: [] for name in runners}
     for text in texts:
@@ -95,8 +118,8 @@ def latency(args: argparse.Namespace) -> None:
     runners = {}
     for name in args.names:
         precision, _, kind = name.partition("=")
-        path = args.folder / f"backbone.{precision}.onnx"
-        runners[name] = SplitRunner(path, args.threads, args.past, {"s8": False, "u8": True}.get(kind))
+        unsigned = {"s8": False, "u8": True}.get(kind)
+        runners[name] = open_backbone(args.folder, precision, args.threads, args.past, unsigned)
     random = np.random.default_rng(0)
     times: dict[tuple[str, int], list[float]] = {(name, n): [] for name in runners for n in args.rows}
     feeds = {}
@@ -128,11 +151,10 @@ def rows(args: argparse.Namespace) -> None:
 
     A tree holds 4 true tokens on a path and n - 4 random nodes; only the true ones are kept, as after a real step.
     """
-    texts = json.loads(args.answers.read_text())[: args.texts]
+    texts = read_answers(args)[: args.texts]
     print("precision,n,rows,equal_to_the_bit,max_logit_difference,argmax_flips,largest_gap_of_a_flip")
     for name in args.names:
-        path = args.folder / f"backbone.{name}.onnx"
-        plain, trees = SplitRunner(path, args.threads, 512), SplitRunner(path, args.threads, 512)
+        plain, trees = (open_backbone(args.folder, name, args.threads, 512) for _ in range(2))
         single = [run_singly(plain, text) for text in texts]
         for n in args.rows:
             random, equal, worst, gaps, total = np.random.default_rng(0), 0, 0.0, [], 0
@@ -177,10 +199,10 @@ def run_in_trees(
 
 def bits(args: argparse.Namespace) -> None:
     """A hash of the logits of the answers' first rows, with int8 weights as they are (s8) and as uint8 (u8)."""
-    texts = json.loads(args.answers.read_text())
+    texts = read_answers(args)
     print("precision,weights,rows,sha256_of_logits")
     for name, kind in itertools.product(args.names, ("s8", "u8")):
-        runner = SplitRunner(args.folder / f"backbone.{name}.onnx", args.threads, unsigned_weights=kind == "u8")
+        runner = open_backbone(args.folder, name, args.threads, unsigned_weights=kind == "u8")
         digest, left = hashlib.sha256(), args.count
         for text in texts:
             ids = np.asarray(text["prompt"] + text["answer"][:-1])

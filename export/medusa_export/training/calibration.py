@@ -1,10 +1,14 @@
-"""What the heads know on held-out answers: proposals, accuracies by rank, temperatures."""
+"""What heads know on the answers they are given: proposals, accuracies by rank, temperatures, static trees.
+
+Training calls `calibrate` on its own held-out answers; recalibration.py calls it later, on others.
+"""
 
 from __future__ import annotations
 
 import numpy as np
 import torch
 
+from ..errors import ExportError
 from .model import MedusaHeads
 from .shards import Rollouts
 from .training_data import head_targets
@@ -31,6 +35,11 @@ def propose_each(
 ) -> list[Proposals]:
     """`propose` at several temperatures for the price of one: which tokens are best does not depend on them."""
     n, k = len(rollouts.tokens), heads.config.heads
+    if rollouts.hidden.shape[1] != heads.config.hidden_size:
+        raise ExportError(
+            f"the heads read states of {heads.config.hidden_size} values, those of the data have "
+            f"{rollouts.hidden.shape[1]}: they are another model's"
+        )
     ids = np.zeros((n, k, width), np.int32)
     probabilities = [np.zeros((n, k, width), np.float32) for _ in temperature_sets]
     for start in range(0, n, 2048):
@@ -106,8 +115,6 @@ def _golden_section(logits: torch.Tensor, goal: torch.Tensor) -> float:
 
 def calibrate(heads: MedusaHeads, greedy: Rollouts, device: str) -> dict:
     """Accuracies by rank, temperatures and static trees, on held-out greedy answers."""
-    if not len(greedy.tokens):
-        raise ValueError("no held-out greedy answers in the data: distil more conversations")
     width = min(RANKS, heads.config.draft_vocab_size)
     accuracies = rank_accuracies(propose(heads, greedy, width, device=device), greedy)
     rounded = [[round(float(x), 6) for x in row] for row in accuracies]

@@ -12,6 +12,7 @@ from typing import Any
 
 from tokenizers import AddedToken, Tokenizer
 
+from ..errors import ExportError
 from ..tokenizer_files import read_tokenizer
 from ..weights import open_source
 from .recipes import TEMPLATES
@@ -107,9 +108,9 @@ def load_chat_tokens(path: str | Path, system: str | None = None, template: str 
     marks = {"chatml": ("<|im_start|>", "<|im_end|>"), "vicuna": ("<s>", "</s>")}[template]
     start, end = (stretches.tokenizer.token_to_id(m) for m in marks)
     if start is None or end is None:
-        raise ValueError(f"tokenizer {path}: no {marks[0]} and {marks[1]}; choose --template from {TEMPLATES}")
+        raise ExportError(f"tokenizer {path}: no {marks[0]} and {marks[1]}; choose --template from {TEMPLATES}")
     if any(index in stretches.added and stretches.added[index].single_word for index in (start, end)):
-        raise ValueError(f"tokenizer {path}: {marks[0]} or {marks[1]} counts as a single word only: not supported")
+        raise ExportError(f"tokenizer {path}: {marks[0]} or {marks[1]} counts as a single word only: not supported")
     if template == "chatml":
         return chatml_tokens(stretches, start, end, system or DEFAULT_SYSTEM)
     return vicuna_tokens(stretches, start, end, system or VICUNA_SYSTEM)

@@ -119,8 +119,13 @@ def load_heads(path: str | Path, backbone: str | Path | None = None) -> tuple[Me
             parameter.copy_(torch.from_numpy(matrix.float32()))
     if reads == "root":
         if backbone is None:
-            raise ValueError(f"heads {path} read the chosen token: name the backbone with --backbone")
-        heads.attach_embedding(load_embedding(backbone), own.token_scale)
+            raise ExportError(f"heads {path} read the chosen token: name the backbone with --backbone")
+        embedding = load_embedding(backbone)
+        if embedding.shape[1] != own.hidden_size:
+            raise ExportError(
+                f"heads {path} have hidden size {own.hidden_size}, --backbone {backbone} has {embedding.shape[1]}"
+            )
+        heads.attach_embedding(embedding, own.token_scale)
     return heads, sidecar
 
 

@@ -23,6 +23,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from ..errors import ExportError
 from ..weights.conditional_file import ACTIVATIONS
 from ..weights.hashing import sha256_of
 from .checkpoint import write_tensors
@@ -44,9 +45,9 @@ class ConditionalConfig:
 
     def __post_init__(self) -> None:
         if self.activation not in ACTIVATIONS:
-            raise ValueError(f"conditional: activation must be one of {ACTIVATIONS}, not {self.activation!r}")
+            raise ExportError(f"conditional: activation must be one of {ACTIVATIONS}, not {self.activation!r}")
         if not 1 <= self.distances <= self.heads or self.rank < 1:
-            raise ValueError(f"conditional: needs rank >= 1 and 1 <= distances <= heads, got {self}")
+            raise ExportError(f"conditional: needs rank >= 1 and 1 <= distances <= heads, got {self}")
 
 
 class ConditionalJoint(nn.Module):

@@ -8,9 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors import safe_open
 
-from .shards import Rollouts, split_of
+from .shards import Rollouts, open_shard, shard_paths, split_of
 from .training_data import head_targets
 from .trees import Proposals
 
@@ -138,12 +137,8 @@ class Text:
 def load_text(folders: Sequence[str | Path], splits: tuple[str, ...]) -> Text:
     """The answers of some splits in all the folders, without reading their states."""
     parts: list[list[np.ndarray]] = []
-    paths = {folder: sorted(Path(folder).glob("shard-*.safetensors")) for folder in folders}
-    for folder, found in paths.items():
-        if not found:
-            raise FileNotFoundError(f"no shard-*.safetensors in {folder}: run distil first")
-    for path in [p for found in paths.values() for p in found]:
-        with safe_open(str(path), "numpy") as f:
+    for path in [path for folder in folders for path in shard_paths(folder, option="--text")]:
+        with open_shard(path) as f:
             wanted = np.array([split_of(int(c)) in splits for c in f.get_tensor("conversation")], bool)
             lengths = np.diff(f.get_tensor("offsets"))
             rows = np.repeat(wanted, lengths)

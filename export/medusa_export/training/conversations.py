@@ -6,7 +6,6 @@ continues where shards end, and the number of workers does not change the data's
 
 from __future__ import annotations
 
-import json
 from collections import deque
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from .chat_tokens import ChatTokens
+from .inputs import json_lines_of
 from .recipes import Mix
 
 MAGPIE = "magpie"  # the model writes the question itself
@@ -42,10 +42,7 @@ class PromptPool:
         self.by_source: dict[str, list[str]] = {}
         seen: set[str] = set()
         if path is not None:
-            for line in Path(path).read_text().split("\n"):
-                if not line.strip():
-                    continue
-                row = json.loads(line)
+            for row in json_lines_of("--prompts", path, {"source": str, "prompt": str}):
                 if row["prompt"] not in seen:
                     seen.add(row["prompt"])
                     self.by_source.setdefault(row["source"], []).append(row["prompt"])

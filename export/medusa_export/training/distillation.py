@@ -10,6 +10,7 @@ from pathlib import Path
 
 import torch
 
+from ..errors import ExportError
 from ..weights.adapter import Adapter, read_adapter_of
 from ..weights.hashing import sha256_of
 from .backbone import load_backbone
@@ -17,6 +18,7 @@ from .batched_generation import BatchedGenerator
 from .chat_tokens import load_chat_tokens
 from .conversations import Conversation, PromptPool
 from .generation import Generator
+from .machine import set_up
 from .recipes import Mix
 from .run_facts import check_made_with, distil_record, write_distil_record
 from .shards import finished_conversations, write_shard
@@ -25,16 +27,16 @@ from .teacher_forcing import fill_states
 
 def distil(a: argparse.Namespace) -> None:
     """Answer what is left of the plan; see commands/distil.py for the options."""
-    torch.set_num_threads(a.threads)
+    set_up(a)
     torch.set_float32_matmul_precision("high")  # TF32 for fp32 products on CUDA; nothing changes on a CPU
-    out = Path(a.out)
-    out.mkdir(parents=True, exist_ok=True)
+    pool, out = PromptPool(a.prompts, a.seed), Path(a.out)
     adapter = read_adapter_of(a.adapter, a.backbone) if a.adapter else None
     check_made_with(out, adapter.sha256 if adapter else None, f"--out {out}")
+    out.mkdir(parents=True, exist_ok=True)
     backbone = load_backbone(a.backbone, getattr(torch, a.dtype), a.device, adapter)
     chat = load_chat_tokens(a.backbone, a.system, a.template)
     if not chat.writes_questions and (a.magpie or a.second_turns):
-        raise ValueError(f"--template {a.template} cannot let the model write questions: --magpie 0 --second-turns 0")
+        raise ExportError(f"--template {a.template} cannot let the model write questions: --magpie 0 --second-turns 0")
     mix = Mix(
         magpie_share=a.magpie,
         greedy_share=a.greedy,
@@ -42,7 +44,7 @@ def distil(a: argparse.Namespace) -> None:
         second_turn_share=a.second_turns,
         max_answer=a.max_answer,
     )
-    plan = PromptPool(a.prompts, a.seed).plan(a.conversations, mix, a.seed)
+    plan = pool.plan(a.conversations, mix, a.seed)
     done = finished_conversations(out)
     mine = [i for i in range(a.first, a.conversations) if i % a.workers == a.worker and i not in done]
     _describe(out, a, mix, adapter)

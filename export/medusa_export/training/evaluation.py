@@ -20,6 +20,8 @@ from .chat_tokens import load_chat_tokens
 from .checkpoint import conditional_of, load_heads, write_sidecar
 from .conversations import Answer, Conversation
 from .generation import Generator
+from .inputs import json_lines_of
+from .machine import set_up
 from .model import MedusaHeads
 from .near_duplicates import load_held_out
 from .recipes import Mix
@@ -31,8 +33,7 @@ from .trees import HeadsJoint
 
 def evaluate(a: argparse.Namespace) -> dict:
     """The report, printed and stored where that is asked for; see commands/evaluate.py for the options."""
-    if a.threads:
-        torch.set_num_threads(a.threads)
+    set_up(a)
     heads, sidecar = load_heads(a.heads, a.backbone)
     heads.to(a.device)
     lookup = _lookup_of(a, sidecar) if a.lookup else None
@@ -77,7 +78,7 @@ def _check_belongs(a: argparse.Namespace, sidecar: dict, adapter: Adapter | None
     wanted = (sidecar.get("backbone") or {}).get("adapter_sha256")
     if wanted is not None and (adapter is None or adapter.sha256 != wanted):
         given = f"--adapter {a.adapter} has sha256 {adapter.sha256[:12]}..." if adapter else "no --adapter is given"
-        raise ValueError(f"--heads {a.heads} were trained with the adapter of sha256 {wanted[:12]}..., but {given}")
+        raise ExportError(f"--heads {a.heads} were trained with the adapter of sha256 {wanted[:12]}..., but {given}")
 
 
 def report_on(
@@ -147,9 +148,9 @@ def answer_questions(a: argparse.Namespace, adapter: Adapter | None = None) -> N
     cache = Path(a.cache)
     if list(cache.glob("shard-*.safetensors")):
         return
-    cache.mkdir(parents=True, exist_ok=True)
-    questions = [json.loads(line) for line in Path(a.questions).read_text().split("\n") if line.strip()]
+    questions = json_lines_of("--questions", a.questions, {"question_id": int, "category": str, "turns": list[str]})
     backbone = load_backbone(a.backbone, torch.float32, a.device, adapter)
+    cache.mkdir(parents=True, exist_ok=True)
     chat = load_chat_tokens(a.backbone, template=a.template)
     mix = Mix(greedy_share=1.0, second_turn_share=0.0, max_answer=a.max_new_tokens)
     # `question_id` becomes the conversation's number, the category its source.

@@ -6,13 +6,13 @@ import argparse
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from ..weights.conditional_file import conditional_beside
 from .calibration import propose
 from .checkpoint import conditional_of, load_heads, write_sidecar
 from .context_lookup import LENGTHS
-from .lookup_fit import Observations, fit_weights, observe
+from .lookup_weights import Observations, fit_weights, observe
+from .machine import set_up
 from .recalibration import unseen_answers
 from .run_facts import check_states_of, command_line
 from .trees import HeadsJoint
@@ -22,8 +22,7 @@ TOP_M = 32  # of the heads' lists, as in decoding
 
 def fit_lookup(a: argparse.Namespace) -> list[list[float]]:
     """Fit, print and, with --write, store; returns the weights [K + 1][8]. See commands/fit_lookup.py."""
-    if a.threads:
-        torch.set_num_threads(a.threads)
+    set_up(a)
     heads, sidecar = load_heads(a.heads, a.backbone)
     check_states_of(sidecar, Path(a.data))
     heads.to(a.device)

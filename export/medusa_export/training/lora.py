@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from ..errors import ExportError
 from ..weights import ModelConfig
 from ..weights.adapter import SUFFIX, TARGETS, Adapter
 from .backbone import Backbone, Layer, head_norm, rotate
@@ -31,7 +32,7 @@ class Lora(nn.Module):
     def __init__(self, config: LoraConfig, sizes: ModelConfig, seed: int = 0) -> None:
         super().__init__()
         if config.first_layer >= sizes.layers:
-            raise ValueError(f"adapter: first_layer {config.first_layer} of a backbone with {sizes.layers} layers")
+            raise ExportError(f"adapter: first_layer {config.first_layer} of a backbone with {sizes.layers} layers")
         self.config, self.sizes, shapes = config, sizes, sizes.tensor_shapes()
         g = torch.Generator().manual_seed(seed)
         self.a, self.b = nn.ParameterDict(), nn.ParameterDict()
@@ -61,7 +62,7 @@ class Lora(nn.Module):
         theirs = {name.removesuffix(".weight"): pair for name, pair in adapter.factors.items()}
         ours = {"layers." + key.replace("_", "."): key for key in self.a}
         if (adapter.rank, adapter.scale) != (self.config.rank, self.config.scale) or set(theirs) != set(ours):
-            raise ValueError(
+            raise ExportError(
                 f"adapter {adapter.path}: rank {adapter.rank}, alpha {adapter.alpha:g}, {len(theirs)} matrices;"
                 f" this run has rank {self.config.rank}, alpha {self.config.alpha:g}, {len(ours)} matrices"
             )
@@ -122,7 +123,7 @@ def _attention(qkv: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, c: Model
 def save_adapter(lora: Lora, path: Path, facts: dict[str, Any]) -> None:
     """Write <name>.adapter.safetensors and its sidecar."""
     if not path.name.endswith(SUFFIX):
-        raise ValueError(f"adapter {path}: the name must end in {SUFFIX}")
+        raise ExportError(f"adapter {path}: the name must end in {SUFFIX}")
     sidecar = {
         "format": 1,
         "kind": "medusa-2-adapter",

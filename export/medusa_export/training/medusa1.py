@@ -10,25 +10,26 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from ..errors import ExportError
 from ..weights.adapter import read_adapter_of
 from ..weights.hashing import sha256_of
 from .backbone import load_embedding, load_lm_head
 from .calibration import calibrate
 from .chat_tokens import load_chat_tokens
 from .checkpoint import load_heads, owner_of_output, save_heads
+from .machine import set_up
 from .model import HeadsConfig, MedusaHeads
 from .near_duplicates import load_held_out
 from .recipes import Recipe, recipe_of
 from .run_facts import check_made_with, command_line, distil_record, hardware
 from .shards import Rollouts, load_rollouts
-from .trainer import Trainer
+from .trainer import Trainer, load_state
 from .training_data import Batches, coverage, frequent_tokens
 
 
 def train(a: argparse.Namespace) -> None:
     """See commands/train.py for the options."""
-    if a.threads:
-        torch.set_num_threads(a.threads)
+    set_up(a)
     torch.manual_seed(a.seed)
     adapter = read_adapter_of(a.adapter, a.backbone) if a.adapter else None
     check_made_with(Path(a.data), adapter.sha256 if adapter else None, f"--data {a.data}")
@@ -44,7 +45,7 @@ def train(a: argparse.Namespace) -> None:
     if a.init:
         heads, _ = load_heads(a.init, a.backbone)
         if heads.config != config:
-            raise ValueError(f"--init {a.init} holds {heads.config}, this run needs {config}")
+            raise ExportError(f"--init {a.init} holds {heads.config}, this run needs {config}")
         token_map = heads.token_map.numpy()
         heads.output_weight.requires_grad_(not a.freeze_output)
     else:
@@ -89,7 +90,7 @@ def _draft_vocabulary(a: argparse.Namespace, training: Rollouts, vocab: int, end
     """Token ids of the draft vocabulary; a resumed run keeps its own, also when more data has come since."""
     state = Path(a.run) / "state.pt"
     if state.exists():
-        return torch.load(state, weights_only=True)["heads"]["token_map"].cpu().numpy()
+        return load_state(state)["heads"]["token_map"].cpu().numpy()
     return frequent_tokens(training.tokens, vocab, min(a.draft_vocab, vocab), (end,))
 
 

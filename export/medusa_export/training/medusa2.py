@@ -10,16 +10,18 @@ from typing import Any
 
 import torch
 
+from ..errors import ExportError
 from ..weights.adapter import SUFFIX, Adapter, read_adapter, read_adapter_of
 from ..weights.hashing import sha256_of
 from .backbone import load_backbone
 from .calibration import calibrate
 from .checkpoint import load_heads, owner_of_output, save_heads
-from .joint_trainer import JointTrainer
 from .lora import Lora, save_adapter
+from .machine import set_up
+from .medusa2_trainer import Medusa2Trainer
 from .model import MedusaHeads
 from .near_duplicates import load_held_out
-from .recipes import JointRecipe, LoraConfig, recipe_of
+from .recipes import LoraConfig, Medusa2Recipe, recipe_of
 from .run_facts import check_made_with, command_line, distil_record, hardware
 from .sequences import with_states
 from .shards import Rollouts, load_rollouts
@@ -29,8 +31,7 @@ NO_LIMIT = 1_000_000_000  # steps, when the clock decides
 
 def train(a: argparse.Namespace) -> None:
     """See commands/train_medusa2.py for the options."""
-    if a.threads:
-        torch.set_num_threads(a.threads)
+    set_up(a)
     if a.device == "cuda":
         torch.set_float32_matmul_precision("high")  # the heads' blocks stay fp32; TF32 is near enough for them
     torch.manual_seed(a.seed)
@@ -44,9 +45,11 @@ def train(a: argparse.Namespace) -> None:
     lora = Lora(LoraConfig(a.rank, a.alpha, a.first_layer), backbone.config, a.seed)
     if adapter is not None:
         lora.copy_from(adapter)
-    recipe = recipe_of(JointRecipe, a, steps=a.steps or (NO_LIMIT if a.minutes else JointRecipe.steps),
+    recipe = recipe_of(Medusa2Recipe, a, steps=a.steps or (NO_LIMIT if a.minutes else Medusa2Recipe.steps),
                        micro_tokens=a.micro_tokens or a.batch)  # fmt: skip
-    trainer = JointTrainer(backbone, lora.to(a.device), heads.to(a.device), training, recipe, Path(a.run), calibration)
+    trainer = Medusa2Trainer(
+        backbone, lora.to(a.device), heads.to(a.device), training, recipe, Path(a.run), calibration
+    )
     adapted = sum(p.numel() for p in lora.parameters())
     print(
         f"{len(training.tokens)} training positions in {len(training.sources)} answers"
@@ -67,17 +70,17 @@ def _start_heads(path: Path, backbone: str, adapter: Adapter | None) -> MedusaHe
     belongs = sidecar.get("backbone") or {}
     trained_on, digest = belongs.get("gguf_sha256"), sha256_of(Path(backbone))
     if trained_on not in (None, digest):
-        raise ValueError(f"--heads {path} belong to a backbone with sha256 {trained_on[:12]}..., not {digest[:12]}...")
+        raise ExportError(f"--heads {path} belong to a backbone with sha256 {trained_on[:12]}..., not {digest[:12]}...")
     # Heads of an adapted backbone read its states; on the original's they would start from nearly nothing.
     theirs, ours = belongs.get("adapter_sha256"), adapter.sha256 if adapter else None
     if theirs != ours:
         named = [f"adapter {sha[:12]}..." if sha else "no adapter" for sha in (theirs, ours)]
-        raise ValueError(f"--heads {path} belong to {named[0]}, --adapter names {named[1]}: give the two of one run")
+        raise ExportError(f"--heads {path} belong to {named[0]}, --adapter names {named[1]}: give the two of one run")
     return heads
 
 
 def _save(
-    a: argparse.Namespace, trainer: JointTrainer, calibration: Rollouts, facts: dict[str, Any], output_of: Path | None
+    a: argparse.Namespace, trainer: Medusa2Trainer, calibration: Rollouts, facts: dict[str, Any], output_of: Path | None
 ) -> None:
     """The adapter first; the heads are calibrated on the states of the backbone that is merged from the file."""
     folder, digest = Path(a.out), sha256_of(Path(a.backbone))
@@ -98,7 +101,7 @@ def _save(
         print(f"wrote {file} ({os.path.getsize(file) / 1e6:.1f} MB)", flush=True)
 
 
-def _facts(a: argparse.Namespace, trainer: JointTrainer, start: Path, adapter: Adapter | None) -> dict[str, Any]:
+def _facts(a: argparse.Namespace, trainer: Medusa2Trainer, start: Path, adapter: Adapter | None) -> dict[str, Any]:
     """`start`, `adapter`: the heads and the adapter that the run began with."""
     began_with = {"name": start.stem, "sha256": sha256_of(start), "adapter_sha256": adapter.sha256 if adapter else None}
     return {

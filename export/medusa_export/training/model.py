@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from ..errors import ExportError
 from .recipes import TOKEN_INPUTS
 
 
@@ -30,13 +31,13 @@ class HeadsConfig:
 
     def __post_init__(self) -> None:
         if self.tokens not in TOKEN_INPUTS:
-            raise ValueError(f"heads: tokens must be one of {', '.join(TOKEN_INPUTS)}, not {self.tokens!r}")
+            raise ExportError(f"heads: tokens must be one of {', '.join(TOKEN_INPUTS)}, not {self.tokens!r}")
         if self.tokens != "none" and self.layers < 1:
-            raise ValueError(f"heads: tokens are read by the first block, so they need one; layers is {self.layers}")
+            raise ExportError(f"heads: tokens are read by the first block, so they need one; layers is {self.layers}")
         if self.output not in {"own", "shared"}:
-            raise ValueError(f"heads: output must be own or shared, not {self.output!r}")
+            raise ExportError(f"heads: output must be own or shared, not {self.output!r}")
         if min(self.heads, self.hidden_size, self.draft_vocab_size) < 1 or self.layers < 0:
-            raise ValueError(f"heads: sizes must be positive, got {self}")
+            raise ExportError(f"heads: sizes must be positive, got {self}")
 
 
 class MedusaHeads(nn.Module):

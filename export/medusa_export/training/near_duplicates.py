@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 
+from ..errors import ExportError
 from .recipes import MAX_OVERLAP
 from .shards import Rollouts, TokenRows, load_rollouts, load_tokens
 
@@ -108,11 +109,13 @@ def drop_near_duplicates(
 ) -> tuple[Rollouts, OverlapReport]:
     """Held-out answers of which no training answer holds more than `max_overlap`, 0 to 1, of the 8-grams."""
     if not 0 <= max_overlap <= 1:
-        raise ValueError(f"max_overlap is {max_overlap}; it must lie in 0..1 (1 keeps every answer)")
+        raise ExportError(f"max_overlap is {max_overlap}; it must lie in 0..1 (1 keeps every answer)")
+    if not held_out.sources:
+        raise ExportError("no held-out greedy answers in the data: distil more conversations")
     rows = held_out.token_rows
     keep, anywhere = largest_shares(rows, training) <= max_overlap, shared_shares(rows, training)
-    if len(keep) and not keep.any():
-        raise ValueError(
+    if not keep.any():
+        raise ExportError(
             f"every one of the {len(keep)} held-out answers shares over {max_overlap:g} of its {GRAM}-grams with a "
             "training answer: distil more conversations or raise --max-overlap (up to 1, which keeps all)"
         )
@@ -124,8 +127,8 @@ def drop_near_duplicates(
         int((~keep).sum()),
         int(lengths.sum()),
         int(lengths[~keep].sum()),
-        float(anywhere.mean()) if len(keep) else 0.0,
-        float(anywhere[keep].mean()) if keep.any() else 0.0,
+        float(anywhere.mean()),
+        float(anywhere[keep].mean()),
     )
     return held_out.select(keep), report
 

@@ -1,4 +1,4 @@
-"""The run of `calibrate`, and the answers that trained heads never saw."""
+"""The run of `calibrate`: calibration.py once more, for finished heads, on answers that they never saw."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ import argparse
 from pathlib import Path
 
 import numpy as np
-import torch
 
+from ..errors import ExportError
 from .calibration import calibrate
 from .checkpoint import load_heads, write_sidecar
+from .machine import set_up
 from .near_duplicates import OverlapReport, drop_near_duplicates
 from .run_facts import check_states_of, command_line
 from .shards import Rollouts, load_rollouts, load_tokens, shard_names
@@ -17,8 +18,7 @@ from .shards import Rollouts, load_rollouts, load_tokens, shard_names
 
 def recalibrate(a: argparse.Namespace) -> dict:
     """Fit, print and, with --write, store; returns what was fitted. See commands/calibrate.py for the options."""
-    if a.threads:
-        torch.set_num_threads(a.threads)
+    set_up(a)
     heads, sidecar = load_heads(a.heads, a.backbone)
     check_states_of(sidecar, Path(a.data))
     heads.to(a.device)
@@ -49,7 +49,7 @@ def unseen_answers(a: argparse.Namespace) -> tuple[Rollouts, OverlapReport]:
     """Greedy answers that the heads were not trained on and that are no near-copies of those they were. The validation
     split stays out of it, to be measured on.
     """
-    seen = shard_names(Path(a.trained_shards)) if a.trained_shards else None
+    seen = shard_names("--trained-shards", a.trained_shards) if a.trained_shards else None
     splits = ("calibration",) if seen is None else ("train", "calibration")
     rollouts = load_rollouts(a.data, splits, without=seen or frozenset())
     wanted = rollouts.temperature == 0
@@ -57,7 +57,7 @@ def unseen_answers(a: argparse.Namespace) -> tuple[Rollouts, OverlapReport]:
         missing = sorted(set(a.source) - set(rollouts.sources))
         if missing:
             known = ", ".join(sorted(set(rollouts.sources)))
-            raise ValueError(f"--source {', '.join(missing)}: no such source among the unseen answers ({known})")
+            raise ExportError(f"--source {', '.join(missing)}: no such source among the unseen answers ({known})")
         wanted = wanted & np.isin(rollouts.sources, a.source)
     return drop_near_duplicates(rollouts.select(wanted), load_tokens(a.data, ("train",), only=seen), a.max_overlap)
 

@@ -7,6 +7,8 @@ import math
 from dataclasses import dataclass, fields
 from typing import TypeVar
 
+from ..errors import ExportError
+
 TEMPLATES = ("chatml", "vicuna")
 TOKEN_INPUTS = ("none", "root")
 MAX_OVERLAP = 0.05  # largest share of a held-out answer's 8-grams that one training answer may hold
@@ -62,7 +64,7 @@ class Recipe:
 
 
 @dataclass(frozen=True)
-class JointRecipe(Recipe):
+class Medusa2Recipe(Recipe):
     """Of heads and adapter. `batch` counts the tokens of a step (padding included), made of micro-batches of at most
     `micro_tokens`.
     """
@@ -96,7 +98,7 @@ class LoraConfig:
 
     def __post_init__(self) -> None:
         if self.rank < 1 or self.first_layer < 0:
-            raise ValueError(f"adapter: rank must be >= 1 and first_layer >= 0, got {self}")
+            raise ExportError(f"adapter: rank must be >= 1 and first_layer >= 0, got {self}")
 
     @property
     def scale(self) -> float:

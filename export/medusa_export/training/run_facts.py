@@ -10,6 +10,9 @@ from pathlib import Path
 
 import torch
 
+from ..errors import ExportError
+from ..weights.checked import read_json
+
 
 def hardware(device: str) -> str:
     """The card's name, or the processor's with the threads in use."""
@@ -26,7 +29,7 @@ def command_line() -> str:
 def distil_record(folder: Path) -> dict | None:
     """distil.json of a data folder: how its answers were made."""
     path = folder / "distil.json"
-    return json.loads(path.read_text()) if path.exists() else None
+    return read_json(path) if path.exists() else None
 
 
 def check_made_with(folder: Path, adapter_sha256: str | None, named: str) -> None:
@@ -40,7 +43,7 @@ def check_made_with(folder: Path, adapter_sha256: str | None, named: str) -> Non
             f"the adapter of sha256 {sha[:12]}..." if sha else "no adapter"
             for sha in (record.get("adapter_sha256"), adapter_sha256)
         ]
-        raise ValueError(f"{named} holds answers made with {made[0]}, not with {made[1]}: name another folder")
+        raise ExportError(f"{named} holds answers made with {made[0]}, not with {made[1]}: name another folder")
 
 
 def check_states_of(heads: dict, folder: Path) -> None:

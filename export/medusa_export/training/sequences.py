@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
+from ..errors import ExportError
 from .backbone import Backbone
 from .lora import Lora, run_sequences
 from .shards import Rollouts
@@ -38,7 +39,7 @@ class Sequences:
         self.usable = np.flatnonzero((self.lengths <= most_tokens) & (answers > 0))
         self.left_out = len(answers) - len(self.usable)
         if not len(self.usable):
-            raise ValueError(f"no answer fits in {most_tokens} tokens; the shortest has {self.lengths.min(initial=0)}")
+            raise ExportError(f"no answer fits in {most_tokens} tokens; the shortest has {self.lengths.min(initial=0)}")
 
     def plan(self, rng: np.random.Generator | None = None, pool: int = 256) -> list[np.ndarray]:
         """Answers of each micro-batch. With `rng` in random order: sorted by length within pools of `pool` answers,

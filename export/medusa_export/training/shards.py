@@ -16,6 +16,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -23,7 +24,10 @@ import numpy as np
 from safetensors import safe_open
 from safetensors.numpy import save_file
 
+from ..errors import ExportError
+from ..weights.checked import reading
 from .conversations import Answer
+from .inputs import lines_of
 
 TOP = 8  # backbone tokens kept per position, for soft targets
 HELD_OUT_EVERY = 20  # conversation % 20: 0 is validation, 1 is calibration, the rest is training
@@ -63,10 +67,25 @@ def write_shard(path: Path, answers: list[Answer], conversations: list[int], hid
     os.replace(temporary, path)
 
 
+def shard_paths(folder: str | Path, limit: int | None = None, option: str = "--data") -> list[Path]:
+    """The shards of a folder that `option` names, the first `limit` by name; a folder without any is refused."""
+    paths = sorted(Path(folder).glob("shard-*.safetensors"))[:limit]
+    if not paths:
+        raise ExportError(f"{option} {folder} holds no shard-*.safetensors: run distil first")
+    return paths
+
+
+@contextmanager
+def open_shard(path: Path) -> Iterator[safe_open]:
+    """A shard to read tensors from; a damaged one is refused by its name."""
+    with reading(path), safe_open(str(path), "numpy") as file:
+        yield file
+
+
 def finished_conversations(folder: Path) -> set[int]:
     done: set[int] = set()
     for path in sorted(folder.glob("shard-*.safetensors")):
-        with safe_open(str(path), "numpy") as f:
+        with open_shard(path) as f:
             done.update(json.loads(f.metadata()["conversations"]))
     return done
 
@@ -140,15 +159,13 @@ def load_rollouts(
     """
     parts: list[Rollouts] = []
     splits_of: list[str] = []
-    for path in sorted(Path(folder).glob("shard-*.safetensors"))[:limit_shards]:
+    for path in shard_paths(folder, limit_shards):
         part, conversations = _read(path)
         names = [split_of(int(x)) for x in conversations]
         trains = "train" in splits and path.name not in without and (only is None or path.name in only)
         wanted = np.array([n != "train" or trains for n in names], bool)
         parts.append(part.select(wanted))
         splits_of += [n for n, w in zip(names, wanted, strict=True) if w]
-    if not parts:
-        raise FileNotFoundError(f"no shard-*.safetensors in {folder}: run distil first")
     all_parts = pooled(parts)
     held_out = {c for c, s in zip(all_parts.contexts, splits_of, strict=True) if s != "train"}
     seen: set[tuple[bytes, float]] = set()
@@ -158,12 +175,15 @@ def load_rollouts(
         fresh = key not in seen and not (split == "train" and context in held_out)
         seen.add(key)
         keep[a] = fresh and split in splits
+    if not keep.any():
+        beside = " outside the listed shards" if without else ""
+        raise ExportError(f"--data {folder} holds no {' or '.join(splits)} answers{beside}: distil more conversations")
     return all_parts.select(keep)
 
 
-def shard_names(path: Path) -> frozenset[str]:
-    """The file names in a list of shards, one path or file name a line."""
-    return frozenset(Path(line.strip()).name for line in path.read_text().splitlines() if line.strip())
+def shard_names(option: str, path: str) -> frozenset[str]:
+    """The file names in the list of shards that an option names, one path or file name a line."""
+    return frozenset(Path(line).name for _, line in lines_of(option, path))
 
 
 def load_tokens(
@@ -176,10 +196,10 @@ def load_tokens(
     `only`: file names of the shards to read.
     """
     tokens, lengths = [np.zeros(0, np.int32)], [np.zeros(0, np.int64)]
-    for path in sorted(Path(folder).glob("shard-*.safetensors"))[:limit_shards]:
+    for path in shard_paths(folder, limit_shards):
         if only is not None and path.name not in only:
             continue
-        with safe_open(str(path), "numpy") as f:
+        with open_shard(path) as f:
             wanted = np.array([split_of(int(c)) in splits for c in f.get_tensor("conversation")], bool)
             own = np.diff(f.get_tensor("offsets"))
             tokens.append(f.get_tensor("tokens")[np.repeat(wanted, own)])
@@ -189,22 +209,13 @@ def load_tokens(
 
 def _read(path: Path) -> tuple[Rollouts, np.ndarray]:
     """One shard and the conversation numbers [A] of its answers."""
-    with safe_open(str(path), "numpy") as f:
+    with open_shard(path) as f:
         t = {name: f.get_tensor(name) for name in f.keys()}  # noqa: SIM118 safe_open has no iterator
         sources = json.loads(f.metadata()["sources"])
-    c, co = t["context"], t["context_offsets"]
-    contexts = [c[co[a] : co[a + 1]].tobytes() for a in range(len(sources))]
-    rollouts = Rollouts(
-        t["hidden"],
-        t["tokens"],
-        t["top_ids"],
-        t["top_logprobs"],
-        t["offsets"],
-        t["temperature"],
-        sources,
-        contexts,
-    )
-    return rollouts, t["conversation"]
+        c, co = t["context"], t["context_offsets"]
+        contexts = [c[co[a] : co[a + 1]].tobytes() for a in range(len(sources))]
+        names = ("hidden", "tokens", "top_ids", "top_logprobs", "offsets", "temperature")
+        return Rollouts(*(t[name] for name in names), sources, contexts), t["conversation"]
 
 
 def pooled(parts: list[Rollouts]) -> Rollouts:

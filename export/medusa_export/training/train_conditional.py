@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from ..errors import ExportError
 from ..weights import open_source
 from ..weights.conditional_file import embedding_rows, output_rows
 from .calibration import propose
@@ -17,6 +18,7 @@ from .checkpoint import load_heads
 from .conditional import ConditionalConfig, ConditionalJoint, averaged, round_to_stored, save_conditional
 from .conditional_data import Examples, Text, load_text, make_examples, pooled
 from .conditional_trainer import evaluate, fit, pretrain
+from .machine import set_up
 from .near_duplicates import OverlapReport, load_held_out
 from .recipes import ConditionalRecipe, recipe_of
 from .run_facts import check_states_of, command_line
@@ -43,11 +45,11 @@ def load_material(a: argparse.Namespace) -> tuple[Material, OverlapReport]:
     check_states_of(sidecar, Path(a.data))
     source, token_map = open_source(Path(a.backbone)), heads.token_map.numpy()
     if heads.config.hidden_size != source.config.hidden_size:
-        raise ValueError(
+        raise ExportError(
             f"--heads {a.heads} have hidden size {heads.config.hidden_size}, --backbone {a.backbone} has "
             f"{source.config.hidden_size}"
         )
-    seen = shard_names(Path(a.trained_shards)) if a.trained_shards else frozenset()
+    seen = shard_names("--trained-shards", a.trained_shards) if a.trained_shards else frozenset()
     training = load_rollouts(a.data, ("train",), without=seen)
     calibration, overlap = load_held_out(a.data, "calibration", a.max_overlap)
 
@@ -67,8 +69,8 @@ def _with_other_heads(a: argparse.Namespace, count: int) -> tuple[Rollouts, Prop
     heads, sidecar = load_heads(a.also[0], a.backbone)
     check_states_of(sidecar, Path(a.data))
     if heads.config.heads != count:
-        raise ValueError(f"--also {a.also[0]} holds {heads.config.heads} heads, --heads {a.heads} {count}")
-    rollouts = load_rollouts(a.data, ("train",), only=shard_names(Path(a.also[1])))
+        raise ExportError(f"--also {a.also[0]} holds {heads.config.heads} heads, --heads {a.heads} {count}")
+    rollouts = load_rollouts(a.data, ("train",), only=shard_names("--also", a.also[1]))
     return rollouts, propose(heads, rollouts, a.top_m, sidecar["temperatures"])
 
 
@@ -114,8 +116,7 @@ def train_model(a: argparse.Namespace, m: Material) -> tuple[ConditionalJoint, t
 
 def train(a: argparse.Namespace) -> Path:
     """Returns the file that was written; see commands/train_conditional.py for the options."""
-    if a.threads:
-        torch.set_num_threads(a.threads)
+    set_up(a)
     material, overlap = load_material(a)
     answers = [len(rollouts.sources) for rollouts, _ in material.training]
     tokens = [len(rollouts.tokens) for rollouts, _ in material.training]

@@ -6,10 +6,13 @@ import os
 import time
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
+from ..errors import ExportError
+from ..weights.checked import reading
 from .calibration import propose, rank_accuracies
 from .loss_table import LossTable
 from .model import MedusaHeads, fused_cross_entropy
@@ -51,9 +54,9 @@ class Trainer:
         if not self._state.exists():
             self.table.begin()
             return
-        state = torch.load(self._state, weights_only=True)
+        state = load_state(self._state)
         if state["recipe"] != asdict(self.recipe):
-            raise ValueError(f"{self._state} was made by another recipe ({state['recipe']}); use another --run folder")
+            raise ExportError(f"{self._state} was made by another recipe ({state['recipe']}); use another --run folder")
         self.heads.load_state_dict(state["heads"])
         self.optimiser.load_state_dict(state["optimiser"])
         self.step, self.seconds = state["step"], state["seconds"]
@@ -139,6 +142,12 @@ class Trainer:
             + shown,
             flush=True,
         )
+
+
+def load_state(path: Path, device: str | None = None) -> dict[str, Any]:
+    """A run's state.pt, its tensors on `device` (None: where they were)."""
+    with reading(path):
+        return torch.load(path, weights_only=True, map_location=device)
 
 
 def first_rows(rollouts: Rollouts, rows: int) -> Rollouts:

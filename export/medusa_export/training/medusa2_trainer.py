@@ -22,16 +22,17 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from ..errors import ExportError
 from .backbone import Backbone
 from .calibration import propose, rank_accuracies
 from .fidelity import fused_kl, measure_fidelity
 from .lora import Lora
 from .loss_table import LossTable
 from .model import MedusaHeads, fused_cross_entropy
-from .recipes import JointRecipe
+from .recipes import Medusa2Recipe
 from .sequences import MicroBatch, Sequences, states_of, with_states
 from .shards import Rollouts
-from .trainer import first_rows
+from .trainer import first_rows, load_state
 from .training_data import DraftTargets, target_rows
 
 
@@ -47,7 +48,7 @@ class _Losses:
         self.heads, self.kl, self.steps = self.heads + heads, self.kl + kl, self.steps + 1
 
 
-class JointTrainer:
+class Medusa2Trainer:
     """Trains `lora` and `heads` in `folder`: state.pt (resume) and losses.csv."""
 
     def __init__(
@@ -56,7 +57,7 @@ class JointTrainer:
         lora: Lora,
         heads: MedusaHeads,
         training: Rollouts,
-        recipe: JointRecipe,
+        recipe: Medusa2Recipe,
         folder: Path,
         held_out: Rollouts,
     ) -> None:
@@ -97,10 +98,12 @@ class JointTrainer:
         if not self._state.exists():
             self.table.begin()
             return
-        state = torch.load(self._state, weights_only=True, map_location=self.backbone.device)
+        state = load_state(self._state, self.backbone.device)
         made_by = {"recipe": asdict(self.recipe), "adapter": asdict(self.lora.config)}
         if state["made_by"] != made_by:
-            raise ValueError(f"{self._state} was made by another recipe ({state['made_by']}); use another --run folder")
+            raise ExportError(
+                f"{self._state} was made by another recipe ({state['made_by']}); use another --run folder"
+            )
         self.lora.load_state_dict(state["lora"])
         self.heads.load_state_dict(state["heads"])
         self.optimiser.load_state_dict(state["optimiser"])
@@ -153,7 +156,7 @@ class JointTrainer:
                 self.epoch, self._cursor = self.epoch + 1, 0
             self._plan = self.sequences.plan(np.random.default_rng([self.recipe.seed, self.epoch]))
             if len(self._plan) < count:
-                raise ValueError(
+                raise ExportError(
                     f"the data make {len(self._plan)} micro-batches, a step needs {count}: lower --batch or distil more"
                 )
         chosen = self._plan[self._cursor : self._cursor + count]
