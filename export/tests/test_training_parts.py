@@ -88,7 +88,7 @@ def test_a_control_token_that_must_be_a_single_word_is_refused(tmp_path: Path) -
     document = json.loads(path.read_text())
     document["added_tokens"][1]["single_word"] = True
     path.write_text(json.dumps(document))
-    with pytest.raises(ValueError, match="single word"):
+    with pytest.raises(ExportError, match="single word"):
         load_chat_tokens(path.parent, "s")
 
 
