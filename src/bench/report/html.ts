@@ -8,7 +8,7 @@ import { Html, htmlOf, inHtml, type HtmlContent } from './page/html.js';
 import { pageData, type PageData } from './pageData.js';
 import { pageFile, pageScript } from './pageFiles.js';
 import { differences, sections } from './sections.js';
-import { number, times, type Table } from './table.js';
+import { counted, number, times, type Table } from './table.js';
 import { describeDecoding, setup } from './tables.js';
 
 export function htmlReport(report: Report, runs: readonly LoadedRun[]): string {
@@ -91,7 +91,7 @@ function texts(report: Report): Record<string, HtmlContent> {
     cards: [...cards(report), identityCard(report)],
     base: baseline(report),
     parameter: report.sweep?.parameter,
-    costSetting: `${model.precision} on ${model.provider}, ${machine.threads} thread(s)`,
+    costSetting: `${model.precision} on ${model.provider}, ${counted(machine.threads, 'thread')}`,
     runs: list(
       'notes',
       report.runs.map((run) => `${run.name}: ${describeDecoding(run)}`),
