@@ -9,7 +9,7 @@ import { pageData, type PageData } from './pageData.js';
 import { pageFile, pageScript } from './pageFiles.js';
 import { differences, sections } from './sections.js';
 import { counted, number, times, type Table } from './table.js';
-import { describeDecoding, setup } from './tables.js';
+import { describeDecoding, ignoresEos, setup } from './tables.js';
 
 export function htmlReport(report: Report, runs: readonly LoadedRun[]): string {
   const data = pageData(report, runs);
@@ -97,6 +97,9 @@ function texts(report: Report): Record<string, HtmlContent> {
       report.runs.map((run) => `${run.name}: ${describeDecoding(run)}`),
     ),
     notes: report.notes.length > 0 ? [inHtml`<h3>Notes</h3>`, list('notes', report.notes)] : '',
+    counted: ignoresEos(report)
+      ? 'Turns go on after EOS (--ignore-eos): what comes after it is counted, too.'
+      : 'EOS is counted, nothing after it.',
     made: report.made,
     version: report.version,
     questions: report.questions.sha256,

@@ -4,7 +4,8 @@ import type { Report, ReportRun } from '../compare/report.js';
 import { counted, estimate, factor, number, percent, shortCommit, times, type Table } from './table.js';
 
 export function describeDecoding({ decoding }: Pick<ReportRun, 'decoding'>): string {
-  if (decoding.tree === 'none') return 'plain decoding (--tree none)';
+  const beyond = decoding.ignoreEos ? ['going on after EOS (--ignore-eos)'] : [];
+  if (decoding.tree === 'none') return ['plain decoding (--tree none)', ...beyond].join(', ');
   const size = decoding.treePaths
     ? `${decoding.treePaths.length + 1} nodes from a file`
     : `n = ${decoding.nodes}`;
@@ -16,7 +17,7 @@ export function describeDecoding({ decoding }: Pick<ReportRun, 'decoding'>): str
     ...(decoding.lookup === 'on' ? ['lookup'] : []),
     ...(decoding.marginals === 'full' ? [] : [`marginals ${decoding.marginals}`]),
   ];
-  return `${decoding.tree}, ${[size, ...rest].join(', ')}`;
+  return `${decoding.tree}, ${[size, ...rest, ...beyond].join(', ')}`;
 }
 
 export function overviewTable(report: Report): Table {
@@ -270,6 +271,11 @@ export function sweepTable(report: Report): Table | undefined {
   };
 }
 
+/** Whether the runs went on after EOS; it is the same for all runs of a comparison. */
+export function ignoresEos({ runs }: Report): boolean {
+  return runs[0].decoding.ignoreEos;
+}
+
 /** What was run, in one line each. */
 export function setup(report: Report): string[] {
   const [{ model, machine, environment }] = report.runs;
@@ -282,7 +288,7 @@ export function setup(report: Report): string[] {
   return [
     `Model ${model.id} ${model.precision}${model.heads === null ? '' : `, heads ${model.heads}`}, on ${model.provider}`,
     `${counted(report.questions.count, 'question')} of ${report.questions.name}, ${temperature}, ` +
-      `at most ${report.max_new_tokens} new tokens a turn, seed ${report.protocol.seed}` +
+      `at most ${report.max_new_tokens} new tokens a turn${ignoresEos(report) ? ', EOS ignored' : ''}, seed ${report.protocol.seed}` +
       (report.protocol.repeats > 1 ? `, each asked ${report.protocol.repeats} times` : ''),
     `${machine.cpu}, ${counted(machine.threads, 'thread')}${environment.gpu === null ? '' : `, ${String(environment.gpu)}`}; ` +
       `ONNX Runtime ${machine.onnxruntime}, Node.js ${String(environment.node)}, medusa-plus ${report.version}${commit}`,

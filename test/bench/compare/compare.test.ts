@@ -309,6 +309,25 @@ describe('comparisons', () => {
     expect(JSON.parse(JSON.stringify(report))).to.have.property('claim', report.claim);
   });
 
+  it('say whether tokens after EOS are counted', () => {
+    const textsWith = (ignoreEos: boolean): string[] => {
+      const runs = threeRuns().map((run) => {
+        const decoding = { ...run.info.decoding, ignoreEos };
+        return { ...run, info: { ...run.info, decoding } };
+      });
+      const report = makeReport(compareRuns(runs), '1');
+      return [terminalReport(report).text, markdownReport(report), htmlReport(report, runs)];
+    };
+    for (const text of textsWith(true)) {
+      expect(text).to.include('13 new tokens a turn, EOS ignored');
+      expect(text).to.include('plain decoding (--tree none), going on after EOS (--ignore-eos)');
+      expect(text).to.not.match(/here neither is done|nothing after it/);
+    }
+    const usual = textsWith(false);
+    for (const text of usual) expect(text).to.not.match(/EOS ignored|--ignore-eos/);
+    expect(usual[2]).to.include('here neither is done').and.include('EOS is counted, nothing after it.');
+  });
+
   it('set the published figures beside static and dynamic', () => {
     const text = markdownReport(makeReport(compareRuns(threeRuns()), '1'));
     expect(text).to.include('| MEDUSA-Plus: Vicuna-7B, MEDUSA-1 heads | 2.5 | 2.66 | 1.06x |');
