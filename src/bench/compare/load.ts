@@ -24,7 +24,7 @@ import {
   type TraceLine,
 } from '../run/formats.js';
 import { readJsonl } from '../run/jsonl.js';
-import { shortCommit } from '../report/table.js';
+import { counted, shortCommit } from '../report/table.js';
 
 export interface LoadedRun {
   /** How the reports call it. */
@@ -92,7 +92,7 @@ function skippedBy(who: string, { info, skipped }: LoadedRun, isMeant: (id: stri
   if (lines.length === 0) return [];
   const [{ question_id, turn, reason }] = lines;
   return [
-    `${who}: ${lines.length} of ${info.questions.ids.length} questions could not be asked and ` +
+    `${who}: ${lines.length} of ${counted(info.questions.ids.length, 'question')} could not be asked and ` +
       `${lines.length === 1 ? 'was' : 'were'} skipped: question ${question_id}, turn ${turn}: ${reason}`,
   ];
 }

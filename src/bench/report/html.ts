@@ -214,9 +214,14 @@ function identityCard({ identity }: Report): Html {
         'card good',
         name,
         checked.every(({ isSure }) => isSure) ? 'identical' : 'no difference',
-        `${tokens} tokens compared`,
+        `${counted(tokens, 'token')} compared`,
       )
-    : boxed('card bad', name, 'differ', `${mismatches} conversations differ`);
+    : boxed(
+        'card bad',
+        name,
+        'differ',
+        mismatches === 1 ? '1 conversation differs' : `${mismatches} conversations differ`,
+      );
 }
 
 function boxed(kind: string, name: string, figure: string, range: string): Html {
