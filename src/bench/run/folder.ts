@@ -188,13 +188,21 @@ export async function readRunInfo(path: string): Promise<RunInfo | undefined> {
 
 /** Returns the outermost folder that had to be made. */
 async function makeFolder(path: string): Promise<string | undefined> {
+  await refuseFile(path);
   try {
     return await mkdir(path, { recursive: true });
   } catch (error) {
-    const { code } = error as NodeJS.ErrnoException;
-    const file = code === 'EEXIST' ? path : code === 'ENOTDIR' ? dirname(path) : undefined;
-    if (file === undefined) throw writeError(path, error);
-    throw new UsageError(`${file} is a file, not a folder; give another --output`);
+    throw writeError(path, error);
+  }
+}
+
+/** @throws UsageError when a file stands where the folder, or one above it, should be */
+export async function refuseFile(path: string): Promise<void> {
+  for (let place = resolve(path); ; place = dirname(place)) {
+    const found = await stat(place).catch(() => undefined);
+    if (found && !found.isDirectory())
+      throw new UsageError(`${place} is a file, not a folder; give another --output`);
+    if (found || place === dirname(place)) return;
   }
 }
 

@@ -6,7 +6,7 @@ import { packageVersion } from '../../util/packageRoot.js';
 import type { BenchEngine } from '../engine.js';
 import type { Question, QuestionSet } from '../questions/parse.js';
 import { environment, loadAverage, machineIdentity, modelIdentity } from './environment.js';
-import { readRunInfo, RunFolder } from './folder.js';
+import { readRunInfo, refuseFile, RunFolder } from './folder.js';
 import type { RunInfo } from './formats.js';
 import { RunProgress } from './progress.js';
 import { runLanes, type Lane } from './runner.js';
@@ -69,7 +69,11 @@ interface PlannedLane extends OpenEngine {
  */
 async function withKeptThreads({ variants, folderOf }: SessionRequest): Promise<Variant[]> {
   const kept: (number | undefined)[] = [];
-  for (const variant of variants) kept.push((await readRunInfo(folderOf(variant)))?.machine.threads);
+  for (const variant of variants) {
+    const folder = folderOf(variant);
+    await refuseFile(folder);
+    kept.push((await readRunInfo(folder))?.machine.threads);
+  }
   const first = kept.find((threads) => threads !== undefined);
   return variants.map(({ model, ...variant }, index) => {
     const threads = model.threads ?? kept[index] ?? first;

@@ -231,6 +231,16 @@ describe('runs', () => {
     expect((await readdir(parent, { recursive: true })).sort()).to.deep.equal(finished);
   });
 
+  it('says that a file stands where its folders should be, before an engine is opened', async () => {
+    const file = join(parent, 'file');
+    await writeFile(file, 'a file');
+    const openEngine: SessionRequest['openEngine'] = () => Promise.reject(new Error('opened'));
+    for (const folder of [file, join(file, 'none')]) {
+      const run = runSession(request(new ScriptedEngine(), { folderOf: () => folder, openEngine }));
+      expect(await run.catch((error: Error) => error.message)).to.match(/file is a file, not a folder/);
+    }
+  });
+
   it('takes the threads that a folder was begun with, for it and for new ones beside it, unless told others', async () => {
     const asked = async (
       change: Partial<SessionRequest>,
