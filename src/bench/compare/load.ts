@@ -181,6 +181,10 @@ function notesOn(runs: readonly LoadedRun[], ids: readonly string[]): string[] {
     const ofRuns = runs.map((run) => `${run.name} ${commitsOf(run).join(' and ') || 'unknown'}`);
     notes.push(`The runs come from different commits: ${ofRuns.join(', ')}.`);
   }
+  if (new Set(runs.map(({ info }) => info.version)).size > 1) {
+    const ofRuns = runs.map(({ name, info }) => `${name} ${info.version}`);
+    notes.push(`The runs come from different versions of medusa-plus: ${ofRuns.join(', ')}.`);
+  }
   const differing = (['cpu', 'threads', 'onnxruntime'] as const).filter(
     (field) => new Set(runs.map((run) => run.info.machine[field])).size > 1,
   );

@@ -271,6 +271,14 @@ describe('comparisons', () => {
     });
   });
 
+  it('of runs of different versions name these', () => {
+    const newer = (run: LoadedRun): LoadedRun => ({ ...run, info: { ...run.info, version: '2' } });
+    expect(compareRuns(threeRuns()).notes.join()).to.not.include('versions');
+    expect(compareRuns(threeRuns({ dynamic: newer })).notes).to.include(
+      'The runs come from different versions of medusa-plus: plain 1, static 1, dynamic 2.',
+    );
+  });
+
   it('call runs of one name by as much of their folders as tells them apart', () => {
     const named = threeRuns().map((run, index) => ({
       ...run,
