@@ -65,7 +65,7 @@ async function examineOrt(): Promise<Finding> {
 
 function examineProcessor(): Finding {
   const model = cpus()[0]?.model.trim() ?? process.arch;
-  const detail = [model, inThreads(availableParallelism()), cpuFeatures().join(' ')].filter(
+  const detail = [model, `${availableParallelism()} threads`, cpuFeatures().join(' ')].filter(
     (part) => part !== '',
   );
   return { state: 'ok', what: 'CPU', detail: detail.join(', ') };
@@ -193,7 +193,7 @@ async function tryModel(folder: string, precision: string, measureAgain: boolean
     await engine.complete('Hi', { maxNewTokens: 2, raw: true });
     const { exactRows, threads } = engine.facts;
     const kept = exactRows ? 'trees keep its greedy text' : 'with trees its greedy text may change';
-    return `${precision} runs on ${inThreads(threads)}, ${kept}`;
+    return `${precision} runs on ${threads} threads, ${kept}`;
   } finally {
     await engine.dispose();
   }
@@ -211,5 +211,3 @@ function describeModel({ backbones, heads, tokenizer }: Manifest): string {
     ' (made before all files were hashed: prepare it again with --force to have every change noticed)';
   return `backbones ${precisions}; heads ${names}; files whole${isOld ? old : ''}`;
 }
-
-const inThreads = (count: number): string => `${count} ${count === 1 ? 'thread' : 'threads'}`;
