@@ -11,7 +11,7 @@ import {
 import { decodingTable, type DecodingOptions, type TreeName } from '../engine/options/decodingOptions.js';
 import type { Entry } from '../engine/options/entry.js';
 import type { ModelOptions } from '../engine/options/modelOptions.js';
-import { expandPaper } from '../engine/options/paper.js';
+import { expandPaper, paperTree } from '../engine/options/paper.js';
 import { entryOfFlag, flagOf, sharedByVariants } from '../engine/options/table.js';
 import { UsageError } from '../util/errors.js';
 import { readRunDecoding } from './benchArguments.js';
@@ -40,6 +40,7 @@ interface OwnOptions {
   readonly name: string;
   readonly decoding: DecodingOptions;
   readonly model: ModelOptions;
+  readonly isPaper?: boolean;
   readonly point?: PlannedVariant['point'];
 }
 
@@ -69,6 +70,7 @@ export async function planVariants(args: Arguments, texts: readonly string[]): P
     model: { ...commonModel, ...model },
   }));
   refuseTwins(variants);
+  if (axis !== undefined && sweep?.parameter === 'heads') refuseTreesWithoutHeads(axis, variants);
   if (variants.length < 2) {
     throw new UsageError(
       [
@@ -121,8 +123,9 @@ async function readOwn(name: string, words: readonly string[]): Promise<OwnOptio
     }
   }
   try {
-    const decoding = expandPaper(await readDecodingOptions(args));
-    return { name, decoding, model: await readModelOptions(args) };
+    const { paper, ...decoding } = await readDecodingOptions(args);
+    const expanded = expandPaper({ paper, ...decoding });
+    return { name, decoding: expanded, model: await readModelOptions(args), isPaper: paper };
   } catch (error) {
     throw ofVariant(name, error);
   }
@@ -199,17 +202,41 @@ function withBase(asked: readonly OwnOptions[], common: DecodingOptions): readon
   return asked.some(isBase) ? asked : [{ name: 'none', decoding: { tree: 'none' }, model: {} }, ...asked];
 }
 
+/** Of a sweep with `heads=none`: a tree that is asked for needs heads. Where none is, the engine decodes plainly. */
+function refuseTreesWithoutHeads(axis: string, variants: readonly PlannedVariant[]): void {
+  for (const { decoding, point } of variants) {
+    const tree = decoding.tree ?? (decoding.treePaths && 'static');
+    if (point?.value !== 'none' || tree === undefined || tree === 'none') continue;
+    throw new UsageError(
+      `--sweep ${axis}: none cannot be swept together with a tree (${tree}), which needs heads. Leave none out: ` +
+        'plain decoding is in every comparison',
+    );
+  }
+}
+
 /** An option for all that none of the variants takes would be listed and ignored. */
 function refuseUnused(common: DecodingOptions, asked: readonly OwnOptions[]): void {
-  const combined = asked.map(({ decoding }) => [combine(common, decoding), decoding] as const);
+  const combined = asked.map(
+    ({ decoding, isPaper }) => [combine(common, decoding), decoding, isPaper] as const,
+  );
   for (const name of Object.keys(common) as (keyof DecodingOptions)[]) {
     const entry: Entry = decodingTable[name];
     const reason = name === 'tree' ? 'all of them name their own' : reasons[entry.scope ?? 'trees'];
     if (reason === undefined) continue;
-    const isUsed = combined.some(([all, own]) => own[name] === undefined && all[name] === common[name]);
-    if (!isUsed) {
-      throw new UsageError(`--${flagOf(name, entry)} is of no use to any of these variants: ${reason}`);
+    const fixed = name in paperTree ? paperTree[name as keyof typeof paperTree] : undefined;
+    const isUsed = combined.some(
+      ([all, own, isPaper]) =>
+        (own[name] === undefined && all[name] === common[name]) || (isPaper && fixed === common[name]),
+    );
+    if (isUsed) continue;
+    const flag = flagOf(name, entry);
+    if (fixed !== undefined && combined.some(([, , isPaper]) => isPaper)) {
+      throw new UsageError(
+        `--${flag} ${String(common[name])} contradicts --paper, which stands for --${flag} ${fixed}, ` +
+          'and no other variant takes it. Leave one of the two out.',
+      );
     }
+    throw new UsageError(`--${flag} is of no use to any of these variants: ${reason}`);
   }
 }
 

@@ -4,6 +4,7 @@ import { runSession } from '../bench/run/session.js';
 import { nameVariant, slug } from '../bench/run/variants.js';
 import { loadRun } from '../bench/compare/load.js';
 import { measureRun } from '../bench/compare/measure.js';
+import { counted } from '../bench/report/table.js';
 import { benchSummary } from '../bench/report/terminal.js';
 import { expandPaper } from '../engine/options/paper.js';
 import { ExitCode } from '../util/errors.js';
@@ -80,7 +81,7 @@ export async function runMerge(args: Arguments): Promise<void> {
   const info = await mergeRuns(readTexts(args, 'folders') ?? [], output, {
     unfinished: readFlag(args, 'unfinished'),
   });
-  print(`${output}: ${info.questions.ids.length} questions`);
+  print(`${output}: ${counted(info.questions.ids.length, 'question')}`);
   if (info.missing_shards)
     printError(`Without shard ${info.missing_shards.join(', ')}: not all questions are there.`);
 }

@@ -188,6 +188,15 @@ describe('bench and compare from the command line', function () {
     ]);
   });
 
+  it('compare takes what --paper stands for beside it', async () => {
+    const same = ['--lookup', 'off', '--joint', 'product', '--marginals', 'top-m', '--tree', 'dynamic'];
+    const { runs } = await compared('paper', '-a', '--paper', ...same);
+    expect(runs.map(({ decoding }) => [decoding.tree, decoding.marginals])).to.deep.equal([
+      ['none', 'full'],
+      ['dynamic', 'top-m'],
+    ]);
+  });
+
   it('compare runs what --tree names, and variants on top of it', async () => {
     const alone = await compared('tree', '--tree', 'static');
     expect(alone.runs.map(({ name }) => name)).to.deep.equal(['plain', 'static']);
@@ -278,6 +287,15 @@ describe('bench and compare from the command line', function () {
     [
       ['compare', '--sweep', 'joint=product', '-a', '--tree static'],
       /static is left out of the sweep: --joint/,
+    ],
+    [
+      ['compare', '--lookup', 'on', '-a', '--paper'],
+      /--lookup on contradicts --paper, which stands for --lookup off/,
+    ],
+    [['compare', '--tree', 'static', '-a', '--paper'], /--tree static contradicts --paper/],
+    [
+      ['compare', '--sweep', 'heads=medusa1,none'],
+      /--sweep heads=medusa1,none: none cannot be swept together with a tree \(static\)/,
     ],
     [['compare', '--sweep', 'nodes=2,3', '-a', '--tree none'], /none is left out .*plain decoding/],
     [

@@ -24,6 +24,7 @@ export class ScriptedEngine implements BenchEngine {
   constructor(
     private readonly script: Script = (messages) => [5, 6, 7, 8, 9, 10 + messages.length],
     private readonly modelFolder = '/nowhere',
+    private readonly threads = 1,
   ) {}
 
   get facts(): BenchEngine['facts'] {
@@ -37,7 +38,7 @@ export class ScriptedEngine implements BenchEngine {
       maxTopM: 32,
       hasConditional: false,
       hasLookup: false,
-      threads: 1,
+      threads: this.threads,
       costs: [{ nodes: 1, milliseconds: 2 }],
       exactRows: true,
       contextLength: 1000,

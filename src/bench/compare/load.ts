@@ -1,6 +1,6 @@
 /** Reads run folders and lines up the questions they have in common. */
 import { access } from 'node:fs/promises';
-import { basename, join, resolve } from 'node:path';
+import { basename, join, resolve, sep } from 'node:path';
 import { sharedDecoding } from '../../engine/options/table.js';
 import { MedusaError, UsageError } from '../../util/errors.js';
 import type { Schema } from '../../util/json.js';
@@ -24,6 +24,7 @@ import {
   type TraceLine,
 } from '../run/formats.js';
 import { readJsonl } from '../run/jsonl.js';
+import { counted, shortCommit } from '../report/table.js';
 
 export interface LoadedRun {
   /** How the reports call it. */
@@ -91,7 +92,7 @@ function skippedBy(who: string, { info, skipped }: LoadedRun, isMeant: (id: stri
   if (lines.length === 0) return [];
   const [{ question_id, turn, reason }] = lines;
   return [
-    `${who}: ${lines.length} of ${info.questions.ids.length} questions could not be asked and ` +
+    `${who}: ${lines.length} of ${counted(info.questions.ids.length, 'question')} could not be asked and ` +
       `${lines.length === 1 ? 'was' : 'were'} skipped: question ${question_id}, turn ${turn}: ${reason}`,
   ];
 }
@@ -118,7 +119,21 @@ function baseFirst(runs: readonly LoadedRun[]): LoadedRun[] {
 function withUniqueNames(runs: readonly LoadedRun[]): readonly LoadedRun[] {
   const names = runs.map((run) => run.name);
   if (new Set(names).size === names.length) return runs;
-  return runs.map((run) => ({ ...run, name: run.folder }));
+  // Of several folders with one name: as much of their paths as tells them apart.
+  const paths = runs.map(({ folder }) => resolve(folder).split(sep));
+  for (let length = 2; length <= Math.max(...paths.map((path) => path.length)); length++) {
+    const longer = paths.map((path) => path.slice(-length).join('/'));
+    if (new Set(longer).size === longer.length)
+      return runs.map((run, index) => ({
+        ...run,
+        name: isShared(names, run.name) ? longer[index] : run.name,
+      }));
+  }
+  return runs.map((run, index) => ({ ...run, name: `${run.name} (${index + 1})` }));
+}
+
+function isShared(names: readonly string[], name: string): boolean {
+  return names.filter((each) => each === name).length > 1;
 }
 
 /** Other questions or another protocol make the numbers incomparable; that is an error, not a note. */
@@ -156,7 +171,20 @@ function notesOn(runs: readonly LoadedRun[], ids: readonly string[]): string[] {
     notes.push(
       `Skipped questions are left out of all runs; all reasons are in ${SKIPPED_FILE} of the folders.`,
     );
-  notes.push(...saidOnce(runs, (run) => notesOnRun(run, ids.length)));
+  notes.push(...saidOnce(runs, (run) => notesOnRun(run, ids.length)), ...loadNote(runs));
+  if (!areInterleaved(runs))
+    notes.push(
+      'The runs were not interleaved: their times are comparable only if the machine was equally calm.',
+    );
+  const commits = new Set(runs.flatMap(commitsOf));
+  if (commits.size > 1) {
+    const ofRuns = runs.map((run) => `${run.name} ${commitsOf(run).join(' and ') || 'unknown'}`);
+    notes.push(`The runs come from different commits: ${ofRuns.join(', ')}.`);
+  }
+  if (new Set(runs.map(({ info }) => info.version)).size > 1) {
+    const ofRuns = runs.map(({ name, info }) => `${name} ${info.version}`);
+    notes.push(`The runs come from different versions of medusa-plus: ${ofRuns.join(', ')}.`);
+  }
   const differing = (['cpu', 'threads', 'onnxruntime'] as const).filter(
     (field) => new Set(runs.map((run) => run.info.machine[field])).size > 1,
   );
@@ -165,18 +193,60 @@ function notesOn(runs: readonly LoadedRun[], ids: readonly string[]): string[] {
   return notes;
 }
 
+/** The sessions that left something, or that a kill kept from saying so. */
+function workingSessions({ info }: LoadedRun): RunInfo['sessions'] {
+  return info.sessions.filter(({ ended, finished_questions }) => finished_questions > 0 || ended === null);
+}
+
+/** Whether every two runs were at work in the same stretch of time, as those of one `compare` are. */
+function areInterleaved(runs: readonly LoadedRun[]): boolean {
+  const spans = runs.map((run) => {
+    const last = Math.max(0, ...[...run.answers.values()].map(({ tstamp }) => tstamp * 1000));
+    return workingSessions(run).map(({ started, ended }) => {
+      const start = Date.parse(started);
+      return [start, ended === null ? Math.max(start, last) : Date.parse(ended)] as const;
+    });
+  });
+  // Times that cannot be read count as the same.
+  const areApart = ([start, end]: Span, [otherStart, otherEnd]: Span): boolean =>
+    end < otherStart || otherEnd < start;
+  return spans.every((own, index) =>
+    spans.slice(0, index).every((others) => !own.every((a) => others.every((b) => areApart(a, b)))),
+  );
+}
+
+type Span = readonly [start: number, end: number];
+
+/** The commits that a run came from, shortened; of older runs only that of the first session is known. */
+function commitsOf(run: LoadedRun): string[] {
+  const { environment, sessions } = run.info;
+  const commits = workingSessions(run).map((session) =>
+    session === sessions[0] ? (session.git_commit ?? environment.git_commit) : session.git_commit,
+  );
+  return [...new Set(commits)].flatMap((commit) => (commit ? shortCommit(String(commit)) : []));
+}
+
 function notesOnRun({ records, info }: LoadedRun, compared: number): string[] {
-  const load = Math.max(...info.sessions.map((session) => session.load_average));
   const { status, merged_from, missing_shards } = info;
   return [
     ...(records.size > compared
       ? [`${records.size} questions, of which ${compared} are in all runs and counted.`]
       : []),
     ...(status === 'complete' ? [] : [`not complete (${status}).`]),
-    ...(load > 1 ? [`the machine was busy at the start (load average ${load}).`] : []),
     ...(merged_from ? [`merged from ${merged_from.length} shards.`] : []),
     ...(missing_shards ? [`merged without shard ${missing_shards.join(', ')}.`] : []),
   ];
+}
+
+/** One note, whatever the load was at the start of each run. */
+function loadNote(runs: readonly LoadedRun[]): string[] {
+  const loads = runs.map(({ info }) => Math.max(0, ...info.sessions.map((each) => each.load_average)));
+  const busy = loads.filter((load) => load > 1).sort((a, b) => a - b);
+  if (busy.length === 0) return [];
+  const names = runs.filter((_, index) => loads[index] > 1).map(({ name }) => name);
+  const who = busy.length === runs.length ? 'All runs' : names.join(', ');
+  const range = [...new Set([busy[0], busy.at(-1)])].join(' to ');
+  return [`${who}: the machine was busy at the start (load average ${range}).`];
 }
 
 /** Notes on single runs; what holds for several is said once. */

@@ -8,8 +8,8 @@ import { Html, htmlOf, inHtml, type HtmlContent } from './page/html.js';
 import { pageData, type PageData } from './pageData.js';
 import { pageFile, pageScript } from './pageFiles.js';
 import { differences, sections } from './sections.js';
-import { number, times, type Table } from './table.js';
-import { describeDecoding, setup } from './tables.js';
+import { counted, number, times, type Table } from './table.js';
+import { describeDecoding, ignoresEos, setup } from './tables.js';
 
 export function htmlReport(report: Report, runs: readonly LoadedRun[]): string {
   const data = pageData(report, runs);
@@ -91,12 +91,15 @@ function texts(report: Report): Record<string, HtmlContent> {
     cards: [...cards(report), identityCard(report)],
     base: baseline(report),
     parameter: report.sweep?.parameter,
-    costSetting: `${model.precision} on ${model.provider}, ${machine.threads} thread(s)`,
+    costSetting: `${model.precision} on ${model.provider}, ${counted(machine.threads, 'thread')}`,
     runs: list(
       'notes',
       report.runs.map((run) => `${run.name}: ${describeDecoding(run)}`),
     ),
     notes: report.notes.length > 0 ? [inHtml`<h3>Notes</h3>`, list('notes', report.notes)] : '',
+    counted: ignoresEos(report)
+      ? 'Turns go on after EOS (--ignore-eos): what comes after it is counted, too.'
+      : 'EOS is counted, nothing after it.',
     made: report.made,
     version: report.version,
     questions: report.questions.sha256,
@@ -211,9 +214,14 @@ function identityCard({ identity }: Report): Html {
         'card good',
         name,
         checked.every(({ isSure }) => isSure) ? 'identical' : 'no difference',
-        `${tokens} tokens compared`,
+        `${counted(tokens, 'token')} compared`,
       )
-    : boxed('card bad', name, 'differ', `${mismatches} conversations differ`);
+    : boxed(
+        'card bad',
+        name,
+        'differ',
+        mismatches === 1 ? '1 conversation differs' : `${mismatches} conversations differ`,
+      );
 }
 
 function boxed(kind: string, name: string, figure: string, range: string): Html {

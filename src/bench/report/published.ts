@@ -47,9 +47,10 @@ function beyondProduct(report: Report, name: string): string {
 }
 
 /** What must be known before the two are compared. */
-export const PUBLISHED_NOTE =
+export const publishedNote = (ignoresEos: boolean): string =>
   'The same: the dynamic tree (the n - 1 most probable paths of the heads, n = 64 there), one inference for the prefill, ' +
   'the question format. Different: the model and its heads (theirs 7B on a GPU); their static tree is the fixed one that ' +
   "Medusa published, ours is searched on our own heads' accuracies, a stronger baseline; the reference code counts " +
-  'steps from 0 and tokens past EOS, here neither is done; its head probabilities are renormalised over the top m, here ' +
+  `steps from 0 and tokens past EOS, ${ignoresEos ? 'here only the latter is done (--ignore-eos)' : 'here neither is done'}; ` +
+  'its head probabilities are renormalised over the top m, here ' +
   'only with --marginals top-m. They report a wall clock about 10% worse with the dynamic tree; ours is in the tables above.';

@@ -18,6 +18,16 @@ export function percent(share: number, digits = 1): string {
   return Number.isFinite(share) ? `${(share * 100).toFixed(digits)}%` : '-';
 }
 
+/** "1 question", "2 questions" */
+export function counted(count: number, what: string): string {
+  return `${count} ${what}${count === 1 ? '' : 's'}`;
+}
+
+/** As git shortens it, "with changes" behind it where there were some. */
+export function shortCommit(commit: string): string {
+  return commit.replace(/^(\w{12})\w*/, '$1');
+}
+
 /** "1.83 [1.79, 1.88]" */
 export function estimate(value: Estimate, digits = 2): string {
   if (!Number.isFinite(value.low)) return number(value.value, digits);

@@ -1,10 +1,11 @@
 /** The tables of a comparison, as cells: the terminal, Markdown and HTML reports show the same ones. */
 import type { Mismatch } from '../compare/identity.js';
 import type { Report, ReportRun } from '../compare/report.js';
-import { estimate, factor, number, percent, times, type Table } from './table.js';
+import { counted, estimate, factor, number, percent, shortCommit, times, type Table } from './table.js';
 
 export function describeDecoding({ decoding }: Pick<ReportRun, 'decoding'>): string {
-  if (decoding.tree === 'none') return 'plain decoding (--tree none)';
+  const beyond = decoding.ignoreEos ? ['going on after EOS (--ignore-eos)'] : [];
+  if (decoding.tree === 'none') return ['plain decoding (--tree none)', ...beyond].join(', ');
   const size = decoding.treePaths
     ? `${decoding.treePaths.length + 1} nodes from a file`
     : `n = ${decoding.nodes}`;
@@ -16,7 +17,7 @@ export function describeDecoding({ decoding }: Pick<ReportRun, 'decoding'>): str
     ...(decoding.lookup === 'on' ? ['lookup'] : []),
     ...(decoding.marginals === 'full' ? [] : [`marginals ${decoding.marginals}`]),
   ];
-  return `${decoding.tree}, ${[size, ...rest].join(', ')}`;
+  return `${decoding.tree}, ${[size, ...rest, ...beyond].join(', ')}`;
 }
 
 export function overviewTable(report: Report): Table {
@@ -34,7 +35,7 @@ export function overviewTable(report: Report): Table {
       estimate(run.ratios.tokens_per_step),
       estimate(run.ratios.tokens_per_inference),
       estimate(run.ratios.tokens_per_second, 1),
-      run.over_base === null ? '1' : factor(run.over_base.tokens_per_second),
+      run.over_base === null ? '1x' : factor(run.over_base.tokens_per_second),
       number(run.nodes_per_step, 1),
     ]),
   };
@@ -116,7 +117,7 @@ export function endingTable({ base, runs }: Report): Table {
         String(endings[index].turns),
         String(endings[index].tokens),
         estimate(endings[index].tokens_per_step),
-        endings[index].speed_up === null ? '1' : factor(endings[index].speed_up),
+        endings[index].speed_up === null ? '1x' : factor(endings[index].speed_up),
       ]),
     ),
     numbersFrom: 2,
@@ -270,6 +271,11 @@ export function sweepTable(report: Report): Table | undefined {
   };
 }
 
+/** Whether the runs went on after EOS; it is the same for all runs of a comparison. */
+export function ignoresEos({ runs }: Report): boolean {
+  return runs[0].decoding.ignoreEos;
+}
+
 /** What was run, in one line each. */
 export function setup(report: Report): string[] {
   const [{ model, machine, environment }] = report.runs;
@@ -278,13 +284,13 @@ export function setup(report: Report): string[] {
       ? "FastChat's temperatures (0.7, 0.1 or 0 by category)"
       : `temperature ${report.protocol.temperature}`;
   const commit =
-    environment.git_commit === null ? '' : `, commit ${String(environment.git_commit).slice(0, 12)}`;
+    environment.git_commit === null ? '' : `, commit ${shortCommit(String(environment.git_commit))}`;
   return [
     `Model ${model.id} ${model.precision}${model.heads === null ? '' : `, heads ${model.heads}`}, on ${model.provider}`,
-    `${report.questions.count} questions of ${report.questions.name}, ${temperature}, ` +
-      `at most ${report.max_new_tokens} new tokens a turn, seed ${report.protocol.seed}` +
+    `${counted(report.questions.count, 'question')} of ${report.questions.name}, ${temperature}, ` +
+      `at most ${report.max_new_tokens} new tokens a turn${ignoresEos(report) ? ', EOS ignored' : ''}, seed ${report.protocol.seed}` +
       (report.protocol.repeats > 1 ? `, each asked ${report.protocol.repeats} times` : ''),
-    `${machine.cpu}, ${machine.threads} thread(s)${environment.gpu === null ? '' : `, ${String(environment.gpu)}`}; ` +
+    `${machine.cpu}, ${counted(machine.threads, 'thread')}${environment.gpu === null ? '' : `, ${String(environment.gpu)}`}; ` +
       `ONNX Runtime ${machine.onnxruntime}, Node.js ${String(environment.node)}, medusa-plus ${report.version}${commit}`,
     `Intervals: 95%, paired bootstrap over questions, ${report.bootstrap.resamples} resamples`,
   ];

@@ -47,6 +47,8 @@ export class RunFolder {
     private readonly isNew: boolean,
     /** The outermost folder that had to be made for this one, if any. */
     private readonly made: string | undefined,
+    /** Nothing was left to do in it: its run.json stays as it is. */
+    private readonly isFinished: boolean,
   ) {}
 
   /**
@@ -62,10 +64,24 @@ export class RunFolder {
       refuseDifferent(path, info, fresh);
       const { done, files } = await repair(path, fresh.protocol.trace);
       const skipped = new Set((await readSkipped(path)).keys());
-      const folder = new RunFolder(path, info, done, skipped, files, release, info === fresh, made);
-      info.status = 'running';
-      info.sessions = [...(info === fresh ? [] : info.sessions), fresh.sessions[0]];
-      await folder.saveInfo();
+      const isOnDisk = (id: number | string): boolean => done.has(String(id)) || skipped.has(String(id));
+      const isFinished = info.status === 'complete' && info.questions.ids.every(isOnDisk);
+      const folder = new RunFolder(
+        path,
+        info,
+        done,
+        skipped,
+        files,
+        release,
+        info === fresh,
+        made,
+        isFinished,
+      );
+      if (!isFinished) {
+        info.status = 'running';
+        info.sessions = [...(info === fresh ? [] : info.sessions), fresh.sessions[0]];
+        await folder.saveInfo();
+      }
       if (questions && !(await keptQuestions(path)))
         await writeRunFile(join(path, QUESTIONS_FILE), questions);
       return folder;
@@ -105,9 +121,11 @@ export class RunFolder {
   async close(status: RunInfo['status']): Promise<void> {
     if (status === 'failed' && this.isNew && this.done.size + this.skipped.size === 0) return this.discard();
     try {
-      this.info.status = status;
-      this.session.ended = new Date().toISOString();
-      await this.saveInfo();
+      if (!this.isFinished) {
+        this.info.status = status;
+        this.session.ended = new Date().toISOString();
+        await this.saveInfo();
+      }
     } finally {
       const { answers, records, trace } = this.files;
       await Promise.all([answers.close(), records.close(), trace?.close()]);
@@ -129,7 +147,7 @@ export class RunFolder {
   }
 
   private async saveInfo(): Promise<void> {
-    await writeRunFile(join(this.path, RUN_FILE), `${JSON.stringify(this.info, null, 2)}\n`);
+    await writeRunInfo(this.path, this.info);
   }
 }
 
@@ -140,6 +158,11 @@ export async function writeRunFile(path: string, content: string | Uint8Array): 
   } catch (error) {
     throw writeError(path, error);
   }
+}
+
+export async function writeRunInfo(folder: string, { older_costs, ...info }: RunInfo): Promise<void> {
+  const written = { ...info, cost_curve: info.cost_curve ?? older_costs ?? null };
+  await writeRunFile(join(folder, RUN_FILE), `${JSON.stringify(written, null, 2)}\n`);
 }
 
 /** The question file of a run; undefined in the folder of a version that did not keep it. */
@@ -156,15 +179,30 @@ export async function readSkipped(path: string): Promise<Map<string, SkippedLine
 export async function readRunInfo(path: string): Promise<RunInfo | undefined> {
   const file = join(path, RUN_FILE);
   const bytes = await readIfThere(file);
-  return bytes && readJson(runInfo, bytes.toString('utf8'), file, RESTORE);
+  if (!bytes) return undefined;
+  const text = bytes.toString('utf8');
+  const info = readJson(runInfo, text, file, RESTORE);
+  const { cost_curve } = JSON.parse(text) as Record<string, unknown>;
+  return info.cost_curve === null && cost_curve ? { ...info, older_costs: cost_curve } : info;
 }
 
 /** Returns the outermost folder that had to be made. */
 async function makeFolder(path: string): Promise<string | undefined> {
+  await refuseFile(path);
   try {
     return await mkdir(path, { recursive: true });
   } catch (error) {
     throw writeError(path, error);
+  }
+}
+
+/** @throws UsageError when a file stands where the folder, or one above it, should be */
+export async function refuseFile(path: string): Promise<void> {
+  for (let place = resolve(path); ; place = dirname(place)) {
+    const found = await stat(place).catch(() => undefined);
+    if (found && !found.isDirectory())
+      throw new UsageError(`${place} is a file, not a folder; give another --output`);
+    if (found || place === dirname(place)) return;
   }
 }
 
@@ -207,9 +245,14 @@ function refuseDifferent(path: string, present: RunInfo, fresh: RunInfo): void {
   if (difference) {
     throw new UsageError(
       `${path} was made with ${difference.field} = ${show(difference.left)}, this run has ${show(difference.right)}; ` +
-        "nothing was changed. Repeat the first run's options to continue it, or give another --output",
+        `nothing was changed. ${remedy(difference)} to continue it, or give another --output`,
     );
   }
+}
+
+/** Threads can be chosen by measuring: then the first run's options do not name them. */
+function remedy({ field, left }: Difference): string {
+  return field === 'machine.threads' ? `Give --threads ${String(left)}` : "Repeat the first run's options";
 }
 
 /** The part of run.json that must not change between sessions. Questions are known by their content, not their path. */

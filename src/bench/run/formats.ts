@@ -226,6 +226,8 @@ const session = object({
   finished_questions: count(0),
   /** 1-minute load average at the start: other work on the machine shows here. */
   load_average: number,
+  /** As in `environment`, which has the first session's. Not in older runs. */
+  git_commit: v.optional(nullable(text)),
 });
 
 const costCurve: Schema<readonly CostPoint[] | null> = v.pipe(
@@ -247,4 +249,7 @@ export const runInfo = object({
   /** Shards that were not among them, as i/n. */
   missing_shards: v.optional(list(text)),
 });
-export type RunInfo = v.InferOutput<typeof runInfo>;
+export type RunInfo = v.InferOutput<typeof runInfo> & {
+  /** What an older run.json has for `cost_curve`: kept where the file is written again. */
+  older_costs?: unknown;
+};

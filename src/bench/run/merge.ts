@@ -18,6 +18,7 @@ import {
   SKIPPED_FILE,
   TRACE_FILE,
   writeRunFile,
+  writeRunInfo,
 } from './folder.js';
 import { readJsonl } from './jsonl.js';
 
@@ -55,7 +56,7 @@ export async function mergeRuns(
   if (skipped.size > 0) await writeRunFile(join(output, SKIPPED_FILE), linesOf(order, skipped));
   await keepQuestions(folders, output);
   const info = mergedInfo(infos, folders, order, missing);
-  await writeRunFile(join(output, RUN_FILE), `${JSON.stringify(info, null, 2)}\n`);
+  await writeRunInfo(output, info);
   return info;
 }
 

@@ -6,7 +6,7 @@ import { packageVersion } from '../../util/packageRoot.js';
 import type { BenchEngine } from '../engine.js';
 import type { Question, QuestionSet } from '../questions/parse.js';
 import { environment, loadAverage, machineIdentity, modelIdentity } from './environment.js';
-import { RunFolder } from './folder.js';
+import { readRunInfo, refuseFile, RunFolder } from './folder.js';
 import type { RunInfo } from './formats.js';
 import { RunProgress } from './progress.js';
 import { runLanes, type Lane } from './runner.js';
@@ -45,7 +45,8 @@ export async function runSession(request: SessionRequest): Promise<boolean> {
   try {
     const planned: PlannedLane[] = [];
     // All options are checked before the first folder is made.
-    for (const variant of request.variants) planned.push(await planLane(variant, request, engines));
+    for (const variant of await withKeptThreads(request))
+      planned.push(await planLane(variant, request, engines));
     for (const lane of planned) lanes.push(await openLane(lane, request));
     status = (await runWithProgress(lanes, request)) ? 'complete' : 'interrupted';
   } catch (error) {
@@ -60,6 +61,24 @@ export async function runSession(request: SessionRequest): Promise<boolean> {
 interface PlannedLane extends OpenEngine {
   readonly variant: Variant;
   readonly info: RunInfo;
+}
+
+/**
+ * The variants with the threads that their folders were begun with, where none are asked for: measured again, others may be
+ * the fastest. A new folder beside them takes those of the first.
+ */
+async function withKeptThreads({ variants, folderOf }: SessionRequest): Promise<Variant[]> {
+  const kept: (number | undefined)[] = [];
+  for (const variant of variants) {
+    const folder = folderOf(variant);
+    await refuseFile(folder);
+    kept.push((await readRunInfo(folder))?.machine.threads);
+  }
+  const first = kept.find((threads) => threads !== undefined);
+  return variants.map(({ model, ...variant }, index) => {
+    const threads = model.threads ?? kept[index] ?? first;
+    return { ...variant, model: threads === undefined ? model : { ...model, threads } };
+  });
 }
 
 async function planLane(
@@ -81,6 +100,7 @@ async function openLane({ variant, info, ...open }: PlannedLane, request: Sessio
 async function freshInfo(variant: Variant, request: SessionRequest, engine: BenchEngine): Promise<RunInfo> {
   const { facts } = engine;
   const { temperature } = request;
+  const surroundings = await environment(facts);
   const resolved = resolveDecodingOptions(
     { ...variant.decoding, temperature: temperature === 'fastchat' ? 0.7 : temperature },
     facts,
@@ -105,13 +125,21 @@ async function freshInfo(variant: Variant, request: SessionRequest, engine: Benc
     },
     machine: machineIdentity(facts),
     status: 'running',
-    environment: await environment(facts),
+    environment: surroundings,
     cost_curve: facts.costs,
     sessions: [
-      { started: new Date().toISOString(), ended: null, finished_questions: 0, load_average: loadAverage() },
+      {
+        started: new Date().toISOString(),
+        ended: null,
+        finished_questions: 0,
+        load_average: loadAverage(),
+        git_commit: textOrNull(surroundings.git_commit),
+      },
     ],
   };
 }
+
+const textOrNull = (value: unknown): string | null => (typeof value === 'string' ? value : null);
 
 async function runWithProgress(lanes: readonly Lane[], request: SessionRequest): Promise<boolean> {
   const progress = new RunProgress(process.stderr, request.quiet);

@@ -10,7 +10,7 @@ import { markdownTable } from '../../../src/bench/report/markdownText.js';
 import type { Estimate } from '../../../src/bench/compare/statistics.js';
 import { estimate, factor, plainTable } from '../../../src/bench/report/table.js';
 import { terminalReport } from '../../../src/bench/report/terminal.js';
-import type { TurnRecord } from '../../../src/bench/run/formats.js';
+import type { RunInfo, TurnRecord } from '../../../src/bench/run/formats.js';
 import { UsageError } from '../../../src/util/errors.js';
 import { madeRun, madeTurn } from '../madeRuns.js';
 import { Page } from '../report/reportPage.js';
@@ -226,6 +226,68 @@ describe('comparisons', () => {
     expect(comparison.notes.join()).to.match(/plain, static: 4 questions, of which 3 are in all runs/);
   });
 
+  describe('from sessions', () => {
+    const session = (from: string, to: string | null, git_commit?: string): RunInfo['sessions'][number] => ({
+      started: `2026-01-01T${from}:00Z`,
+      ended: to && `2026-01-01T${to}:00Z`,
+      finished_questions: to === null ? 0 : 4,
+      load_average: 0,
+      git_commit,
+    });
+    const notesWith = (...sessions: RunInfo['sessions'][]): string =>
+      compareRuns(
+        threeRuns().map((run, index) => ({ ...run, info: { ...run.info, sessions: sessions[index] } })),
+      ).notes.join('\n');
+    const apart = /were not interleaved: their times are comparable only if the machine was equally calm/;
+
+    it('that lie apart in time say that they were not interleaved', () => {
+      const one = session('10:00', '11:00');
+      expect(notesWith([one], [session('10:30', '11:30')], [one])).to.not.match(apart);
+      expect(notesWith([one], [one], [session('11:01', '11:30')])).to.match(apart);
+      // A kill left no end, and a session that finished nothing says nothing.
+      expect(notesWith([session('10:00', null)], [session('11:01', '11:30')], [one])).to.match(apart);
+      const idle = { ...session('11:01', '11:30'), finished_questions: 0 };
+      expect(notesWith([one, idle], [one], [session('11:01', '11:30')])).to.match(apart);
+    });
+
+    it('of different commits name them', () => {
+      const [a, b] = ['a'.repeat(40), `${'b'.repeat(40)} with changes`];
+      const [old, first, second] = [undefined, a, b].map((commit) => session('10:00', '11:00', commit));
+      expect(notesWith([first], [first], [old])).to.not.include('commit');
+      expect(notesWith([first, second], [first], [old])).to.include(
+        'The runs come from different commits: plain aaaaaaaaaaaa and bbbbbbbbbbbb with changes, ' +
+          'static aaaaaaaaaaaa, dynamic unknown.',
+      );
+    });
+
+    it('on a busy machine say so once', () => {
+      const [calm, busy, busier] = [0.5, 1.5, 2].map((load_average) => ({
+        ...session('10:00', '11:00'),
+        load_average,
+      }));
+      expect(notesWith([busy], [calm], [busier])).to.equal(
+        'plain, dynamic: the machine was busy at the start (load average 1.5 to 2).',
+      );
+    });
+  });
+
+  it('of runs of different versions name these', () => {
+    const newer = (run: LoadedRun): LoadedRun => ({ ...run, info: { ...run.info, version: '2' } });
+    expect(compareRuns(threeRuns()).notes.join()).to.not.include('versions');
+    expect(compareRuns(threeRuns({ dynamic: newer })).notes).to.include(
+      'The runs come from different versions of medusa-plus: plain 1, static 1, dynamic 2.',
+    );
+  });
+
+  it('call runs of one name by as much of their folders as tells them apart', () => {
+    const named = threeRuns().map((run, index) => ({
+      ...run,
+      name: index === 0 ? 'plain' : 'same',
+      folder: `/a/b/${index}/same`,
+    }));
+    expect(compareRuns(named).runs.map(({ name }) => name)).to.deep.equal(['plain', '1/same', '2/same']);
+  });
+
   it('refuse runs that are not comparable', () => {
     const other =
       (change: object) =>
@@ -253,6 +315,25 @@ describe('comparisons', () => {
       expect(text).to.include('writing');
     }
     expect(JSON.parse(JSON.stringify(report))).to.have.property('claim', report.claim);
+  });
+
+  it('say whether tokens after EOS are counted', () => {
+    const textsWith = (ignoreEos: boolean): string[] => {
+      const runs = threeRuns().map((run) => {
+        const decoding = { ...run.info.decoding, ignoreEos };
+        return { ...run, info: { ...run.info, decoding } };
+      });
+      const report = makeReport(compareRuns(runs), '1');
+      return [terminalReport(report).text, markdownReport(report), htmlReport(report, runs)];
+    };
+    for (const text of textsWith(true)) {
+      expect(text).to.include('13 new tokens a turn, EOS ignored');
+      expect(text).to.include('plain decoding (--tree none), going on after EOS (--ignore-eos)');
+      expect(text).to.not.match(/here neither is done|nothing after it/);
+    }
+    const usual = textsWith(false);
+    for (const text of usual) expect(text).to.not.match(/EOS ignored|--ignore-eos/);
+    expect(usual[2]).to.include('here neither is done').and.include('EOS is counted, nothing after it.');
   });
 
   it('set the published figures beside static and dynamic', () => {

@@ -3,6 +3,8 @@ import { compareRuns } from '../../../src/bench/compare/load.js';
 import { makeReport } from '../../../src/bench/compare/makeReport.js';
 import { htmlReport } from '../../../src/bench/report/html.js';
 import type { PageData } from '../../../src/bench/report/pageData.js';
+import { lines, stackedRows } from '../../../src/bench/report/page/charts.js';
+import { htmlOf, type Html } from '../../../src/bench/report/page/html.js';
 import { showToken, ticks } from '../../../src/bench/report/page/text.js';
 import { depthsOf, maskDrawing, rowsOf, stepAt, treeDrawing } from '../../../src/bench/report/page/trees.js';
 import { movingAverage } from '../../../src/bench/report/page/views.js';
@@ -324,6 +326,37 @@ describe('drawings', () => {
     ]);
     expect(movingAverage('5', 16)).to.deep.equal([{ x: 6, y: 5 }]);
     expect(movingAverage('', 16)).to.deep.equal([]);
+  });
+
+  it('have room for what stands at their ends', () => {
+    const texts = (svg: Html): { text: string; x: number; anchor: string }[] =>
+      [...htmlOf(svg).matchAll(/<text[^>]* x="([\d.]+)"[^>]*?(?:text-anchor="(\w+)")?>([^<]*)</g)].map(
+        ([, x, anchor = 'start', text]) => ({ text, x: Number(x), anchor }),
+      );
+    const points = [0, 1].map((x) => ({ x, y: 1 }));
+    const swept = lines([{ name: 'a', color: 0, points }], 400, {
+      xAxis: 'x',
+      yAxis: 'y',
+      labels: ['typical', 'nucleus'],
+    });
+    const last = texts(swept).find(({ text }) => text === 'nucleus')!;
+    expect(last.x + (7 * 'nucleus'.length) / 2).to.be.at.most(400);
+    const stages = stackedRows([{ name: 'a', parts: [{ name: 'heads', value: 33.1 }] }], 400, 'ms/token');
+    const total = texts(stages).find(({ text }) => text === '33.1 ms/token')!;
+    expect(total.x + 7 * total.text.length).to.be.at.most(400);
+  });
+
+  it('put ticks of whole numbers at whole numbers, and a point alone where it can be seen', () => {
+    const along = (...xs: number[]): string =>
+      htmlOf(
+        lines([{ name: 'a', color: 0, points: xs.map((x) => ({ x, y: 1 })) }], 800, {
+          xAxis: 'x',
+          yAxis: 'y',
+        }),
+      );
+    expect(along(31, 32)).to.include('>31<').and.include('>32<').and.not.match(/>31\./);
+    expect(along(31, 32)).to.not.include('<circle');
+    expect(along(31)).to.include('<circle');
   });
 
   it('put ticks at round values and show blanks', () => {

@@ -3,7 +3,7 @@ import { spawnSync } from 'node:child_process';
 import { appendFile, mkdir, mkdtemp, readdir, readFile, rm, symlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { firstDifference, RunFolder } from '../../../src/bench/run/folder.js';
+import { firstDifference, readRunInfo, RunFolder } from '../../../src/bench/run/folder.js';
 import {
   answerLine,
   type AnswerLine,
@@ -157,7 +157,10 @@ describe('run folders', () => {
       [{ model: { ...info().model, backbone_sha256: 'z' } }, 'model.backbone_sha256 = "b"'],
       [{ decoding: { ...info().decoding, nodes: 64 } }, 'decoding.nodes = 8, this run has 64'],
       [{ questions: { ...info().questions, ids: [1, 2] } }, 'questions.ids = [1,2,3], this run has [1,2]'],
-      [{ machine: { ...info().machine, threads: 2 } }, 'machine.threads = 1, this run has 2'],
+      [
+        { machine: { ...info().machine, threads: 2 } },
+        'machine.threads = 1, this run has 2; nothing was changed. Give --threads 1',
+      ],
     ];
     for (const [change, message] of others) {
       expect(await failure(RunFolder.open(path, info(change)))).to.include(message);
@@ -179,6 +182,48 @@ describe('run folders', () => {
     const copying = info({ decoding: { ...decoding, lookup: 'on' } });
     expect(await failure(RunFolder.open(path, copying))).to.include('decoding.lookup = "off"');
     await (await RunFolder.open(path, info())).close('interrupted');
+  });
+
+  it('leaves the run.json of a complete run as it is when nothing is left to do', async () => {
+    const file = join(path, 'run.json');
+    const folder = await RunFolder.open(path, info());
+    for (const id of [1, 2, 3]) await folder.append(finished(id));
+    await folder.close('complete');
+    const before = await readFile(file, 'utf8');
+    await (await RunFolder.open(path, info())).close('complete');
+    expect(await readFile(file, 'utf8')).to.equal(before);
+  });
+
+  it('keeps an older cost curve where run.json is written again', async () => {
+    await withQuestions(1);
+    const file = join(path, 'run.json');
+    const older = { machine: 'm', curves: [[1, 2.5]] };
+    const before = JSON.parse(await readFile(file, 'utf8')) as object;
+    await writeFile(file, JSON.stringify({ ...before, cost_curve: older }));
+    await (await RunFolder.open(path, info())).close('interrupted');
+    const after = JSON.parse(await readFile(file, 'utf8')) as Record<string, unknown>;
+    expect(after.cost_curve).to.deep.equal(older);
+    expect(after).to.not.have.property('older_costs');
+    expect((await readRunInfo(path))!.cost_curve).to.equal(null);
+  });
+
+  it('keeps the commit of each session', async () => {
+    const session = { ...info().sessions[0], git_commit: 'one' };
+    await (await RunFolder.open(path, info({ sessions: [session] }))).close('interrupted');
+    const folder = await RunFolder.open(path, info({ sessions: [{ ...session, git_commit: 'two' }] }));
+    await folder.close('interrupted');
+    expect((await readRunInfo(path))!.sessions.map(({ git_commit }) => git_commit)).to.deep.equal([
+      'one',
+      'two',
+    ]);
+  });
+
+  it('says that a file stands where the folder should be', async () => {
+    await writeFile(path, 'a file');
+    for (const at of [path, join(path, 'none')])
+      expect(await failure(RunFolder.open(at, info()))).to.match(
+        /run is a file, not a folder; give another --output/,
+      );
   });
 
   it('refuses a folder of something else', async () => {

@@ -231,6 +231,37 @@ describe('runs', () => {
     expect((await readdir(parent, { recursive: true })).sort()).to.deep.equal(finished);
   });
 
+  it('says that a file stands where its folders should be, before an engine is opened', async () => {
+    const file = join(parent, 'file');
+    await writeFile(file, 'a file');
+    const openEngine: SessionRequest['openEngine'] = () => Promise.reject(new Error('opened'));
+    for (const folder of [file, join(file, 'none')]) {
+      const run = runSession(request(new ScriptedEngine(), { folderOf: () => folder, openEngine }));
+      expect(await run.catch((error: Error) => error.message)).to.match(/file is a file, not a folder/);
+    }
+  });
+
+  it('takes the threads that a folder was begun with, for it and for new ones beside it, unless told others', async () => {
+    const asked = async (
+      change: Partial<SessionRequest>,
+      measured: number,
+    ): Promise<(number | undefined)[]> => {
+      const threads: (number | undefined)[] = [];
+      const openEngine: SessionRequest['openEngine'] = (model) => {
+        threads.push(model.threads);
+        const engine = new ScriptedEngine(undefined, undefined, model.threads ?? measured);
+        return Promise.resolve({ engine });
+      };
+      await runSession(request(new ScriptedEngine(), { openEngine, ...change }));
+      return threads;
+    };
+    expect(await asked({ variants: [variants[1]] }, 2)).to.deep.equal([undefined]);
+    expect(await asked({}, 1)).to.deep.equal([2]);
+    const told = variants.map((variant) => ({ ...variant, model: { threads: 3 } }));
+    const refused = await asked({ variants: told }, 1).catch((error: Error) => error.message);
+    expect(refused).to.match(/machine.threads = 2, this run has 3; nothing was changed. Give --threads 2/);
+  });
+
   describe('a question that cannot be asked', () => {
     /** The second turn of question 2 is too long, for the tree alone. */
     const tooLong = (): ScriptedEngine =>

@@ -138,7 +138,9 @@ export function lines(
     readonly labels?: readonly string[];
   },
 ): Html {
-  const [left, right, top, bottom, height] = [44, 14, 22, 38, 270];
+  // Half of a label stands beyond the points at both ends.
+  const room = 4 + widthOf(options.labels ?? []) / 2;
+  const [left, right, top, bottom, height] = [Math.max(44, room), Math.max(14, room), 22, 38, 270];
   const all = series.flatMap((each) => each.points);
   if (all.length === 0) return inHtml``;
   const place = (value: number): number => (options.log ? Math.log2(Math.max(value, 1e-9)) : value);
@@ -156,7 +158,9 @@ export function lines(
   const parts = levels(ticks(yLow, yHigh, 5), y, [left, width - right], String);
   const xTicks = options.log
     ? [1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024].filter((n) => place(n) >= xLow && place(n) <= xHigh)
-    : ticks(xLow, xHigh, width > 500 ? 8 : 4);
+    : ticks(xLow, xHigh, width > 500 ? 8 : 4).filter(
+        xs.every(Number.isInteger) ? Number.isInteger : () => true,
+      );
   for (const tick of options.labels ? options.labels.map((_, index) => index) : xTicks) {
     const text = options.labels ? options.labels[tick] : String(tick);
     parts.push(
@@ -177,7 +181,7 @@ export function lines(
           inHtml`<path d="M${x(point.x)} ${y(point.low)}V${y(point.high)}" stroke="${color}" stroke-width="1.5" opacity="0.6"/>`,
         );
       }
-      if (each.dots) {
+      if (each.dots || each.points.length === 1) {
         parts.push(
           inHtml`<circle cx="${x(point.x)}" cy="${y(point.y)}" r="3.5" fill="${color}"><title>${each.name}: ${formatNumber(point.y)}</title></circle>`,
         );
@@ -200,8 +204,10 @@ export function stackedRows(
   width: number,
   unit: string,
 ): Html {
-  const [bar, gap, right] = [26, 30, 76];
+  const [bar, gap] = [26, 30];
   const totals = rows.map((row) => row.parts.reduce((sum, part) => sum + part.value, 0));
+  const total = (row: number): string => `${formatNumber(totals[row])} ${unit}`;
+  const right = 10 + widthOf(rows.map((_, row) => total(row)));
   const most = Math.max(...totals) || 1;
   const parts: Html[] = [];
   rows.forEach((row, index) => {
@@ -220,11 +226,14 @@ export function stackedRows(
       }
       x += length;
     });
-    parts.push(
-      inHtml`<text class="value" x="${x + 6}" y="${y + bar / 2 + 4}">${formatNumber(totals[index])} ${unit}</text>`,
-    );
+    parts.push(inHtml`<text class="value" x="${x + 6}" y="${y + bar / 2 + 4}">${total(index)}</text>`);
   });
   return svg(width, rows.length * (bar + gap), parts);
+}
+
+/** Pixels that the longest of some texts takes at the most, in the size of ticks and values. */
+function widthOf(texts: readonly string[]): number {
+  return 7 * Math.max(0, ...texts.map((text) => text.length));
 }
 
 /** Horizontal lines of the grid, with their values left of them. */
