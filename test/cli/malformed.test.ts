@@ -99,7 +99,7 @@ const cases: Case[] = [
   ['bench --model TINY --repeat 0', 2, '--repeat'],
   ['bench --model TINY --limit 1.5', 2, '--limit'],
   ['bench --model TINY --temperature warm', 2, 'warm'],
-  ['bench --model TINY --limit 1 --output DIR/empty', 1, 'DIR/empty'],
+  ['bench --model TINY --limit 1 --output DIR/empty', 2, 'DIR/empty is a file'],
   // Run folders.
   ['bench merge DIR/runs/half --output DIR/merged', 2, 'two folders'],
   ['bench merge DIR/nowhere DIR/runs/half --output DIR/merged', 2, 'nowhere'],
