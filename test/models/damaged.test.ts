@@ -202,6 +202,9 @@ const cases: Damage[] = [
   ['a vocabulary too small', inManifest((m) => (m.model.vocab_size = 100)), ['512 tokens', '100']],
 ];
 
+const generate = (folder: string, ...args: string[]): ReturnType<typeof runMain> =>
+  runMain(['generate', 'Hi', '--model', folder, '--threads', '1', '--max-new-tokens', '2', ...args]);
+
 describe('Damaged model files', function () {
   this.timeout(60_000);
 
@@ -211,17 +214,7 @@ describe('Damaged model files', function () {
       try {
         const folder = await copyTiny(temporary.path);
         await damage(folder);
-        const run = await runMain([
-          'generate',
-          'Hi',
-          '--model',
-          folder,
-          '--threads',
-          '1',
-          '--max-new-tokens',
-          '2',
-          ...args,
-        ]);
+        const run = await generate(folder, ...args);
         expect(run.code, run.stderr).to.be.oneOf([1, 2]);
         expect(run.stdout).to.equal('');
         const message = run.stderr.split('\n').find((line) => line.startsWith('medusa-plus: '))!;
@@ -251,16 +244,7 @@ describe('Damaged model files', function () {
         '{"format":2,"measured":{"x":{"curves":{"1":[]}}}}',
       ]) {
         await writeFile(join(folder, 'tuning.json'), text);
-        const run = await runMain([
-          'generate',
-          'Hi',
-          '--model',
-          folder,
-          '--threads',
-          '1',
-          '--max-new-tokens',
-          '2',
-        ]);
+        const run = await generate(folder);
         expect(run.code, run.stderr).to.equal(0);
       }
       expect(await readJson(join(folder, 'tuning.json'))).to.have.property('measured');

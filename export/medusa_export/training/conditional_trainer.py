@@ -14,6 +14,7 @@ from .conditional_data import ExampleBatches, Examples, Text, tensors_of
 from .loss_table import LossTable
 from .model import fused_cross_entropy
 from .recipes import ConditionalRecipe
+from .trainer import adamw
 
 
 def losses_of(model: ConditionalJoint, batch: dict[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
@@ -55,9 +56,7 @@ def fit(
     """Train in place; losses.csv goes to `folder`."""
     model.dropout = recipe.dropout
     batches = ExampleBatches(training, recipe.seed)
-    optimiser = torch.optim.AdamW(
-        model.parameters(), lr=recipe.lr, betas=(0.9, 0.98), weight_decay=recipe.weight_decay, fused=True
-    )
+    optimiser = adamw(model.parameters(), recipe.lr, recipe.weight_decay)
     folder.mkdir(parents=True, exist_ok=True)
     table = LossTable(folder / "losses.csv")
     table.begin()
@@ -103,7 +102,7 @@ def pretrain(model: ConditionalJoint, text: Text, token_map: np.ndarray, recipe:
     draft[token_map] = np.arange(len(token_map))
     counts = np.bincount(draft[text.tokens][draft[text.tokens] >= 0], minlength=len(token_map)) + 0.5
     bias = torch.from_numpy(np.log(counts / counts.sum()).astype(np.float32))
-    optimiser = torch.optim.AdamW(model.parameters(), lr=recipe.lr, betas=(0.9, 0.98), weight_decay=0.0, fused=True)
+    optimiser = adamw(model.parameters(), recipe.lr, 0.0)
     places, losses, total = text.places(), [], 0.0
     for step in range(recipe.pretrain_steps):
         for group in optimiser.param_groups:

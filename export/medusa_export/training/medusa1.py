@@ -22,8 +22,9 @@ from .model import HeadsConfig, MedusaHeads
 from .near_duplicates import load_held_out
 from .recipes import Recipe, recipe_of
 from .run_facts import check_made_with, command_line, distil_record, hardware
+from .run_state import load_state
 from .shards import Rollouts, load_rollouts
-from .trainer import Trainer, load_state
+from .trainer import Trainer
 from .training_data import Batches, coverage, frequent_tokens
 
 

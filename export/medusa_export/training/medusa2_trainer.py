@@ -14,10 +14,10 @@ gradient reaches the adapter through them.
 from __future__ import annotations
 
 import math
-import os
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -30,9 +30,10 @@ from .lora import Lora
 from .loss_table import LossTable
 from .model import MedusaHeads, fused_cross_entropy
 from .recipes import Medusa2Recipe
+from .run_state import own_state, save_state
 from .sequences import MicroBatch, Sequences, states_of, with_states
 from .shards import Rollouts
-from .trainer import first_rows, load_state
+from .trainer import adamw, first_rows
 from .training_data import DraftTargets, target_rows
 
 
@@ -81,9 +82,7 @@ class Medusa2Trainer:
             {"params": list(lora.parameters()), "scale": 1.0},
             {"params": [p for p in heads.parameters() if p.requires_grad], "scale": recipe.heads_lr_scale},
         ]
-        self.optimiser = torch.optim.AdamW(
-            groups, lr=recipe.lr, betas=(0.9, 0.98), weight_decay=recipe.weight_decay, fused=True
-        )
+        self.optimiser = adamw(groups, recipe.lr, recipe.weight_decay)
         self.step, self.seconds = 0, 0.0
         self.tokens, self.positions = 0, 0  # seen: sequence tokens without padding, answer positions
         self.epoch, self._cursor = 0, 0
@@ -94,16 +93,15 @@ class Medusa2Trainer:
     def _state(self) -> Path:
         return self.folder / "state.pt"
 
+    @property
+    def _made_by(self) -> dict[str, Any]:
+        return {"recipe": asdict(self.recipe), "adapter": asdict(self.lora.config)}
+
     def _resume(self) -> None:
         if not self._state.exists():
             self.table.begin()
             return
-        state = load_state(self._state, self.backbone.device)
-        made_by = {"recipe": asdict(self.recipe), "adapter": asdict(self.lora.config)}
-        if state["made_by"] != made_by:
-            raise ExportError(
-                f"{self._state} was made by another recipe ({state['made_by']}); use another --run folder"
-            )
+        state = own_state(self._state, "made_by", self._made_by, self.backbone.device)
         self.lora.load_state_dict(state["lora"])
         self.heads.load_state_dict(state["heads"])
         self.optimiser.load_state_dict(state["optimiser"])
@@ -114,16 +112,14 @@ class Medusa2Trainer:
 
     def save_state(self) -> None:
         state = {
-            "made_by": {"recipe": asdict(self.recipe), "adapter": asdict(self.lora.config)},
+            "made_by": self._made_by,
             "lora": self.lora.state_dict(),
             "heads": self.heads.state_dict(),
             "optimiser": self.optimiser.state_dict(),
             "counts": (self.step, self.seconds, self.tokens, self.positions),
             "place": (self.epoch, self._cursor),
         }
-        temporary = self._state.with_suffix(".tmp")
-        torch.save(state, temporary)
-        os.replace(temporary, self._state)
+        save_state(self._state, state)
 
     def run(
         self, log_every: int = 10, evaluate_every: int = 50, save_every: int = 50, evaluate_rows: int = 2000

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -11,12 +10,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..errors import ExportError
-from ..weights.checked import reading
 from .calibration import propose, rank_accuracies
 from .loss_table import LossTable
 from .model import MedusaHeads, fused_cross_entropy
 from .recipes import Recipe
+from .run_state import own_state, save_state
 from .shards import Rollouts
 from .training_data import Batches
 
@@ -40,9 +38,7 @@ class Trainer:
             {"params": trunk, "scale": 1.0},
             {"params": list(heads.output_weight), "scale": recipe.output_lr_scale},
         ]
-        self.optimiser = torch.optim.AdamW(
-            groups, lr=recipe.lr, betas=(0.9, 0.98), weight_decay=recipe.weight_decay, fused=True
-        )
+        self.optimiser = adamw(groups, recipe.lr, recipe.weight_decay)
         self.step, self.seconds = 0, 0.0
         self._resume()
 
@@ -54,9 +50,7 @@ class Trainer:
         if not self._state.exists():
             self.table.begin()
             return
-        state = load_state(self._state)
-        if state["recipe"] != asdict(self.recipe):
-            raise ExportError(f"{self._state} was made by another recipe ({state['recipe']}); use another --run folder")
+        state = own_state(self._state, "recipe", asdict(self.recipe))
         self.heads.load_state_dict(state["heads"])
         self.optimiser.load_state_dict(state["optimiser"])
         self.step, self.seconds = state["step"], state["seconds"]
@@ -71,9 +65,7 @@ class Trainer:
             "step": self.step,
             "seconds": self.seconds,
         }
-        temporary = self._state.with_suffix(".tmp")
-        torch.save(state, temporary)
-        os.replace(temporary, self._state)
+        save_state(self._state, state)
 
     def run(self, log_every: int = 20, evaluate_every: int = 200, save_every: int = 200) -> None:
         started, before = time.time(), self.seconds
@@ -144,10 +136,9 @@ class Trainer:
         )
 
 
-def load_state(path: Path, device: str | None = None) -> dict[str, Any]:
-    """A run's state.pt, its tensors on `device` (None: where they were)."""
-    with reading(path):
-        return torch.load(path, weights_only=True, map_location=device)
+def adamw(parameters: Any, lr: float, weight_decay: float) -> torch.optim.AdamW:
+    """The optimiser of all trainings; `parameters` may be groups."""
+    return torch.optim.AdamW(parameters, lr=lr, betas=(0.9, 0.98), weight_decay=weight_decay, fused=True)
 
 
 def first_rows(rollouts: Rollouts, rows: int) -> Rollouts:
