@@ -16,7 +16,6 @@ COMMANDS = {
     "train-conditional": "train the conditional joint of finished heads",
     "train-medusa2": "train heads and an adapter of the backbone together",
     "calibrate": "accuracies and temperatures of heads, on answers they never saw",
-    "fit-lookup": "fit the weights of lookup beside heads",
     "evaluate": "accuracies and tokens per step of heads, from stored answers",
     "measure-precision": "fidelity, latency and exactness of a model's precisions",
     "random-model": "a model of a large one's shape, to measure what steps cost",

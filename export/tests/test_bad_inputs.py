@@ -66,12 +66,8 @@ CASES = {
     "calibrate --heads HEADS --backbone MODEL --data DATA --trained-shards MISSING": "--trained-shards MISSING:",
     "calibrate --heads HEADS --backbone MODEL --data DATA --device cuda": "--device cuda: this PyTorch",
     "calibrate --heads HEADS --backbone MODEL --data DATA --source nowhere": "--source nowhere: no such source",
-    "fit-lookup --heads HEADS --backbone MISSING --data DATA": "MISSING does not exist",
-    "fit-lookup --heads HEADS --backbone MODEL --data MISSING": "--data MISSING holds no shard",
-    "fit-lookup --heads HEADS --backbone MODEL --data DATA --device cuda": "--device cuda: this PyTorch",
     "evaluate --heads HEADS --data DATA": "read the chosen token: name the backbone with --backbone",
     "evaluate --heads HEADS --backbone MODEL --data MISSING": "--data MISSING holds no shard",
-    "evaluate --heads HEADS --backbone MODEL --data DATA --lookup": "--lookup: heads.json has no weights",
     "evaluate --heads HEADS --backbone MODEL --data DATA --max-overlap 2": "max_overlap is 2",
     f"{QUESTIONS} --questions MISSING": "--questions MISSING: No such file",
     f"{QUESTIONS} --questions PROSE": "--questions PROSE: line 1: expected a JSON object",
@@ -148,7 +144,7 @@ def test_every_command_is_among_them() -> None:
     assert {words.split()[0] for words in CASES} == set(COMMANDS)
 
 
-@pytest.mark.parametrize("words", ["evaluate --lookup", "calibrate"])
+@pytest.mark.parametrize("words", ["evaluate", "calibrate"])
 def test_the_shipped_heads_say_that_they_need_the_backbone(
     words: str, places: dict[str, Path], capsys: pytest.CaptureFixture[str]
 ) -> None:

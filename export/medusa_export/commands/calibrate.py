@@ -16,20 +16,16 @@ from ..training.recipes import MAX_OVERLAP
 
 
 def add_arguments(p: argparse.ArgumentParser) -> None:
-    add_data_arguments(p)
+    p.add_argument("--heads", required=True, help="checkpoint (.safetensors); its sidecar is what changes")
+    p.add_argument("--data", required=True, help="folder of shards")
+    p.add_argument("--trained-shards", help="text file: the shards the heads were trained on (default: all of them)")
+    p.add_argument("--source", nargs="+", help="answers to prompts of these sources only (default: all)")
     p.add_argument(
         "--backbone",
         help=".gguf file or HF folder, for heads that read the chosen token, as the shipped ones do",
     )
     p.add_argument("--positions", type=int, default=0, help="most positions to calibrate on, whole answers (0: all)")
 
-
-def add_data_arguments(p: argparse.ArgumentParser) -> None:
-    """What `fit-lookup` takes too: heads, and answers that they never saw."""
-    p.add_argument("--heads", required=True, help="checkpoint (.safetensors); its sidecar is what changes")
-    p.add_argument("--data", required=True, help="folder of shards")
-    p.add_argument("--trained-shards", help="text file: the shards the heads were trained on (default: all of them)")
-    p.add_argument("--source", nargs="+", help="answers to prompts of these sources only (default: all)")
     p.add_argument("--max-overlap", type=float, default=MAX_OVERLAP, help="as in train (default %(default)s)")
     p.add_argument("--write", action="store_true", help="store the result in the sidecar")
     p.add_argument("--device", choices=["cpu", "cuda"], default="cpu")

@@ -4,9 +4,9 @@
     python -m medusa_export evaluate --heads ... --questions question.jsonl --backbone MODEL --cache ANSWERS
 
 Head accuracies, and tokens per step of the static and the dynamic tree, simulated exactly from greedy answers.
---conditional adds the dynamic tree under the conditional joint that lies beside the heads, --lookup the one with
-lookup, under the conditional joint too if that is asked for; both with paired gains. --adapter (MEDUSA-2)
-merges the adapter into the backbone: on --data the answers stay the original's, the states are the merged one's.
+--conditional adds the dynamic tree under the conditional joint that lies beside the heads, with paired gains.
+--adapter (MEDUSA-2) merges the adapter into the backbone: on --data the answers stay the original's, the states are the
+merged one's.
 """
 
 from __future__ import annotations
@@ -35,7 +35,6 @@ def add_arguments(p: argparse.ArgumentParser) -> None:
     p.add_argument("--nodes", type=int, nargs="+", default=[64], help="tree sizes, root included")
     p.add_argument("--top-m", type=int, default=32)
     p.add_argument("--conditional", action="store_true", help="also the conditional joint beside --heads")
-    p.add_argument("--lookup", action="store_true", help="also lookup, with the weights in the sidecar")
     p.add_argument("--out", help="JSON report to write")
     p.add_argument("--write", metavar="NAME", help="store the report in the heads' sidecar as evaluation.NAME")
     p.add_argument("--template", choices=TEMPLATES, default="chatml")

@@ -42,6 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="MEDUSA-2 adapter (*.adapter.safetensors) to merge in",
     )
+    parser.add_argument("--chat-template", metavar="TEXT", help="Jinja template to keep in place of the model's own")
     parser.add_argument("--capacity", type=int, default=DEFAULT_CAPACITY, help="cache rows of layout shared")
 
 
@@ -60,7 +61,7 @@ def request_of(args: argparse.Namespace) -> Request:
     names = _list(args.precision or ["int8"])
     heads = None if args.heads is None else [Path(path) for path in _list(args.heads) if path != "none"]
     name, layout = args.id or output.name, args.layout or "auto"
-    return Request(output, args.source, name, names, layout, heads, args.capacity, args.adapter)
+    return Request(output, args.source, name, names, layout, heads, args.capacity, args.adapter, args.chat_template)
 
 
 def _list(values: list[str]) -> list[str]:

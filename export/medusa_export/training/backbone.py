@@ -18,7 +18,7 @@ import torch.nn.functional as F
 
 from ..weights import ModelConfig, open_source
 from ..weights.adapter import AdaptedSource, Adapter
-from ..weights.rope import inverse_frequencies
+from ..weights.rope import inverse_frequencies, rotary_scales
 
 
 @dataclass
@@ -72,6 +72,7 @@ class Backbone:
         self.layers = [self._place(layer) for layer in layers]
         inverse = torch.from_numpy(inverse_frequencies(config))
         self.inverse_frequency = inverse.to(torch.float32).to(device)  # [D/2]
+        self.rotary_scale = torch.from_numpy(rotary_scales(config)).to(torch.float32).to(device)  # [D/2]
 
     def _place(self, layer: Layer) -> Layer:
         products = {"qkv", "out", "gate_up", "down", "qkv_bias"}
@@ -95,11 +96,11 @@ class Backbone:
         # Only the part of the cache that some slot has reached takes part; rounded up so that shapes repeat.
         reach = min(cache.capacity, (reach + 31) // 32 * 32)
         visible = (torch.arange(reach, device=self.device) <= positions[:, None])[:, None, None]  # [B, 1, 1, S]
-        bias = torch.zeros(visible.shape, dtype=self.compute, device=self.device).masked_fill_(~visible, float("-inf"))
+        biases = {window: self._bias(visible, positions, window) for window in set(self.config.windows or (0,))}
         c, b = self.config, tokens.shape[0]
         x = self.embedding[tokens]
         angle = positions[:, None].float() * self.inverse_frequency  # [B, D/2]
-        cos, sin = angle.cos()[:, None], angle.sin()[:, None]  # [B, 1, D/2]
+        cos, sin = (self.rotary_scale * angle.cos())[:, None], (self.rotary_scale * angle.sin())[:, None]  # [B, 1, D/2]
         slots = torch.arange(b, device=self.device)
         q_width, kv_width = c.query_heads * c.head_dim, c.kv_heads * c.head_dim
         for index, layer in enumerate(self.layers):
@@ -113,12 +114,21 @@ class Backbone:
             # The queries that share a key head become rows of one attention problem: no copy of keys per query head.
             q = rotated[:, : c.query_heads].view(b, c.kv_heads, c.query_heads // c.kv_heads, c.head_dim)
             q = q.to(self.compute)
-            mixed = F.scaled_dot_product_attention(q, keys[:, :, :reach], values[:, :, :reach], attn_mask=bias)
+            mixed = F.scaled_dot_product_attention(
+                q, keys[:, :, :reach], values[:, :, :reach], attn_mask=biases[window_of(c, index)]
+            )
             x = x + F.linear(mixed.reshape(b, q_width), layer.out)
             h = F.rms_norm(x, (c.hidden_size,), layer.mlp_norm, c.rms_norm_eps).to(self.compute)
             gate, up = F.linear(h, layer.gate_up).chunk(2, dim=-1)
             x = x + F.linear(F.silu(gate) * up, layer.down)
         return F.rms_norm(x, (c.hidden_size,), self.final_norm, c.rms_norm_eps)
+
+    def _bias(self, visible: torch.Tensor, positions: torch.Tensor, window: int) -> torch.Tensor:
+        """Of one kind of layer, [B, 1, 1, S]; `window`: tokens that a token sees, itself included; 0: all."""
+        if window:
+            columns = torch.arange(visible.shape[-1], device=self.device)
+            visible = visible & (columns > positions[:, None] - window)[:, None, None]
+        return torch.zeros(visible.shape, dtype=self.compute, device=self.device).masked_fill_(~visible, float("-inf"))
 
     @torch.inference_mode()
     def logits(self, hidden: torch.Tensor) -> torch.Tensor:
@@ -137,6 +147,10 @@ class Backbone:
         exact = torch.einsum("bch,bh->bc", self.lm_head[ids], hidden)
         values, order = exact.topk(count, dim=-1)
         return values, ids.gather(1, order)
+
+
+def window_of(config: ModelConfig, layer: int) -> int:
+    return config.windows[layer] if config.windows else 0
 
 
 def head_norm(x: torch.Tensor, layer: Layer, eps: float) -> torch.Tensor:

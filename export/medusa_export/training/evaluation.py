@@ -13,7 +13,6 @@ import torch
 from ..errors import ExportError
 from ..weights.adapter import Adapter, read_adapter_of
 from ..weights.conditional_file import ConditionalTables
-from ..weights.heads_file import lookup_weights
 from .backbone import load_backbone
 from .calibration import propose_each, rank_accuracies
 from .chat_tokens import load_chat_tokens
@@ -27,7 +26,7 @@ from .near_duplicates import load_held_out
 from .recipes import Mix
 from .sequences import with_states
 from .shards import Rollouts, load_all, write_shard
-from .simulation import Tally, bootstrap, dynamic_trees, lookup_trees, oracle, paired_gain, simulate, static_trees
+from .simulation import Tally, bootstrap, dynamic_trees, oracle, paired_gain, simulate, static_trees
 from .trees import HeadsJoint
 
 
@@ -36,7 +35,6 @@ def evaluate(a: argparse.Namespace) -> dict:
     set_up(a)
     heads, sidecar = load_heads(a.heads, a.backbone)
     heads.to(a.device)
-    lookup = _lookup_of(a, sidecar) if a.lookup else None
     adapter = read_adapter_of(a.adapter, a.backbone) if a.adapter else None
     _check_belongs(a, sidecar, adapter)
     overlap = None
@@ -51,7 +49,7 @@ def evaluate(a: argparse.Namespace) -> dict:
         if adapter is not None:
             _, rollouts = with_states(rollouts, load_backbone(a.backbone, torch.float32, a.device, adapter))
     tables = conditional_of(a.heads, a.backbone) if a.conditional else None
-    report = report_on(heads, sidecar, rollouts.first_tokens(a.max_new_tokens), a, tables, lookup)
+    report = report_on(heads, sidecar, rollouts.first_tokens(a.max_new_tokens), a, tables)
     if overlap:
         report["overlap"] = overlap.facts()
     print_report(report)
@@ -62,15 +60,6 @@ def evaluate(a: argparse.Namespace) -> dict:
         sidecar.setdefault("evaluation", {})[a.write] = report
         write_sidecar(Path(a.heads), sidecar)
     return report
-
-
-def _lookup_of(a: argparse.Namespace, sidecar: dict) -> list[list[float]]:
-    """The weights of lookup in the sidecar, checked."""
-    name = Path(a.heads).with_suffix(".json").name
-    weights = lookup_weights(sidecar, sidecar["heads"], name)
-    if weights is None:
-        raise ExportError(f"--lookup: {name} has no weights for it: run fit-lookup --write first")
-    return weights
 
 
 def _check_belongs(a: argparse.Namespace, sidecar: dict, adapter: Adapter | None) -> None:
@@ -87,7 +76,6 @@ def report_on(
     rollouts: Rollouts,
     a: argparse.Namespace,
     tables: ConditionalTables | None,
-    lookup: list[list[float]] | None,
 ) -> dict:
     """Everything measured on one set of greedy answers."""
     temperatures = [[1.0] * heads.config.heads, sidecar["temperatures"]]
@@ -103,15 +91,12 @@ def report_on(
             "dynamic_renormalised": dynamic_trees(HeadsJoint(plain.renormalised()), n),
         }
         made |= {} if tables is None else {"dynamic_conditional": dynamic_trees(joint, n)}
-        made |= {} if lookup is None else {"dynamic_lookup": lookup_trees(joint, lookup, n)}
-        lengths = len(lookup[0]) if lookup else 1
-        tallies = {name: simulate(rollouts, each, a.max_new_tokens, lengths) for name, each in made.items()}
+        tallies = {name: simulate(rollouts, each, a.max_new_tokens) for name, each in made.items()}
         trees[str(n)] = {name: _summary(each, rollouts.sources) for name, each in tallies.items()}
         gains[str(n)] = {
-            f"{name}_over_{base}": paired_gain(tallies[base], tallies[name])
-            for name in ("dynamic_conditional", "dynamic_lookup")
-            for base in ("static", "dynamic_temperature", "dynamic_conditional")
-            if name in tallies and base in tallies and base != name
+            f"dynamic_conditional_over_{base}": paired_gain(tallies[base], tallies["dynamic_conditional"])
+            for base in ("static", "dynamic_temperature")
+            if "dynamic_conditional" in tallies
         }
     return {
         "answers": len(rollouts.sources),
@@ -127,7 +112,7 @@ def report_on(
 
 
 def _summary(tally: Tally, sources: list[str]) -> dict:
-    shares = np.trim_zeros(tally.accepted_by_depth, "b") / max(1, tally.steps)
+    shares = np.array(tally.accepted_by_depth) / max(1, tally.steps)
     return {
         "tokens_per_step": round(tally.tokens_per_step, 4),
         "interval95": [round(x, 4) for x in bootstrap(tally)],

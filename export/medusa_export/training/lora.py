@@ -18,7 +18,7 @@ from torch import nn
 from ..errors import ExportError
 from ..weights import ModelConfig
 from ..weights.adapter import SUFFIX, TARGETS, Adapter
-from .backbone import Backbone, Layer, head_norm, rotate
+from .backbone import Backbone, Layer, head_norm, rotate, window_of
 from .checkpoint import write_tensors
 from .recipes import LoraConfig
 
@@ -89,7 +89,10 @@ def run_sequences(backbone: Backbone, tokens: torch.Tensor, lora: Lora | None = 
     c, (b, s) = backbone.config, tokens.shape
     x = backbone.embedding[tokens]
     angle = torch.arange(s, device=tokens.device)[:, None].float() * backbone.inverse_frequency  # [S, D/2]
-    cos, sin = angle.cos()[:, None], angle.sin()[:, None]  # [S, 1, D/2]
+    cos, sin = (
+        (backbone.rotary_scale * angle.cos())[:, None],
+        (backbone.rotary_scale * angle.sin())[:, None],
+    )  # [S, 1, D/2]
     for index, layer in enumerate(backbone.layers):
         adapter = lora if lora is not None and lora.adapts(index) else None
 
@@ -99,14 +102,16 @@ def run_sequences(backbone: Backbone, tokens: torch.Tensor, lora: Lora | None = 
 
         h = F.rms_norm(x, (c.hidden_size,), layer.attn_norm, c.rms_norm_eps).to(backbone.compute)
         qkv = product(h, "qkv", layer.qkv_bias).view(b, s, c.query_heads + 2 * c.kv_heads, c.head_dim)
-        x = x + product(_attention(qkv, cos, sin, c, layer).to(backbone.compute), "out")
+        x = x + product(_attention(qkv, cos, sin, c, layer, window_of(c, index)).to(backbone.compute), "out")
         h = F.rms_norm(x, (c.hidden_size,), layer.mlp_norm, c.rms_norm_eps).to(backbone.compute)
         gate, up = product(h, "gate_up").chunk(2, dim=-1)
         x = x + product(F.silu(gate) * up, "down")
     return F.rms_norm(x, (c.hidden_size,), backbone.final_norm, c.rms_norm_eps)
 
 
-def _attention(qkv: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, c: ModelConfig, layer: Layer) -> torch.Tensor:
+def _attention(
+    qkv: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, c: ModelConfig, layer: Layer, window: int
+) -> torch.Tensor:
     """Qkv [B, S, Hq + 2 Hkv, D] -> mixed values [B, S, Hq D], causal, by torch's fused kernels."""
     both = c.query_heads + c.kv_heads
     q_and_k = rotate(head_norm(qkv[:, :, :both], layer, c.rms_norm_eps), cos, sin)
@@ -116,6 +121,10 @@ def _attention(qkv: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, c: Model
     repeat = c.query_heads // c.kv_heads
     if repeat > 1:
         k, v = k.repeat_interleave(repeat, dim=1), v.repeat_interleave(repeat, dim=1)
+    if window:
+        at = torch.arange(q.shape[2], device=q.device)
+        near = (at[:, None] >= at) & (at[:, None] - at < window)
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=near).transpose(1, 2).flatten(2)
     mixed = F.scaled_dot_product_attention(q, k, v, is_causal=True)
     return mixed.transpose(1, 2).flatten(2)
 

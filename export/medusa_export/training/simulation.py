@@ -13,12 +13,11 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from .context_lookup import LENGTHS, ContextIndex
 from .shards import Rollouts
-from .trees import MAX_DEPTH, HeadsJoint, Path, heads_tree, lookup_tree, nested_tree
+from .trees import HeadsJoint, Path, heads_tree, nested_tree
 
-# The paths of tokens of the tree at a row; the index holds the context and the answer up to the row's token, the root.
-TreeAt = Callable[[int, ContextIndex], Container[Path]]
+# The paths of tokens of the tree at a row, whose root is the token.
+TreeAt = Callable[[int, int], Container[Path]]
 
 
 @dataclass
@@ -27,8 +26,8 @@ class Tally:
 
     steps: int = 0
     added: int = 0
-    # [MAX_DEPTH], nodes accepted at each depth
-    accepted_by_depth: np.ndarray = field(default_factory=lambda: np.zeros(MAX_DEPTH, np.int64))
+    # Steps that accepted a node at each depth.
+    accepted_by_depth: list[int] = field(default_factory=list)
     per_answer: list[tuple[int, int]] = field(default_factory=list)  # (added, steps)
 
     @property
@@ -36,22 +35,20 @@ class Tally:
         return self.added / max(1, self.steps)
 
 
-def simulate(rollouts: Rollouts, tree: TreeAt, limit: int, lengths: int = LENGTHS) -> Tally:
-    """Decode the first `limit` tokens of every answer; `lengths` is the longest match that the index finds."""
+def simulate(rollouts: Rollouts, tree: TreeAt, limit: int) -> Tally:
+    """Decode the first `limit` tokens of every answer."""
     tally = Tally()
-    for start, stop, context in rollouts.answers():
+    for start, stop, _ in rollouts.answers():
         answer = rollouts.tokens[start : min(stop, start + limit)].tolist()
-        index = ContextIndex([*context, *answer[:1]], lengths)
         at, steps = 0, 0  # of the root, in the answer
         while at < len(answer) - 1:
-            paths, depth = tree(start + at, index), 0
+            paths, depth = tree(start + at, answer[at]), 0
             while at + 1 + depth < len(answer) and tuple(answer[at + 1 : at + 2 + depth]) in paths:
                 depth += 1
-            tally.accepted_by_depth[:depth] += 1
-            ahead = min(at + depth + 1, len(answer) - 1)
-            for token in answer[at + 1 : ahead + 1]:
-                index.append(token)
-            at = ahead
+            tally.accepted_by_depth += [0] * (depth - len(tally.accepted_by_depth))
+            for level in range(depth):
+                tally.accepted_by_depth[level] += 1
+            at = min(at + depth + 1, len(answer) - 1)
             steps += 1
         tally.steps += steps
         tally.added += len(answer) - 1
@@ -63,7 +60,7 @@ def static_trees(ids: np.ndarray, accuracies: np.ndarray, nodes: int) -> TreeAt:
     """The same ranks at every row, of the heads' ids [N, K, m], searched by their accuracies [K, m]."""
     ranks = nested_tree(accuracies, nodes)
 
-    def tree(row: int, index: ContextIndex) -> set[Path]:
+    def tree(row: int, root: int) -> set[Path]:
         return {tuple(int(ids[row, level, rank]) for level, rank in enumerate(path)) for path in ranks}
 
     return tree
@@ -71,12 +68,7 @@ def static_trees(ids: np.ndarray, accuracies: np.ndarray, nodes: int) -> TreeAt:
 
 def dynamic_trees(joint: HeadsJoint, nodes: int) -> TreeAt:
     """A fresh tree at every row, from that row's probabilities."""
-    return lambda row, index: set(heads_tree(joint, row, index.tokens[-1], nodes))
-
-
-def lookup_trees(joint: HeadsJoint, weights: list[list[float]], nodes: int, max_depth: int = MAX_DEPTH) -> TreeAt:
-    """The same with lookup."""
-    return lambda row, index: set(lookup_tree(joint, row, index, weights, nodes, max_depth))
+    return lambda row, root: set(heads_tree(joint, row, root, nodes))
 
 
 def oracle(ids: np.ndarray) -> TreeAt:
@@ -90,7 +82,7 @@ def oracle(ids: np.ndarray) -> TreeAt:
             assert isinstance(path, tuple)
             return len(path) <= len(self.ids) and path[-1] in self.ids[len(path) - 1]
 
-    return lambda row, index: Lists(row)
+    return lambda row, root: Lists(row)
 
 
 def bootstrap(tally: Tally, draws: int = 1000) -> tuple[float, float]:

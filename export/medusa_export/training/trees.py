@@ -13,9 +13,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..weights.conditional_file import ConditionalTables
-from .context_lookup import ContextIndex
-
-MAX_DEPTH = 16  # of a tree with lookup
 
 Path = tuple[int, ...]
 # A node's children, most probable first, and their probabilities, which are of one float type.
@@ -134,38 +131,6 @@ def heads_tree(joint: HeadsJoint, row: int, root: int, nodes: int) -> list[Path]
     """Paths of tokens, from what the heads say after `root`, the backbone's own next token at the row."""
     following = joint.at(row)
     return best_first(lambda path: _descending(*following((root, *path))), nodes, joint.heads)
-
-
-def lookup_tree(
-    joint: HeadsJoint,
-    row: int,
-    index: ContextIndex,
-    weights: list[list[float]],
-    nodes: int,
-    max_depth: int = MAX_DEPTH,
-) -> list[Path]:
-    """Paths of tokens with lookup; `index` ends in the root's token.
-
-    q'(y) = (1 - w) q(y) + w [y = c], c the copied token and w = weights[min(level, K)][length - 1]. From level K on
-    there are no heads, and c is the only child.
-    """
-    following, known, root = joint.at(row), index.tokens[-index.lengths :], index.tokens[-1]
-
-    def children(path: Path) -> tuple[np.ndarray, np.ndarray]:
-        level = len(path)
-        ids, p = following((root, *path)) if level < joint.heads else (np.zeros(0, np.int64), np.zeros(0))
-        found = index.longest([*known, *path])
-        w = weights[min(level, joint.heads)][found[1] - 1] if found else 0.0
-        if found and w > 0:
-            own = ids == found[0]
-            p = p * p.dtype.type(1 - w)
-            if own.any():
-                p[own] += w
-            else:
-                ids, p = np.append(ids, found[0]), np.append(p, p.dtype.type(w))
-        return _descending(ids, p)
-
-    return best_first(children, nodes, max_depth)
 
 
 def _descending(ids: np.ndarray, p: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
