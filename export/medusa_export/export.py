@@ -37,7 +37,14 @@ def export_backbone(
         linear = kind.linear()
         b = build_shared(HalfSource(source) if linear.dtype == "float16" else source, linear, path, capacity, progress)
     limit = None if layout == "split" else capacity
+    b.facts = facts_of(source) | {"precision": name, "layout": layout}
     return {"precision": name, "layout": layout, "capacity": limit, **graph_entry(b)}
+
+
+def facts_of(source: WeightSource) -> dict[str, str]:
+    """What a graph says about where its weights came from."""
+    c = source.config
+    return {"source": source.path.resolve().name, "family": c.family, "context_length": str(c.context_length)}
 
 
 def export_keep(config: ModelConfig, folder: Path, name: str, capacity: int) -> Entry:
@@ -49,6 +56,7 @@ def export_keep(config: ModelConfig, folder: Path, name: str, capacity: int) -> 
 def export_heads(heads: HeadsCheckpoint, folder: Path, name: str, flush: bool = True) -> Entry:
     """Write a heads graph, and the tables of its conditional joint if it has one; returns its manifest entry."""
     b = build_heads(heads, name, folder / f"heads.{heads.name}.{name}.onnx")
+    b.facts = {"heads": heads.name, "precision": name, "source_sha256": heads.source_sha256}
     trees = {"static_tree": heads.static_tree} if heads.static_tree else {}
     entry = {
         "name": heads.name,
@@ -64,8 +72,6 @@ def export_heads(heads: HeadsCheckpoint, folder: Path, name: str, flush: bool = 
     }
     if heads.conditional is not None:
         entry["conditional"] = _export_conditional(heads.conditional, folder / f"heads.{heads.name}.conditional.bin")
-    if heads.lookup is not None:
-        entry["lookup"] = {"weights": heads.lookup}
     return entry
 
 

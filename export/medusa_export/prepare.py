@@ -11,7 +11,7 @@ from pathlib import Path
 from .errors import ExportError
 from .export import export_backbone, export_heads, export_keep
 from .manifest import Manifest, model_section, new_manifest, put, read_manifest, set_defaults
-from .memory_need import enough_memory, memory_need
+from .needs import check_disk, disk_need, enough_memory, memory_need
 from .precisions import precision
 from .staging import check_target, publish, staging_folder
 from .tokenizer_files import write_tokenizer
@@ -23,6 +23,7 @@ from .weights.hashing import sha256_of
 from .weights.heads_checkpoint import HeadsCheckpoint
 from .weights.medusa_files import heads_bytes, own_heads, read_heads
 
+WORTH_TELLING = 10**9  # bytes: smaller models fit anywhere
 TEMPERATURE_TOLERANCE = 0.05  # relative; a conditional joint hardly notices less than that
 
 
@@ -38,6 +39,7 @@ class Request:
     heads: list[Path] | None  # None: those that the model folder holds
     capacity: int
     adapter: Path | None = None
+    chat_template: str | None = None  # in place of the model's own
 
 
 def _tell(stage: str, done: int = 0, total: int = 1, **more: int) -> None:
@@ -55,7 +57,16 @@ def prepare(request: Request) -> Manifest:
         _tell(f"Note: {note}")
     heads = _heads_paths(request, source)
     with _naming_own_heads(request):
-        need = memory_need(source.config, sum(map(heads_bytes, heads)))
+        bytes_of_heads = sum(map(heads_bytes, heads))
+    need = memory_need(source.config, bytes_of_heads)
+    graphs = [name for name in request.precisions for _ in _layouts(request.layout, precision(name).layouts)]
+    disk = disk_need(source, graphs, bytes_of_heads)
+    if disk > WORTH_TELLING:
+        _tell(
+            f"Note: the model takes about {disk / 1e9:.1f} GB on disk, its conversion about {need / 1e9:.1f} GB of"
+            " memory"
+        )
+    check_disk(request.output, disk)
     # Told before it is needed: the system may end this process without a word.
     _tell("Reading the checkpoint", 1, memory=need)
     with enough_memory(request.source.name, need):
@@ -111,8 +122,6 @@ def _convert(request: Request, source: WeightSource, paths: list[Path], manifest
             each.check_fits(source.config, request.model_id, digest, adapter and adapter.sha256)
     heads = [_with_embedding(each, source) for each in heads]
     heads = [_with_conditional(each, path, source) for each, path in zip(heads, paths, strict=True)]
-    for each in heads:
-        _check_lookup(each)
     with staging_folder(request.output, manifest is None) as staged:
         result = manifest or _begin(request, source, staged, digest, adapter)
         merged = source if adapter is None else AdaptedSource(source, adapter)
@@ -141,7 +150,7 @@ def _adapter_entry(adapter: Adapter | None) -> dict[str, str] | None:
 
 def _begin(request: Request, source: WeightSource, staged: Path, digest: str, adapter: Adapter | None) -> Manifest:
     _tell("Writing the tokenizer")
-    tokenizer = write_tokenizer(source, staged)
+    tokenizer = write_tokenizer(source, staged, request.chat_template)
     for note in tokenizer.notes:
         _tell(f"Note: {note}")
     name = request.source.resolve().name
@@ -151,7 +160,8 @@ def _begin(request: Request, source: WeightSource, staged: Path, digest: str, ad
 
 
 def _export_backbones(request: Request, source: WeightSource, staged: Path, manifest: Manifest) -> None:
-    capacity = min(request.capacity, source.config.context_length)
+    # In the shared layout a window is not cut out: its cache ends where the first begins to slide.
+    capacity = min(request.capacity, source.config.shortest_window)
     for name in request.precisions:
         for layout in _layouts(request.layout, precision(name).layouts):
             stage = f"Exporting the {name} backbone" + (" (shared cache)" if layout == "shared" else "")
@@ -187,19 +197,6 @@ def _with_conditional(heads: HeadsCheckpoint, path: Path, source: WeightSource) 
             f" '{heads.name}' now have {heads.temperatures}; train it again (docs/training.md)"
         )
     return replace(heads, conditional=tables)
-
-
-def _check_lookup(heads: HeadsCheckpoint) -> None:
-    """Says so where the weights of context lookup were fitted beside other probabilities than the heads have now."""
-    fit = heads.lookup_fit
-    if heads.lookup is None or "conditional_sha256" not in fit:
-        return
-    joint = None if heads.conditional is None else heads.conditional.source_sha256
-    if fit["conditional_sha256"] != joint or _changed(fit.get("temperatures"), heads.temperatures):
-        _tell(
-            f"Note: the weights of context lookup of heads '{heads.name}' were fitted beside other probabilities than"
-            " these heads have now; fit them again (docs/training.md)"
-        )
 
 
 def _changed(then: list[float] | None, now: list[float]) -> bool:

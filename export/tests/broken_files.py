@@ -114,7 +114,7 @@ _VALUES: dict[str, dict[str, list[Any]]] = {
         "format": [9, [1]], "name": ["../h", "", 5, "a/b"], "heads": [10**9, 0, "4", 5], "layers": [10**9, -1, 2],
         "hidden_size": [10**9, "64"], "draft_vocab_size": [10**12], "backbone": [5, {"id": 5}],
         "temperatures": [[0, 1, 1, 1], [NAN, 1, 1, 1], "x", [1]], "accuracies": [[[NAN]] * 4, [5] * 4, [[2]] * 4],
-        "static_tree": [[[0, [1]]], 5], "lookup": [5, {"lengths": 10**9, "weights": []}],
+        "static_tree": [[[0, [1]]], 5],
         "output_of": [5, {"file": "\0", "sha256": ""}], "tokens": ["root", {}], "output": ["shared"],
     },
     "h.conditional.json": {

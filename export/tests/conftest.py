@@ -18,6 +18,8 @@ from transformers import (
     LlamaForCausalLM,
     MistralConfig,
     MistralForCausalLM,
+    Phi3Config,
+    Phi3ForCausalLM,
     Qwen2Config,
     Qwen2ForCausalLM,
     Qwen3Config,
@@ -44,6 +46,22 @@ LLAMA3 = {
     "original_max_position_embeddings": 256,
 }  # fmt: skip
 LINEAR = {"rope_type": "linear", "rope_theta": 10000.0, "factor": 4.0}
+YARN = {"rope_type": "yarn", "rope_theta": 10000.0, "factor": 4.0, "original_max_position_embeddings": 256}
+# Its original context is as long as these tests' texts: beyond it, it is another model.
+PHI = {key: value for key, value in LONG.items() if key != "num_key_value_heads"} | {
+    "max_position_embeddings": 4096, "original_max_position_embeddings": 1024, "initializer_range": 0.15,
+    "pad_token_id": None,
+    "bos_token_id": 1, "eos_token_id": 2,
+}  # fmt: skip
+
+
+def longrope(pairs: int) -> dict[str, Any]:
+    return {
+        "rope_type": "longrope", "rope_theta": 10000.0, "original_max_position_embeddings": 1024,
+        "short_factor": [1 + 0.1 * i for i in range(pairs)], "long_factor": [4.0] * pairs,
+    }  # fmt: skip
+
+
 FAMILIES: dict[str, Callable[[], torch.nn.Module]] = {
     "llama": lambda: LlamaForCausalLM(LlamaConfig(**SIZES, tie_word_embeddings=False)),
     "llama-tied": lambda: LlamaForCausalLM(LlamaConfig(**SIZES, tie_word_embeddings=True, rope_theta=100000.0)),
@@ -57,6 +75,27 @@ FAMILIES: dict[str, Callable[[], torch.nn.Module]] = {
         MistralConfig(**SIZES, head_dim=32, sliding_window=None, tie_word_embeddings=False)
     ),
     "qwen2": lambda: Qwen2ForCausalLM(Qwen2Config(**SIZES, tie_word_embeddings=True, rms_norm_eps=1e-6)),
+    "llama-yarn": lambda: LlamaForCausalLM(LlamaConfig(**LONG, tie_word_embeddings=False, rope_parameters=dict(YARN))),
+    # As in Mistral 7B v0.1, but for the window's size.
+    "mistral-window": lambda: MistralForCausalLM(
+        MistralConfig(**LONG, head_dim=32, sliding_window=100, tie_word_embeddings=False)
+    ),
+    "qwen2-window": lambda: Qwen2ForCausalLM(
+        Qwen2Config(**LONG, tie_word_embeddings=True, use_sliding_window=True, sliding_window=64, max_window_layers=1)
+    ),
+    # Phi-3.5-mini and Phi-4-mini: joined matrices, longrope; the latter tied, with groups, a part of each head rotated.
+    "phi3.5": lambda: Phi3ForCausalLM(
+        Phi3Config(**PHI, num_key_value_heads=4, tie_word_embeddings=False, rope_parameters=longrope(8))
+    ),
+    "phi4": lambda: Phi3ForCausalLM(
+        Phi3Config(
+            **PHI,
+            num_key_value_heads=2,
+            tie_word_embeddings=True,
+            sliding_window=120,
+            rope_parameters=longrope(6) | {"partial_rotary_factor": 0.75},
+        )
+    ),
     # As in Qwen3-0.6B, the heads together are wider than the hidden state.
     "qwen3": lambda: Qwen3ForCausalLM(Qwen3Config(**LONG, head_dim=32, tie_word_embeddings=True)),
 }

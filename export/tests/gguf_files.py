@@ -35,13 +35,16 @@ def write_gguf(
     without: str = "",
     extra: dict[str, Any] | None = None,
     tensors: dict[str, Array] | None = None,
+    raw: dict[str, tuple[Array, gguf.GGMLQuantizationType]] | None = None,
+    tensors_a_part: int = 0,
 ) -> None:
     """A GGUF of a transformers model; matrices in `matrix_type`, the tensor `without` left out.
 
-    `extra`: metadata to add or to replace; None takes a key away. `tensors`: further ones, as they are.
+    `extra`: metadata to add or to replace; None takes a key away. `tensors`: further ones, as they are; `raw`: as
+    blocks of a type. With `tensors_a_part` the model is split as llama.cpp splits it.
     """
     config: Any = model.config
-    writer = gguf.GGUFWriter(path, arch)
+    writer = gguf.GGUFWriter(path, arch, split_max_tensors=tensors_a_part)
     writer.add_block_count(config.num_hidden_layers)
     writer.add_context_length(config.max_position_embeddings)
     writer.add_embedding_length(config.hidden_size)
@@ -70,6 +73,8 @@ def write_gguf(
     _add_rope(writer, model)
     for name, values in (tensors or {}).items():
         writer.add_tensor(name, values)
+    for name, (blocks, kind) in (raw or {}).items():
+        writer.add_tensor(name, blocks, raw_dtype=kind)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()

@@ -23,7 +23,7 @@ from conftest import TorchTwin
 from gguf_files import write_gguf
 from medusa_export.__main__ import main
 from medusa_export.errors import ExportError
-from medusa_export.memory_need import memory_need
+from medusa_export.needs import memory_need
 from medusa_export.weights import ModelConfig
 from medusa_export.weights.finite import finite
 from medusa_export.weights.safetensors_file import SafetensorsFile

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
+import torch
 
 from conftest import TorchTwin
 from medusa_export.export import export_backbone, export_keep
@@ -54,6 +57,21 @@ def test_prefill(twin: TorchTwin, exported: Path) -> None:
     close(step.hidden, hidden)
     close(step.logits, logits)
     assert step.next_tokens.tolist() == logits.argmax(-1).tolist()
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_embeddings_of_sixteen_bits_stay_so(llama: TorchTwin, tmp_path: Path, dtype: torch.dtype) -> None:
+    model = copy.deepcopy(llama.model).to(dtype)
+    model.save_pretrained(tmp_path / "hf")
+    again = type(model).from_pretrained(tmp_path / "hf", dtype=torch.float32).eval()
+    twin = TorchTwin(again, tmp_path / "hf")
+    entry = export_backbone(open_source(twin.folder), tmp_path, "fp32", "split", 0, silent)
+    table = next(each for each in onnx.load(tmp_path / entry["file"]).graph.initializer if each.name == "embed.weight")
+    assert table.data_type in (onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16)
+    step = split(tmp_path).run(np.array(PROMPT), want_logits=True)
+    hidden, logits = twin.causal(PROMPT)
+    close(step.hidden, hidden)
+    close(step.logits, logits)
 
 
 def test_prefill_in_chunks_and_single_steps(twin: TorchTwin, exported: Path) -> None:

@@ -6,19 +6,24 @@ import errno
 import hashlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import onnx
 import pytest
 
 from conftest import TorchTwin
 from gguf_files import write_gguf
 from medusa_export.__main__ import main
+from medusa_export.needs import disk_need
 from medusa_export.tokenizer_files.write import write_tokenizer_files
+from medusa_export.weights import open_source
 from test_weights import write_heads
 from tiny import tiny_tokenizer
 
@@ -216,3 +221,39 @@ def test_killed_run_leaves_nothing_half_made(tmp_path: Path, checkpoint: Path) -
     assert len(list(tmp_path.glob(".out.partial-*"))) == 1
     assert run("--output", tmp_path / "out", "--from", checkpoint) == 0
     assert_whole(tmp_path / "out")
+
+
+def test_the_size_on_disk_is_foretold(tmp_path: Path, checkpoint: Path, llama: TorchTwin) -> None:
+    source = open_source(checkpoint)
+    for name in ("fp32", "int8", "int4", "int8-block"):
+        folder = tmp_path / name
+        assert run("--from", checkpoint, "--output", folder, "--precision", name) == 0
+        written = sum(path.stat().st_size for path in folder.glob("*.onnx.data"))
+        # The rotary tables and what int8 adds for its rotation weigh more in so small a model.
+        assert 0.5 * written < disk_need(source, [name], 0) < 1.5 * written, name
+
+
+def test_a_full_disk_is_told_before_anything_is_written(
+    tmp_path: Path, checkpoint: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=1000))
+    assert run("--from", checkpoint, "--output", tmp_path / "models" / "m") == 1
+    assert "where 0.0 GB are free; make room" in capsys.readouterr().err
+    assert not (tmp_path / "models").exists()
+
+
+def test_a_chat_template_is_kept_in_place_of_the_models_own(tmp_path: Path, checkpoint: Path) -> None:
+    template = "{{ messages[0].content }}{{ eos_token }}"
+    assert run("--from", checkpoint, "--output", tmp_path / "m", "--chat-template", template) == 0
+    assert json.loads((tmp_path / "m" / "tokenizer_config.json").read_text())["chat_template"] == template
+
+
+def test_graphs_say_what_they_are(tmp_path: Path, checkpoint: Path) -> None:
+    assert run("--from", checkpoint, "--output", tmp_path / "m", "--precision", "fp32", "--layout", "both") == 0
+    for file, layout in (("backbone.fp32.onnx", "split"), ("backbone.fp32.shared.onnx", "shared")):
+        model = onnx.load(tmp_path / "m" / file, load_external_data=False)
+        facts = {each.key: each.value for each in model.metadata_props}
+        assert facts["exporter"].startswith("medusa") and (facts["precision"], facts["layout"]) == ("fp32", layout)
+        assert (facts["source"], facts["family"], facts["context_length"]) == ("model.gguf", "llama", "256")
+        for value in [*model.graph.input, *model.graph.output]:
+            assert value.doc_string, value.name

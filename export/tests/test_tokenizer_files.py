@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import itertools
 import json
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -19,11 +19,13 @@ from gguf_files import write_gguf
 from medusa_export.__main__ import main
 from medusa_export.errors import ExportError
 from medusa_export.tokenizer_files.byte_level import PRE_TOKENIZERS, byte_alphabet, byte_level_tokenizer
+from medusa_export.tokenizer_files.facts import TokenizerFacts
 from medusa_export.tokenizer_files.from_gguf import tokenizer_from_gguf
 from medusa_export.tokenizer_files.sentencepiece import sentencepiece_tokenizer
 from medusa_export.tokenizer_files.turn_ends import with_turn_ends
-from medusa_export.tokenizer_files.write import write_tokenizer_files
+from medusa_export.tokenizer_files.write import read_tokenizer, write_tokenizer_files
 from medusa_export.weights.gguf_file import GgufSource
+from medusa_export.weights.hf_folder import HfFolderSource
 from tiny import tiny_tokenizer
 
 HARD = [
@@ -139,33 +141,56 @@ def test_every_pre_tokenizer_loads_and_round_trips() -> None:
 def sentencepiece_lines() -> list[str]:
     """The lines of these tests, less those with control tokens, which are text to SentencePiece but not to us."""
     files = [path.read_text(encoding="utf-8") for path in Path(__file__).parent.glob("*.py")]
-    return [line for file in files for line in file.split("\n") if "<s>" not in line and "</s>" not in line]
+    return [
+        line
+        for file in files
+        for line in file.split("\n")
+        if not any(mark in line for mark in ("<s>", "</s>", "<unk>"))
+    ]
 
 
-@pytest.fixture(scope="module")
-def sentencepieces(sentencepiece_lines: list[str]) -> tuple[Any, Tokenizer]:
-    """A model that SentencePiece trained, as Llama's are, and ours from its tables."""
+def trained(lines: list[str], **options: Any) -> bytes:
+    """A tokenizer.model that SentencePiece trained."""
     import sentencepiece
 
     model = io.BytesIO()
     sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=iter(sentencepiece_lines), model_writer=model, vocab_size=1200, model_type="bpe",
-        byte_fallback=True, split_digits=True, remove_extra_whitespaces=False, normalization_rule_name="identity",
-        allow_whitespace_only_pieces=True, minloglevel=2,
+        sentence_iterator=iter(lines), model_writer=model, minloglevel=2, **options
+    )
+    return model.getvalue()
+
+
+@dataclass(frozen=True)
+class Sentencepieces:
+    """A model that SentencePiece trained, as Llama's are; SentencePiece's reader of it, and ours from its tables."""
+
+    file: bytes
+    theirs: Any
+    ours: Tokenizer
+
+
+@pytest.fixture(scope="module")
+def sentencepieces(sentencepiece_lines: list[str]) -> Sentencepieces:
+    import sentencepiece
+
+    file = trained(
+        sentencepiece_lines, vocab_size=1200, model_type="bpe", byte_fallback=True, split_digits=True,
+        remove_extra_whitespaces=False, normalization_rule_name="identity", allow_whitespace_only_pieces=True,
     )  # fmt: skip
-    theirs = sentencepiece.SentencePieceProcessor(model_proto=model.getvalue())
+    theirs = sentencepiece.SentencePieceProcessor(model_proto=file)
     indices = range(theirs.vocab_size())
     types = [
         2 if theirs.is_unknown(i) else 3 if theirs.is_control(i) else 6 if theirs.is_byte(i) else 1 for i in indices
     ]
     tokens, scores = [theirs.id_to_piece(i) for i in indices], [theirs.get_score(i) for i in indices]
-    return theirs, Tokenizer.from_str(json.dumps(sentencepiece_tokenizer(tokens, scores, types, True, 1)))
+    ours = Tokenizer.from_str(json.dumps(sentencepiece_tokenizer(tokens, scores, types, True, 1)))
+    return Sentencepieces(file, theirs, ours)
 
 
 def test_sentencepiece_tables_equal_sentencepiece_itself(
-    sentencepieces: tuple[Any, Tokenizer], sentencepiece_lines: list[str]
+    sentencepieces: Sentencepieces, sentencepiece_lines: list[str]
 ) -> None:
-    theirs, ours = sentencepieces
+    theirs, ours = sentencepieces.theirs, sentencepieces.ours
     assert ours.encode("x").ids[0] == 1
     for line in [*sentencepiece_lines, *HARD[1:-1]]:
         ids = ours.encode(line, add_special_tokens=False).ids
@@ -173,9 +198,9 @@ def test_sentencepiece_tables_equal_sentencepiece_itself(
         assert ours.decode(ids) == line
 
 
-def test_a_vicuna_chat_follows_the_legacy_rules(sentencepieces: tuple[Any, Tokenizer]) -> None:
+def test_a_vicuna_chat_follows_the_legacy_rules(sentencepieces: Sentencepieces) -> None:
     """Each turn after </s> is a text of its own to SentencePiece, with a space put before it (FastChat's ids)."""
-    theirs, ours = sentencepieces
+    theirs, ours = sentencepieces.theirs, sentencepieces.ours
     turns = [
         "A chat between a curious user and an assistant. USER: def f(x): ASSISTANT: return 2",
         "USER:  two spaces ASSISTANT: yes\n",
@@ -189,15 +214,76 @@ def test_a_vicuna_chat_follows_the_legacy_rules(sentencepieces: tuple[Any, Token
     assert ours.encode("<s>" + "".join(f"{turn}</s>" for turn in turns), add_special_tokens=False).ids == expected
 
 
-def test_tokenizer_model_alone_is_refused_without_bad_advice(
-    tmp_path: Path, llama: TorchTwin, capsys: pytest.CaptureFixture[str]
+def folder_of(sentencepieces: Sentencepieces, folder: Path, model: Any, **config: Any) -> HfFolderSource:
+    """A folder as Vicuna was published: tokenizer.model, and no tokenizer.json."""
+    model.save_pretrained(folder)
+    (folder / "tokenizer.model").write_bytes(sentencepieces.file)
+    if config:
+        (folder / "tokenizer_config.json").write_text(json.dumps(config))
+    return HfFolderSource(folder)
+
+
+def test_tokenizer_model_alone_gives_the_legacy_ids(
+    sentencepieces: Sentencepieces, sentencepiece_lines: list[str], tmp_path: Path, llama: TorchTwin
 ) -> None:
-    llama.model.save_pretrained(tmp_path / "hf")
-    (tmp_path / "hf" / "tokenizer.model").write_bytes(b"x")
-    assert main(["prepare", "--output", str(tmp_path / "out"), "--from", str(tmp_path / "hf")]) == 1
-    error = capsys.readouterr().err
-    assert "tokenizer.model alone is not supported. Give a .gguf file" in error
-    assert "convert it to" not in error and "do not let transformers convert" in error
+    theirs = sentencepieces.theirs
+    files = read_tokenizer(folder_of(sentencepieces, tmp_path / "hf", llama.model))
+    ours = Tokenizer.from_str(json.dumps(files.tokenizer))
+    assert files.facts == TokenizerFacts(1, [2], add_bos=True)
+    assert (files.config["bos_token"], files.config["eos_token"]) == ("<s>", "</s>")
+    for line in [*sentencepiece_lines, *HARD[1:-1]]:
+        assert ours.encode(line, add_special_tokens=False).ids == theirs.encode(line), repr(line)
+    chat = "<s>A chat. USER: hi ASSISTANT: yes</s>USER: and\n ASSISTANT:"
+    expected = [1, *theirs.encode("A chat. USER: hi ASSISTANT: yes"), 2, *theirs.encode("USER: and\n ASSISTANT:")]
+    assert ours.encode(chat, add_special_tokens=False).ids == expected
+
+
+def test_tokens_added_to_a_tokenizer_model(sentencepieces: Sentencepieces, tmp_path: Path, llama: TorchTwin) -> None:
+    count = sentencepieces.theirs.vocab_size()
+    decoder = {
+        "2": {"content": "</s>", "special": True},
+        str(count): {"content": "<pad>", "special": True},
+        str(count + 1): {"content": "word", "special": False},
+    }
+    source = folder_of(sentencepieces, tmp_path / "hf", llama.model, added_tokens_decoder=decoder, add_bos_token=False)
+    files = read_tokenizer(source)
+    ours = Tokenizer.from_str(json.dumps(files.tokenizer))
+    assert not files.facts.add_bos
+    assert ours.encode("a<pad>wordb").ids == [*sentencepieces.theirs.encode("a"), count, count + 1,
+                                              *sentencepieces.theirs.encode("b")]  # fmt: skip
+    (source.path / "added_tokens.json").write_text(json.dumps({"<far>": count + 9}))
+    with pytest.raises(ExportError, match=f"'<far>' has the id {count + 9}, which is taken or far off"):
+        read_tokenizer(source)
+
+
+def test_special_tokens_map_names_what_the_config_does_not(
+    sentencepieces: Sentencepieces, tmp_path: Path, llama: TorchTwin
+) -> None:
+    source = folder_of(sentencepieces, tmp_path / "hf", llama.model, add_bos_token=True)
+    (source.path / "special_tokens_map.json").write_text(json.dumps({"eos_token": {"content": "<unk>"}}))
+    files = read_tokenizer(source)
+    assert files.facts.eos_token_ids == [0, 2]  # config.json names 2
+
+
+def test_what_a_tokenizer_model_cannot_be_is_named(
+    sentencepieces: Sentencepieces, tmp_path: Path, llama: TorchTwin
+) -> None:
+    source = folder_of(sentencepieces, tmp_path / "hf", llama.model, legacy=False)
+    with pytest.raises(ExportError, match="legacy: false"):
+        read_tokenizer(source)
+    (source.path / "tokenizer_config.json").unlink()
+    for content, message in [
+        (b"x", "tokenizer.model"),
+        (sentencepieces.file[:-3], "tokenizer.model: a field reaches beyond the end"),
+        (trained(["a b c"] * 9, model_type="unigram", vocab_size=8), "of type unigram; only bpe is supported"),
+        (trained(["a b c"] * 9, model_type="bpe", vocab_size=9), "changes its text"),
+    ]:
+        (source.path / "tokenizer.model").write_bytes(content)
+        with pytest.raises(ExportError, match=message):
+            read_tokenizer(source)
+    (source.path / "tokenizer.model").unlink()
+    with pytest.raises(ExportError, match=r"neither tokenizer\.json nor tokenizer\.model"):
+        read_tokenizer(source)
 
 
 def test_what_is_not_supported_is_named(tmp_path: Path, llama: TorchTwin) -> None:

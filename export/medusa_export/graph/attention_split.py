@@ -43,6 +43,7 @@ from .builder import GraphBuilder
 from .head_norm import HeadNorms
 
 UNIT = 2**13  # steps between probability 0 and 1 where sums are "whole"
+CLOSED = -1e9  # added to scores of what a row does not see, as the runtime's bias does
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,8 @@ class SplitInputs:
     """Values that every layer shares."""
 
     position_ids: str  # int64 [1, n]
-    bias: str  # float32 [(Q/G) n, C + n]: the graph's input once for each query head of a group
+    # By window (0: none) float32 [(Q/G) n, C + n]: the bias once for each query head of a group.
+    biases: dict[int, str]
     cos: str  # [positions, D / 2]
     sin: str
 
@@ -61,8 +63,30 @@ def shared_inputs(
     """Computes once a run what all layers use."""
     heads_a_group = config.query_heads // config.kv_heads
     positions = b.node("Unsqueeze", [position_ids, b.ints(0)])
-    tiled = b.node("Concat", [bias] * heads_a_group, axis=0)
-    return SplitInputs(positions, tiled, cos, sin)
+    biases = {}
+    for window in sorted(set(config.windows or (0,))):
+        own = windowed(b, bias, position_ids, window) if window else bias
+        biases[window] = b.node("Concat", [own] * heads_a_group, axis=0)
+    return SplitInputs(positions, biases, cos, sin)
+
+
+def windowed(b: GraphBuilder, bias: str, position_ids: str, window: int) -> str:
+    """Bias [n, C + n], closed where a column's token lies `window` positions before the row's or more.
+
+    Column j < C is position j of the text, the others are the rows themselves. A node of a tree has the position that
+    it would have in the text, so it sees of its path and of the past what the text would see.
+    """
+
+    def distances() -> str:
+        past = b.node("Squeeze", [b.node("Shape", ["past_key.0"], start=2, end=3), b.ints(0)])  # C
+        zero, one = b.constant("i64.zero", np.int64(0)), b.constant("i64.one", np.int64(1))
+        columns = b.node("Concat", [b.node("Range", [zero, past, one]), position_ids], axis=0)
+        return b.node("Sub", [b.node("Unsqueeze", [position_ids, b.ints(1)]), columns])
+
+    far = b.node(
+        "GreaterOrEqual", [b.once("distances", distances), b.constant(f"i64.window.{window}", np.int64(window))]
+    )
+    return b.node("Where", [far, b.constant("f32.closed", CLOSED), bias])
 
 
 def split_attention(
@@ -75,8 +99,12 @@ def split_attention(
     shared: SplitInputs,
     sums: str,
     norms: HeadNorms | None = None,
+    window: int = 0,
 ) -> tuple[str, str, str]:
-    """Returns (mixed values [n, Q D], new keys [1, G, n, D], new values [1, G, n, D]); `sums` as above."""
+    """Returns (mixed values [n, Q D], new keys [1, G, n, D], new values [1, G, n, D]); `sums` as above.
+
+    `window`: tokens that a row sees, itself included; 0: all.
+    """
 
     def rotate(x: str, result: str) -> str:
         return b.contrib("RotaryEmbedding", [x, shared.position_ids, shared.cos, shared.sin], result)
@@ -99,7 +127,7 @@ def split_attention(
 
     keys, values = b.node("Concat", [past_key, k], axis=2), b.node("Concat", [past_value, v], axis=2)
     scores = b.contrib("FusedMatMul", [grouped, keys], transB=1, alpha=size**-0.5)
-    mixed = _MIXERS[sums](b, b.node("Add", [scores, shared.bias]), values)
+    mixed = _MIXERS[sums](b, b.node("Add", [scores, shared.biases[window]]), values)
     rows = b.node("Transpose", [b.reshape(mixed, (1, heads, -1, size), "n")], perm=[0, 2, 1, 3])
     return b.reshape(rows, (-1, heads * size), "n", name=name + ".mixed"), k, v
 

@@ -50,7 +50,8 @@ def build_split(
         name = f"layers.{layer}.attention"
         past = f"past_key.{layer}", f"past_value.{layer}"
         norms = head_norms(source, layer, "float32")
-        mixed, k, v = split_attention(b, c, name, qkv, *past, shared, sums, norms)
+        window = c.windows[layer] if c.windows else 0
+        mixed, k, v = split_attention(b, c, name, qkv, *past, shared, sums, norms, window)
         fresh.extend([k, v])
         return mixed
 

@@ -12,6 +12,7 @@ from onnx import TensorProto, helper
 
 from .. import EXPORTER
 from ..weights.source import Array
+from .meanings import meaning_of
 
 CONTRIB = "com.microsoft"
 _INLINE_LIMIT = 1024  # bytes; larger initialisers go to the data file
@@ -45,16 +46,17 @@ class GraphBuilder:
         self._count = 0
         self.row_set = "all"  # which rows the nodes being added work on; helper values are shared within a set
         self._shared: dict[tuple[str, str], str] = {}
+        self.facts: dict[str, str] = {}  # for the graph's metadata_props
 
     # --- interface -----------------------------------------------------------------------------------------------
 
     def input(self, name: str, dtype: str, shape: list[Dim]) -> str:
-        self._inputs.append(helper.make_tensor_value_info(name, DTYPES[dtype], shape))
+        self._inputs.append(helper.make_tensor_value_info(name, DTYPES[dtype], shape, meaning_of(name)))
         self.inputs.append({"name": name, "dtype": dtype, "shape": shape})
         return name
 
     def output(self, name: str, dtype: str, shape: list[Dim]) -> str:
-        self._outputs.append(helper.make_tensor_value_info(name, DTYPES[dtype], shape))
+        self._outputs.append(helper.make_tensor_value_info(name, DTYPES[dtype], shape, meaning_of(name)))
         self.outputs.append({"name": name, "dtype": dtype, "shape": shape})
         return name
 
@@ -126,7 +128,8 @@ class GraphBuilder:
         self._known.add(name)
         self._data.write(b"\0" * (-self._data.tell() % _ALIGNMENT))
         offset = self._data.tell()
-        self._data.write(array.data if array.ndim else array.tobytes())
+        # As bytes: numpy has no buffers of bfloat16.
+        self._data.write(array.reshape(-1).view(np.uint8).data)
         tensor = TensorProto(name=name, data_type=helper.np_dtype_to_tensor_dtype(array.dtype), dims=array.shape)
         tensor.data_location = TensorProto.EXTERNAL
         entries = {"location": self.data_path.name, "offset": str(offset), "length": str(array.nbytes)}
@@ -142,10 +145,17 @@ class GraphBuilder:
         empty = self._data.tell() == 0
         self._data.close()
         graph = helper.make_graph(
-            self._nodes, self._name, self._inputs, self._outputs, self._initializers, value_info=self._values
+            self._nodes,
+            self._name,
+            self._inputs,
+            self._outputs,
+            self._initializers,
+            doc_string="medusa-plus; docs/formats.md describes the interface",
+            value_info=self._values,
         )
         opsets = [helper.make_opsetid("", self._opset), helper.make_opsetid(CONTRIB, 1)]
         model = helper.make_model(graph, opset_imports=opsets, producer_name=EXPORTER)
+        helper.set_model_props(model, {"exporter": EXPORTER, **self.facts})
         model.ir_version = 10 if self._opset <= 22 else 11
         self._path.write_bytes(model.SerializeToString())
         if empty:

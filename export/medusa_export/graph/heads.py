@@ -19,7 +19,7 @@ import numpy as np
 from onnx import TensorProto
 
 from ..weights.conditional_file import ConditionalTables
-from ..weights.heads_checkpoint import HeadMatrix, HeadsCheckpoint
+from ..weights.heads_checkpoint import HeadMatrix, HeadsCheckpoint, LazyMatrix
 from ..weights.source import Array
 from .builder import GraphBuilder
 from .embedding import embed
@@ -52,7 +52,7 @@ def build_heads(heads: HeadsCheckpoint, precision: str, path: Path) -> GraphBuil
     if heads.token_map is not None:
         table = b.weight("token_map", heads.token_map.astype(np.int64))
         b.node("Gather", [table, "draft_ids"], "top_ids", axis=0)
-    assert draft == heads.outputs[0].codes.shape[0]
+    assert draft == heads.outputs[0].shape[0]
     b.output("top_ids", "int64", [count, "m"])
     b.output("top_probs", "float32", [count, "m"])
     if heads.conditional is not None and heads.conditional.context_weight is not None:
@@ -126,7 +126,10 @@ class _HeadProducts:
             b.row_set = "heads"
             return self._codes("output", b.node("Squeeze", [x, b.ints(1)]), outputs[0])
         if self._int8 is None:
-            weights = np.stack([o.float32().T for o in outputs]).astype(self._numpy)
+            rows, size = outputs[0].shape
+            weights = np.empty((len(outputs), size, rows), self._numpy)
+            for k, output in enumerate(outputs):  # one in memory at a time beside the result
+                weights[k] = output.float32().T
             return b.node("Squeeze", [b.node("MatMul", [x, b.weight("output.weight", weights)]), b.ints(1)])
         rows = [self._codes(f"output.{k}", self._row(x, k), output) for k, output in enumerate(outputs)]
         return b.node("Concat", rows, axis=0)
@@ -147,18 +150,18 @@ class _HeadProducts:
         """X [1, H] times weight [N, H]^T."""
         return self._codes(name, x, HeadMatrix(weight, None))
 
-    def _codes(self, name: str, x: str, matrix: HeadMatrix) -> str:
+    def _codes(self, name: str, x: str, matrix: HeadMatrix | LazyMatrix) -> str:
         """X [r, H] times `matrix` [N, H]^T, whose int8 codes are kept."""
         b = self._b
         if self._int8 is None:
             return b.node("MatMul", [x, b.weight(name + ".weight", matrix.float32().T.astype(self._numpy))])
-        block = next((n for n in (64, 32) if matrix.codes.shape[1] % n == 0), None)
+        block = next((n for n in (64, 32) if matrix.shape[1] % n == 0), None)
         if block is None:
             codes, scale = (matrix.codes, matrix.scale) if matrix.scale is not None else quantise_rows(matrix.codes)
             weight = b.weight(name + ".weight", codes.T)
             return self._int8.apply_codes(b, name, x, weight, b.weight(name + ".scale", scale))
         if matrix.scale is None:
             return emit_nbits(b, name, x, *quantise_blocks(matrix.float32(), 8, block), 8, block)
-        scales = np.repeat(matrix.scale[:, None], matrix.codes.shape[1] // block, axis=1)
+        scales = np.repeat(matrix.scale[:, None], matrix.shape[1] // block, axis=1)
         codes, zero = matrix.codes.astype(np.int16) + 128, np.full(scales.shape, 128, np.uint8)
         return emit_nbits(b, name, x, codes.astype(np.uint8), scales, zero, 8, block)

@@ -7,11 +7,16 @@ uint8 [N, ceil(K / block * bits / 8)]; w = (code - zero) * scale. 4-bit codes: t
 
 from __future__ import annotations
 
+import os
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 
 from ..weights.source import Array, WeightTensor
 from .builder import GraphBuilder
 from .linear import add_bias, stack
+
+_CHUNK = 1 << 20  # bytes of weights that are quantised at a time: what is made of them stays in a processor's caches
 
 
 class NBitsLinear:
@@ -67,6 +72,22 @@ class ExactQ4Linear:
 
 def quantise_blocks(weight: Array, bits: int, block: int) -> tuple[Array, Array, Array]:
     """[N, K] -> codes [N, K] uint8, scale [N, K / block] float32, zero [N, K / block] uint8."""
+    n, k = weight.shape
+    codes = np.empty((n, k), np.uint8)
+    scale, zero = np.empty((n, k // block), np.float32), np.empty((n, k // block), np.uint8)
+    rows = max(1, _CHUNK // (4 * k))
+
+    def quantise(start: int) -> None:
+        part = slice(start, start + rows)
+        codes[part], scale[part], zero[part] = _quantise_rows(weight[part], bits, block)
+
+    # numpy lets go of the interpreter's lock, so that threads share the work.
+    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+        list(pool.map(quantise, range(0, n, rows)))
+    return codes, scale, zero
+
+
+def _quantise_rows(weight: Array, bits: int, block: int) -> tuple[Array, Array, Array]:
     n, k = weight.shape
     top = 2**bits - 1
     blocks = weight.reshape(n, k // block, block)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ..weights.config import ModelConfig
-from ..weights.rope import inverse_frequencies
+from ..weights.rope import inverse_frequencies, rotary_scales
 from .builder import GraphBuilder
 
 
@@ -13,4 +13,7 @@ def rotary_tables(b: GraphBuilder, config: ModelConfig, dtype: str, positions: i
     """Cos and sin, [positions, D / 2] each; all of the context length by default."""
     angle = np.arange(positions or config.context_length)[:, None] * inverse_frequencies(config)
     kind = np.dtype(dtype)
-    return b.weight("rotary.cos", np.cos(angle).astype(kind)), b.weight("rotary.sin", np.sin(angle).astype(kind))
+    cos, sin = np.cos(angle), np.sin(angle)
+    if config.rope_scale != 1:
+        cos, sin = cos * rotary_scales(config), sin * rotary_scales(config)
+    return b.weight("rotary.cos", cos.astype(kind)), b.weight("rotary.sin", sin.astype(kind))

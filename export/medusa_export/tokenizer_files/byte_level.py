@@ -38,13 +38,24 @@ PRE_TOKENIZERS: dict[str, tuple[dict[str, Any] | None, dict[str, Any], bool]] = 
     "gpt-2": (None, _byte_level(True), False),
     "qwen2": ({"type": "NFC"}, _sequence(_split(_QWEN2), _byte_level(False)), False),
     "llama-bpe": (None, _sequence(_split(_LLAMA3), _byte_level(False)), True),
+    # Qwen's rules, without the normalisation of its own tokenizer.json.
+    "deepseek-r1-qwen": (None, _sequence(_split(_QWEN2), _byte_level(False)), False),
 }
+# llama.cpp's other names for the same rules (llama-vocab.cpp).
+_SAME = {
+    "phi-2": "gpt-2",
+    "jina-es": "gpt-2",
+    "jina-de": "gpt-2",
+    "jina-v2-es": "gpt-2",
+    "jina-v2-de": "gpt-2",
+} | dict.fromkeys(("llama3", "llama-v3", "falcon3", "falcon-h1", "pixtral"), "llama-bpe")
 
 
 def byte_level_tokenizer(tokens: list[str], types: list[int], merges: list[str], pre: str) -> dict[str, Any]:
     """The tokenizer.json of a byte-level BPE. merges: "left right", in order of rank."""
+    pre = _SAME.get(pre, pre)
     if pre not in PRE_TOKENIZERS:
-        known = ", ".join(PRE_TOKENIZERS)
+        known = ", ".join(sorted([*PRE_TOKENIZERS, *_SAME]))
         raise ExportError(f"pre-tokenizer '{pre}' of this GGUF file is not supported (supported: {known})")
     normalizer, pre_tokenizer, ignore_merges = PRE_TOKENIZERS[pre]
     return {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from ..errors import ExportError
@@ -9,33 +10,34 @@ from ..weights.checked import MAX_JSON_BYTES, is_given, read_json, reading, show
 from ..weights.fields import Fields
 from ..weights.hf_folder import HfFolderSource
 from .facts import TokenizerFacts, TokenizerFiles
+from .from_sentencepiece import tokenizer_from_sentencepiece
 from .turn_ends import with_turn_ends
 
-# No advice to convert it: transformers 5 writes a tokenizer that adds no space after the end of a turn, so that later
-# turns get other ids than the model was trained with, silently.
-_SENTENCEPIECE_ALONE = (
-    "; tokenizer.model alone is not supported. Give a .gguf file of this model, or the tokenizer.json that its owners"
-    " published; do not let transformers convert tokenizer.model: version 5 changes the ids of later turns"
-)
 _MODELS = ("BPE", "Unigram", "WordPiece", "WordLevel")
 
 
-def tokenizer_from_folder(source: HfFolderSource) -> TokenizerFiles:
-    """Reads tokenizer.json (needed), tokenizer_config.json, chat_template.jinja and generation_config.json."""
+def tokenizer_from_folder(source: HfFolderSource, chat_template: str | None = None) -> TokenizerFiles:
+    """Reads tokenizer.json or tokenizer.model, tokenizer_config.json, chat_template.jinja, generation_config.json."""
     folder = source.path
     path, config_path = folder / "tokenizer.json", folder / "tokenizer_config.json"
-    if not is_given(path):
-        hint = _SENTENCEPIECE_ALONE if (folder / "tokenizer.model").is_file() else ""
-        raise ExportError(f"{folder}: tokenizer.json is missing{hint}")
-    with reading(path):
+    with reading(config_path):
+        config = read_json(config_path) if is_given(config_path) else {}
+    config = _special_tokens(folder) | {key: value for key, value in config.items() if value is not None}
+    if is_given(path):
         document = read_json(path)
+    elif (folder / "tokenizer.model").is_file():
+        document, config = tokenizer_from_sentencepiece(folder, config)
+    else:
+        raise ExportError(f"{folder}: neither tokenizer.json nor tokenizer.model is there")
+    with reading(path):
         ids, pieces = _ids_of(document)
         first = _first_token(document)
     with reading(config_path):
-        config = read_json(config_path) if is_given(config_path) else {}
         template = folder / "chat_template.jinja"
         if is_given(template):
             config["chat_template"] = _text(template)
+        if chat_template is not None:
+            config["chat_template"] = chat_template
         _check_template(config.get("chat_template"))
         bos_token, eos_token = _content(config, "bos_token"), _content(config, "eos_token")
     bos, own_eos = ids.get(bos_token or ""), ids.get(eos_token or "")
@@ -45,6 +47,13 @@ def tokenizer_from_folder(source: HfFolderSource) -> TokenizerFiles:
     names = [token for token, index in ids.items() if index in eos]
     ends, notes = with_turn_ends(config.get("chat_template"), sorted(eos), names, pieces)
     return TokenizerFiles(document, config, TokenizerFacts(bos, ends, adds_bos), notes)
+
+
+def _special_tokens(folder: Path) -> dict[str, Any]:
+    """Those of special_tokens_map.json, for what tokenizer_config.json does not name."""
+    path = folder / "special_tokens_map.json"
+    found = read_json(path) if is_given(path) else {}
+    return {key: found[key] for key in ("bos_token", "eos_token", "unk_token", "pad_token") if found.get(key)}
 
 
 def _text(path: Any) -> str:

@@ -17,13 +17,13 @@ from .turn_ends import with_turn_ends
 _KEYS = "tokenizer.ggml."
 
 
-def tokenizer_from_gguf(source: GgufSource) -> TokenizerFiles:
-    """Both documents and the facts; names what it does not support."""
+def tokenizer_from_gguf(source: GgufSource, chat_template: str | None = None) -> TokenizerFiles:
+    """Both documents and the facts; names what it does not support. `chat_template` replaces the file's own."""
     with reading(source.path):
-        return _files(source)
+        return _files(source, chat_template)
 
 
-def _files(source: GgufSource) -> TokenizerFiles:
+def _files(source: GgufSource, chat_template: str | None) -> TokenizerFiles:
     fields, label = source.fields, source.path.name
     model = fields.text(_KEYS + "model", "none")
     tokens: list[str] = _table(source, "tokens", str)
@@ -33,13 +33,13 @@ def _files(source: GgufSource) -> TokenizerFiles:
     if model not in ("gpt2", "llama"):
         raise ExportError(f"{label}: tokenizer model '{model}' is not supported (supported: gpt2, llama)")
     types: list[int] = _table(source, "token_type", int, count) or [1] * count
-    ends = [_token_id(source, key, count) for key in ("eos", "eot")]
+    ends = [_token_id(source, key, count) for key in ("eos", "eot", "eom")]
     pre = fields.text(_KEYS + "pre", "default")
     facts = TokenizerFacts(
         bos_token_id=_token_id(source, "bos", count),
         eos_token_ids=sorted({end for end in ends if end is not None}),
         # Files of Llama 3 seldom say so: llama.cpp infers it from the name of the pre-tokenizer.
-        add_bos=fields.flag(_KEYS + "add_bos_token", model == "llama" or pre == "llama-bpe"),
+        add_bos=fields.flag(_KEYS + "add_bos_token", model == "llama" or pre in ("llama-bpe", "llama3", "llama-v3")),
     )
     if model == "llama":
         scores: list[float] = _table(source, "scores", float, count)
@@ -59,6 +59,8 @@ def _files(source: GgufSource) -> TokenizerFiles:
             raise ExportError(f"{label}: {_KEYS}merges holds {shown(whole)}; expected two parts with a space between")
         document = byte_level_tokenizer(tokens, types, merges, pre)
     config = _config(source, tokens, facts)
+    if chat_template is not None:
+        config["chat_template"] = chat_template
     pieces = {token: i for i, token in enumerate(tokens) if types[i] in (CONTROL, USER_DEFINED)}
     names = [tokens[index] for index in facts.eos_token_ids]
     end_ids, notes = with_turn_ends(config["chat_template"], facts.eos_token_ids, names, pieces)

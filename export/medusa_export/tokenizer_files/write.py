@@ -13,17 +13,17 @@ from .from_folder import tokenizer_from_folder
 from .from_gguf import tokenizer_from_gguf
 
 
-def read_tokenizer(source: WeightSource) -> TokenizerFiles:
-    """Both documents and the facts, from the checkpoint's own tables or files."""
+def read_tokenizer(source: WeightSource, template: str | None = None) -> TokenizerFiles:
+    """Both documents and the facts, from the checkpoint's tables or files; `template` replaces its chat template."""
     if isinstance(source, GgufSource):
-        return tokenizer_from_gguf(source)
+        return tokenizer_from_gguf(source, template)
     if isinstance(source, HfFolderSource):
-        return tokenizer_from_folder(source)
+        return tokenizer_from_folder(source, template)
     raise TypeError(f"no tokenizer in a {type(source).__name__}")
 
 
-def write_tokenizer(source: WeightSource, folder: Path) -> TokenizerFiles:
-    files = read_tokenizer(source)
+def write_tokenizer(source: WeightSource, folder: Path, template: str | None = None) -> TokenizerFiles:
+    files = read_tokenizer(source, template)
     write_tokenizer_files(files, folder)
     return files
 

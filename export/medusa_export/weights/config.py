@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from ..errors import ExportError
 
-FAMILIES = ("llama", "mistral", "qwen2", "qwen3")
+FAMILIES = ("llama", "mistral", "qwen2", "qwen3", "phi3")
 MAX_HEAD = 1 << 12  # head size
 MAX_CONTEXT = 1 << 22  # positions; every graph holds a rotary table of the whole context
 
@@ -30,7 +30,11 @@ class ModelConfig:
     tied_embeddings: bool
     qkv_bias: bool = False
     qk_norm: bool = False  # RMSNorm of every head's queries and keys, before they are rotated
-    rope_divisors: tuple[float, ...] = ()  # of the rotary frequencies, [head_dim / 2] (rope.py); empty: all are 1
+    # Of the rotary frequencies, [head_dim / 2] (rope.py); empty: all are 1; infinite: the pair does not turn.
+    rope_divisors: tuple[float, ...] = ()
+    rope_scale: float = 1.0  # of cosines and sines of the pairs that turn
+    # [layers] tokens that a token of the layer sees, itself included; 0: all before it. Empty: all layers see all.
+    windows: tuple[int, ...] = ()
     notes: tuple[str, ...] = field(default=())  # what was changed on the way in, to be told to the user
 
     def __post_init__(self) -> None:
@@ -55,6 +59,11 @@ class ModelConfig:
             raise ExportError(f"{self.query_heads} query heads do not divide into {self.kv_heads} key-value heads")
         if self.head_dim % 2:
             raise ExportError(f"head size {self.head_dim} is odd; rotary embeddings need an even one")
+
+    @property
+    def shortest_window(self) -> int:
+        """What every layer sees of the text at least; the context length without windows."""
+        return min([self.context_length, *filter(None, self.windows)])
 
     @property
     def query_width(self) -> int:
@@ -95,8 +104,8 @@ class ModelConfig:
                 yield p + "k_norm.weight", (self.head_dim,)
 
 
-def within_window(context: int, window: int) -> tuple[int, tuple[str, ...]]:
-    """The context length and a note about it: the graphs attend to everything, so a sliding window caps the context."""
-    if window >= context:
-        return context, ()
-    return window, (f"sliding window of {window} tokens: context length capped from {context} to {window}",)
+def layer_windows(context: int, window: int, slides: Sequence[bool]) -> tuple[int, ...]:
+    """`ModelConfig.windows`: `window` for the layers that slide; empty where it does not cut anything off."""
+    if not window or window >= context or not any(slides):
+        return ()
+    return tuple(window if slide else 0 for slide in slides)

@@ -16,10 +16,11 @@ import numpy as np
 
 from ..errors import ExportError
 from .checked import check_regular, reading, shown
-from .config import ModelConfig, within_window
+from .config import ModelConfig, layer_windows
 from .fields import Fields
 from .finite import finite
 from .gguf_blocks import BLOCK_READERS
+from .gguf_parts import gguf_parts
 from .rope import refuse_scaling
 from .source import Array, BlockTensor, WeightTensor
 
@@ -44,6 +45,8 @@ _READABLE = {
     "Q4_K",
     "Q5_K",
     "Q6_K",
+    "IQ4_NL",
+    "IQ4_XS",
 }
 
 
@@ -63,11 +66,22 @@ class GgufSource:
     def __init__(self, path: Path) -> None:
         self.path = path
         with reading(path):
-            self._reader = _open(path)
-            self._tensors = {t.name: t for t in self._reader.tensors}
+            # The first part of a split model holds the metadata.
+            readers = [_open(each) for each in gguf_parts(path)]
+            self._reader = readers[0]
+            self._tensors = {t.name: t for reader in readers for t in reader.tensors}
             self.fields = Fields(f"{path.name}: metadata", self.field)
+            self._check_split(sum(len(reader.tensors) for reader in readers))
             self.config = self._config()
-            self.quantization = _main_type(self._reader)
+            self.quantization = _main_type(readers)
+
+    def _check_split(self, found: int) -> None:
+        expected = self.fields.whole("split.tensors.count", found, least=0)
+        if len(self._tensors) != found or expected != found:
+            raise ExportError(
+                f"{self.path.name}: its parts hold {found} tensors, {len(self._tensors)} of different names; expected"
+                f" {expected}"
+            )
 
     def field(self, key: str, default: Any = None) -> Any:
         """The value of a metadata key as it is in the file, or `default`."""
@@ -94,7 +108,6 @@ class GgufSource:
             raise ExportError(f"{self.path.name}: tensor token_embd.weight is missing")
         context = of_arch.whole("context_length")
         window = of_arch.whole("attention.sliding_window", 0, least=0)
-        context, notes = within_window(context, window) if window else (context, ())
         config = ModelConfig(
             family=arch,
             layers=layers,
@@ -110,7 +123,7 @@ class GgufSource:
             tied_embeddings="output.weight" not in self._tensors,
             qkv_bias="blk.0.attn_q.bias" in self._tensors,
             qk_norm=arch == "qwen3",
-            notes=notes,
+            windows=layer_windows(context, window, [True] * layers),
         )
         return replace(config, rope_divisors=self._rope_divisors(of_arch, config.head_dim // 2))
 
@@ -234,8 +247,8 @@ def _open(path: Path) -> gguf.GGUFReader:
     return reader
 
 
-def _main_type(reader: gguf.GGUFReader) -> str:
-    matrices = Counter(t.tensor_type.name for t in reader.tensors if len(t.shape) == 2)
+def _main_type(readers: list[gguf.GGUFReader]) -> str:
+    matrices = Counter(t.tensor_type.name for reader in readers for t in reader.tensors if len(t.shape) == 2)
     return matrices.most_common(1)[0][0] if matrices else "none"
 
 

@@ -5,12 +5,22 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
+from .gguf_parts import gguf_parts
+
 
 def sha256_of(path: Path) -> str:
-    """Of a file's bytes; of a folder: over the names and hashes of its config and safetensors files."""
+    """Of a file's bytes; of a folder: over the names and hashes of its config and safetensors files (where there are
+    none of these, of its pytorch_model*.bin).
+    """
     if path.is_dir():
-        named = [p for p in sorted(path.iterdir()) if p.name == "config.json" or p.suffix == ".safetensors"]
-        return sha256_of_files([p for p in named if p.is_file()])
+        named = sorted(path.glob("*.safetensors")) or sorted(path.glob("pytorch_model*.bin"))
+        return sha256_of_files([p for p in sorted([*named, path / "config.json"]) if p.is_file()])
+    if len(parts := gguf_parts(path)) > 1:
+        return hashlib.sha256("".join(f"{part.name} {_file_sha256(part)}\n" for part in parts).encode()).hexdigest()
+    return _file_sha256(path)
+
+
+def _file_sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest() if hasattr(hashlib, "file_digest") else _digest(path)
 

@@ -9,8 +9,8 @@ is the token's row of the backbone's input embedding, times token_scale.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 
@@ -27,9 +27,29 @@ class HeadMatrix:
     codes: Array  # [N, H] float32 or int8
     scale: Array | None  # [N] float32 for int8 codes
 
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.codes.shape
+
     def float32(self) -> Array:
         values = self.codes.astype(np.float32)
         return values if self.scale is None else values * self.scale[:, None]
+
+
+@dataclass(frozen=True)
+class LazyMatrix:
+    """A float matrix [N, H] of a head that is read whenever it is asked for, and not kept."""
+
+    shape: tuple[int, ...]
+    read: Callable[[], Array]
+    scale: None = None
+
+    @property
+    def codes(self) -> Array:
+        return self.read()
+
+    def float32(self) -> Array:
+        return self.read()
 
 
 @dataclass(frozen=True)
@@ -38,7 +58,7 @@ class HeadsCheckpoint:
 
     name: str
     blocks: list[list[tuple[Array, Array]]]  # [K][blocks](weight [H, H], bias [H]) float32
-    outputs: list[HeadMatrix]  # [K], O_k [V', H]
+    outputs: Sequence[HeadMatrix | LazyMatrix]  # [K], O_k [V', H]
     token_map: Array | None  # [V'] int32; None: the draft vocabulary is the backbone's
     temperatures: list[float]  # [K]
     accuracies: list[list[float]]  # [K][ranks] calibrated accuracy of head k at each rank
@@ -52,8 +72,6 @@ class HeadsCheckpoint:
     token_scale: float = 1.0  # of the rows of the embedding that U_k reads
     embedding: WeightTensor | None = None  # [V, H], the backbone's: needed with token_weights
     adapter_sha256: str | None = None  # MEDUSA-2: of the adapter that the backbone was trained with
-    lookup: list[list[float]] | None = None  # [K + 1][lengths] weights of lookup, by level and match length
-    lookup_fit: dict[str, Any] = field(default_factory=dict)  # what they were fitted on and beside
 
     @property
     def count(self) -> int:
@@ -61,11 +79,11 @@ class HeadsCheckpoint:
 
     @property
     def hidden_size(self) -> int:
-        return int(self.outputs[0].codes.shape[1])
+        return int(self.outputs[0].shape[1])
 
     @property
     def draft_vocab_size(self) -> int:
-        return int(self.outputs[0].codes.shape[0])
+        return int(self.outputs[0].shape[0])
 
     def check_fits(
         self, config: ModelConfig, model_id: str, model_sha256: str, adapter_sha256: str | None = None

@@ -10,7 +10,7 @@ import numpy as np
 
 from ..errors import ExportError
 from .checked import check_regular, is_given, read_json, reading, shown
-from .fields import Fields, are_temperatures, checked_temperatures, is_number
+from .fields import Fields, checked_temperatures, is_number
 from .hashing import sha256_of
 from .heads_checkpoint import HeadMatrix, HeadsCheckpoint
 from .safetensors_file import SafetensorsFile
@@ -60,8 +60,6 @@ def _heads(reader: _Reader, weights: Path, stem: str) -> HeadsCheckpoint:
         token_weights=reader.token_weights(),
         token_scale=reader.token_scale(),
         adapter_sha256=backbone.text("adapter_sha256", None),
-        lookup=lookup_weights(reader.facts, count, sidecar),
-        lookup_fit=_facts_of_fit(reader.facts),
     )
 
 
@@ -82,43 +80,6 @@ def output_file(facts: dict[str, Any], sidecar: Path) -> Path | None:
             f" now has {found[:12]}..."
         )
     return path
-
-
-def lookup_weights(facts: dict[str, Any], heads: int, sidecar: str) -> list[list[float]] | None:
-    """The weights [heads + 1][lengths] of lookup in a sidecar's facts; None where it has none."""
-    lookup = facts.get("lookup")
-    if lookup is None:
-        return None
-    lengths = lookup.get("lengths") if isinstance(lookup, dict) else None
-    if type(lengths) is not int or lengths < 1:
-        raise ExportError(f"{sidecar}: lookup.lengths is {shown(lengths)}; expected a whole number >= 1")
-    rows = lookup.get("weights")
-    if not isinstance(rows, list) or len(rows) != heads + 1:
-        found = f"{len(rows)} rows" if isinstance(rows, list) else shown(rows)
-        raise ExportError(
-            f"{sidecar}: lookup.weights must have {heads + 1} rows, one for each head and one for the levels below"
-            f" them, not {found}"
-        )
-    for level, row in enumerate(rows):
-        if not isinstance(row, list) or len(row) != lengths:
-            raise ExportError(
-                f"{sidecar}: lookup.weights[{level}] must be a list of {lengths} numbers, not {shown(row)}"
-            )
-        for value in row:
-            # A NaN fails both comparisons.
-            if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1:
-                raise ExportError(
-                    f"{sidecar}: lookup.weights[{level}] holds {shown(value)}; a weight is from 0 to below 1"
-                )
-    return [[float(value) for value in row] for row in rows]
-
-
-def _facts_of_fit(facts: dict[str, Any]) -> dict[str, Any]:
-    """What the sidecar says about the fit of the lookup weights; nothing where it says something else."""
-    found = (facts.get("lookup") or {}).get("fitted_on")
-    if not isinstance(found, dict):
-        return {}
-    return {k: v for k, v in found.items() if k != "temperatures" or are_temperatures(v)}
 
 
 class _Reader:

@@ -1,4 +1,4 @@
-"""Reader of Hugging Face folders: config.json and .safetensors files (one, or many with an index)."""
+"""Reader of Hugging Face folders: config.json, and .safetensors or .bin files (one, or many with an index)."""
 
 from __future__ import annotations
 
@@ -6,21 +6,37 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from ..errors import ExportError
 from .checked import read_json, reading, shown
-from .config import ModelConfig, within_window
+from .config import ModelConfig, layer_windows
 from .fields import Fields
-from .rope import divisors_from_json
-from .safetensors_file import FLOATS, SafetensorsFile
-from .source import WeightTensor
+from .rope import head_order, rows_of_heads, scaling_from_json
+from .safetensors_file import FLOATS
+from .source import Array, WeightTensor
+from .tensor_file import TensorFile, open_tensors
 
-_FAMILIES = {"llama": "llama", "mistral": "mistral", "qwen2": "qwen2", "qwen3": "qwen3"}
+_FAMILIES = {"llama": "llama", "mistral": "mistral", "qwen2": "qwen2", "qwen3": "qwen3", "phi3": "phi3"}
 _LAYER_NAMES = {
     "attn_norm": "input_layernorm", "mlp_norm": "post_attention_layernorm", "q": "self_attn.q_proj",
     "k": "self_attn.k_proj", "v": "self_attn.v_proj", "o": "self_attn.o_proj", "gate": "mlp.gate_proj",
     "up": "mlp.up_proj", "down": "mlp.down_proj", "q_norm": "self_attn.q_norm", "k_norm": "self_attn.k_norm",
 }  # fmt: skip
 _TOP_NAMES = {"embed": "model.embed_tokens", "norm": "model.norm", "lm_head": "lm_head"}
+
+
+# Phi-3 keeps these together, in this order of rows.
+_JOINED = dict.fromkeys("qkv", "self_attn.qkv_proj") | dict.fromkeys(("gate", "up"), "mlp.gate_up_proj")
+
+
+def _part(c: ModelConfig, stem: str) -> tuple[int, int, int]:
+    """First row, number of rows, and heads of a matrix in the one that Phi-3 joins it to."""
+    q, kv, inner = c.query_width, c.kv_width, c.intermediate_size
+    return {
+        "q": (0, q, c.query_heads), "k": (q, kv, c.kv_heads), "v": (q + kv, kv, c.kv_heads),
+        "gate": (0, inner, 0), "up": (inner, inner, 0),
+    }[stem]  # fmt: skip
 
 
 def _hf_name(name: str) -> str:
@@ -46,6 +62,8 @@ class HfFolderSource:
         # Some checkpoints say "tied" and still hold the matrix, others the reverse: the flag decides, then the file.
         tied = config.tied_embeddings or not has_head
         has_bias = "model.layers.0.self_attn.q_proj.bias" in self._files
+        if config.family == "phi3" and "model.layers.0.self_attn.qkv_proj.bias" in self._files:
+            raise ExportError(f"{path.name}: biases of joined projections are not supported")
         self.config = replace(config, tied_embeddings=tied, qkv_bias=has_bias)
         fields = Fields(f"{path.name}/config.json", raw.get)
         self.eos_token_ids = fields.ids("eos_token_id", config.vocab_size)
@@ -59,7 +77,7 @@ class HfFolderSource:
         return list(self._files)
 
     def tensor(self, name: str) -> WeightTensor:
-        source_name = _hf_name(name)
+        source_name, rows = self._place(name)
         file = self._files.get(source_name)
         if file is None:
             raise ExportError(f"{self.path.name}: tensor {source_name} is missing")
@@ -68,34 +86,56 @@ class HfFolderSource:
             raise ExportError(
                 f"{self.path.name}: tensor {source_name} has type {dtype}; quantised folders are not supported"
             )
-        return WeightTensor(name, source_name, file.shape(source_name), dtype, lambda: file.float32(source_name))
+        shape = file.shape(source_name)
+        if rows is None:
+            return WeightTensor(name, source_name, shape, dtype, lambda: file.float32(source_name))
+        least = int(rows.max()) + 1
+        if shape[0] < least:
+            raise ExportError(f"{self.path.name}: tensor {source_name} has shape {list(shape)}; expected {least} rows")
+        return WeightTensor(name, source_name, (len(rows), *shape[1:]), dtype, lambda: file.float32(source_name)[rows])
+
+    def _place(self, name: str) -> tuple[str, Array | None]:
+        """The tensor in the files, and which of its rows; None: all as they are."""
+        c = self.config
+        stem = name.split(".")[-2]
+        order = head_order(c) if stem in ("q", "k") else None
+        if c.family != "phi3" or stem not in _JOINED:
+            heads = {"q": c.query_heads, "k": c.kv_heads}.get(stem, 0)
+            return _hf_name(name), None if order is None else rows_of_heads(order, heads, 0)
+        joined, (start, size, heads) = _JOINED[stem], _part(c, stem)
+        rows = np.arange(start, start + size) if order is None else rows_of_heads(order, heads, start)
+        return _hf_name(name).replace(_LAYER_NAMES[stem], joined), rows
 
 
-def _open_files(path: Path) -> dict[str, SafetensorsFile]:
-    """Tensor name -> the file that holds it."""
-    index = path / "model.safetensors.index.json"
-    single = path / "model.safetensors"
-    if index.is_file():
-        weight_map = Fields(index.name, read_json(index).get).mapping("weight_map")
-        files: dict[str, SafetensorsFile] = {}
-        for tensor, name in weight_map.items():
-            if not isinstance(name, str):
-                raise ExportError(f"{index.name}: the file of {tensor} is {shown(name)}; expected a name")
-        for name in sorted(set(weight_map.values())):
-            if Path(name).name != name:
-                raise ExportError(f"{index.name} names '{name}', which is not a file of its own folder")
-            if not (path / name).is_file():
-                raise ExportError(f"{path.name}: shard {name}, named by {index.name}, is missing")
-            files[name] = SafetensorsFile(path / name)
-        for tensor, name in weight_map.items():
-            if tensor not in files[name].entries:
-                raise ExportError(f"{path.name}: tensor {tensor} is not in shard {name}, where {index.name} puts it")
-        return {tensor: files[name] for tensor, name in weight_map.items()}
-    if single.is_file():
-        file = SafetensorsFile(single)
-        return dict.fromkeys(file.entries, file)
-    hint = " (only .bin files: convert them to safetensors first)" if list(path.glob("*.bin")) else ""
-    raise ExportError(f"{path}: no model.safetensors and no model.safetensors.index.json{hint}")
+def _open_files(path: Path) -> dict[str, TensorFile]:
+    """Tensor name -> the file that holds it. As in transformers, safetensors come first."""
+    for stem, suffix in (("model", ".safetensors"), ("pytorch_model", ".bin")):
+        index, single = path / f"{stem}{suffix}.index.json", path / f"{stem}{suffix}"
+        if index.is_file():
+            return _open_shards(index)
+        if single.is_file():
+            file = open_tensors(single)
+            return dict.fromkeys(file.entries, file)
+    raise ExportError(f"{path}: neither model.safetensors nor pytorch_model.bin is there, nor an index of either")
+
+
+def _open_shards(index: Path) -> dict[str, TensorFile]:
+    folder = index.parent
+    weight_map = Fields(index.name, read_json(index).get).mapping("weight_map")
+    files: dict[str, TensorFile] = {}
+    for tensor, name in weight_map.items():
+        if not isinstance(name, str):
+            raise ExportError(f"{index.name}: the file of {tensor} is {shown(name)}; expected a name")
+    for name in sorted(set(weight_map.values())):
+        if Path(name).name != name:
+            raise ExportError(f"{index.name} names '{name}', which is not a file of its own folder")
+        if not (folder / name).is_file():
+            raise ExportError(f"{folder.name}: shard {name}, named by {index.name}, is missing")
+        files[name] = open_tensors(folder / name)
+    for tensor, name in weight_map.items():
+        if tensor not in files[name].entries:
+            raise ExportError(f"{folder.name}: tensor {tensor} is not in shard {name}, where {index.name} puts it")
+    return {tensor: files[name] for tensor, name in weight_map.items()}
 
 
 def config_from_json(raw: dict[str, Any], label: str) -> ModelConfig:
@@ -116,11 +156,21 @@ def config_from_json(raw: dict[str, Any], label: str) -> ModelConfig:
         if fields.flag(flag, False) and model_type != "qwen2":
             raise ExportError(f"{label}: {flag} is not supported for {model_type}")
     heads, hidden = fields.whole("num_attention_heads"), fields.whole("hidden_size")
+    layers = fields.whole("num_hidden_layers")
     rope = _rope(fields, label)
-    context, notes = _context(fields, model_type)
+    context = fields.whole("max_position_embeddings", 2048)
+    notes: tuple[str, ...] = ()
+    if rope.text("rope_type", rope.text("type", "default")) == "longrope":
+        # Beyond it every frequency would change with the length of the text, and with it keys that are cached.
+        original = rope.whole(
+            "original_max_position_embeddings", fields.whole("original_max_position_embeddings", context)
+        )
+        if original < context:
+            notes = (f"longrope: the context length is {original}, not {context}: beyond it other frequencies hold",)
+        context = min(context, original)
     config = ModelConfig(
         family=_FAMILIES[model_type],
-        layers=fields.whole("num_hidden_layers"),
+        layers=layers,
         hidden_size=hidden,
         query_heads=heads,
         kv_heads=fields.whole("num_key_value_heads", heads),
@@ -132,9 +182,14 @@ def config_from_json(raw: dict[str, Any], label: str) -> ModelConfig:
         rms_norm_eps=fields.number("rms_norm_eps", 1e-6, above=0, below=1),
         tied_embeddings=fields.flag("tie_word_embeddings", False),
         qk_norm=model_type == "qwen3",
+        windows=_windows(fields, model_type, layers, context),
         notes=notes,
     )
-    return replace(config, rope_divisors=divisors_from_json(label, rope, config))
+    part = rope.number("partial_rotary_factor", fields.number("partial_rotary_factor", 1.0, above=0), above=0)
+    if part != 1 and model_type != "phi3":
+        raise ExportError(f"{label}: partial rotary embeddings are not supported for {model_type}")
+    divisors, scale = scaling_from_json(label, rope, fields, config, part)
+    return replace(config, rope_divisors=divisors, rope_scale=scale)
 
 
 def _rope(fields: Fields, label: str) -> Fields:
@@ -143,15 +198,25 @@ def _rope(fields: Fields, label: str) -> Fields:
     """
     rope_parameters, rope_scaling = fields.mapping("rope_parameters"), fields.mapping("rope_scaling")
     key = "rope_scaling" if rope_scaling else "rope_parameters"
-    rope = Fields(f"{label}: {key}", (rope_scaling or rope_parameters).get)
-    if rope.number("partial_rotary_factor", fields.number("partial_rotary_factor", 1.0)) != 1:
-        raise ExportError(f"{label}: partial rotary embeddings are not supported")
-    return rope
+    return Fields(f"{label}: {key}", (rope_scaling or rope_parameters).get)
 
 
-def _context(fields: Fields, model_type: str) -> tuple[int, tuple[str, ...]]:
-    """The context length, and a note where a sliding window caps it."""
-    context = fields.whole("max_position_embeddings", 2048)
+def _windows(fields: Fields, model_type: str, layers: int, context: int) -> tuple[int, ...]:
+    """Of each layer. `layer_types` names those that slide; before it there was `max_window_layers`, the first that
+    does in Qwen; Mistral and Phi slide throughout.
+    """
     window = fields.whole("sliding_window", 0, least=0)
-    uses = window and (model_type == "mistral" or fields.flag("use_sliding_window", False))
-    return within_window(context, window) if uses else (context, ())
+    uses = model_type in ("mistral", "phi3") or fields.flag("use_sliding_window", False)
+    if not window or not uses:
+        return ()
+    types = fields.items("layer_types", [])
+    if types:
+        if len(types) != layers or not all(each in ("full_attention", "sliding_attention") for each in types):
+            raise ExportError(
+                f"layer_types is {shown(types)}; expected full_attention or sliding_attention for each layer"
+            )
+        slides = [each == "sliding_attention" for each in types]
+    else:
+        first = fields.whole("max_window_layers", layers, least=0) if model_type.startswith("qwen") else 0
+        slides = [layer >= first for layer in range(layers)]
+    return layer_windows(context, window, slides)

@@ -13,25 +13,22 @@ heads (v2). The number of heads is what the file holds, since published configs 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
 from ..errors import ExportError
 from .checked import is_given, read_json, reading
-from .finite import finite
 from .hashing import sha256_of, sha256_of_files
-from .heads_checkpoint import HeadMatrix, HeadsCheckpoint
+from .heads_checkpoint import HeadMatrix, HeadsCheckpoint, LazyMatrix
 from .heads_file import MAX_HEADS, read_own_heads, token_map_of
 from .hf_folder import HfFolderSource
-from .safetensors_file import SafetensorsFile
+from .safetensors_file import FLOATS, SafetensorsFile
 from .source import Array, WeightSource
-from .torch_zip import read_torch_zip
+from .tensor_file import PICKLED, TensorFile, open_tensors
 
 _BESIDE = ("medusa_lm_head.safetensors", "medusa_lm_head.pt")
 _CANDIDATES = (*_BESIDE, "model.safetensors", "pytorch_model.bin")
-_PICKLED = (".pt", ".bin")
 _MEDUSA = re.compile(r"^(?:medusa_head\.)?([0-9]+)\.([0-9]+)\.(linear\.weight|linear\.bias|weight)$")
 _INSIDE = re.compile(r"^medusa_head\.[0-9]+\.")
 _VLLM = re.compile(r"^blocks\.([0-9]+)\.layers\.([0-9]+)\.(weight|bias)$")
@@ -42,7 +39,7 @@ def read_heads(path: Path, source: WeightSource | None = None) -> HeadsCheckpoin
     with reading(path):
         if path.is_dir():
             return _read_published(_weights_in(path), path.name, source)
-        if path.suffix in _PICKLED and path.is_file():
+        if path.suffix in PICKLED and path.is_file():
             return _read_published([path], path.stem, source)
         sidecar = path.with_suffix(".json")
         if is_given(sidecar) and "format" in read_json(sidecar):
@@ -71,7 +68,7 @@ def heads_bytes(path: Path) -> int:
 
 
 def _heads_bytes(file: Path) -> int:
-    if file.suffix in _PICKLED:
+    if file.suffix in PICKLED:
         return file.stat().st_size
     ranges = [entry["data_offsets"] for name, entry in SafetensorsFile(file).entries.items() if _is_of_heads(name)]
     return sum(end - begin for begin, end in ranges)
@@ -92,15 +89,12 @@ def _weights_in(folder: Path) -> list[Path]:
 
 
 def _read_published(paths: list[Path], name: str, source: WeightSource | None) -> HeadsCheckpoint:
-    readers: dict[str, Callable[[], Array]] = {}
+    files: dict[str, TensorFile] = {}
     for path in paths:
-        if path.suffix in _PICKLED:
-            readers |= {key: (lambda value=value: value) for key, value in read_torch_zip(path).items()}
-        else:
-            file = SafetensorsFile(path)
-            readers |= {key: (lambda key=key, file=file: file.array(key)) for key in file.entries}
+        file = open_tensors(path)
+        files |= dict.fromkeys(file.entries, file)
     label = paths[0].name if len(paths) == 1 else paths[0].parent.name
-    blocks, outputs, token_map = _Layout(label, readers, source).heads()
+    blocks, outputs, token_map = _Layout(label, files, source).heads()
     name = re.sub(r"[^A-Za-z0-9_-]+", "-", name).strip("-") or "medusa"
     hashes = sha256_of(paths[0]) if len(paths) == 1 else sha256_of_files(paths)
     count = len(blocks)
@@ -110,12 +104,13 @@ def _read_published(paths: list[Path], name: str, source: WeightSource | None) -
 class _Layout:
     """Sorts the tensors of one checkpoint into heads."""
 
-    def __init__(self, label: str, readers: dict[str, Callable[[], Array]], source: WeightSource | None) -> None:
-        self._label, self._readers, self._source = label, readers, source
-        self._base: HeadMatrix | None = None
+    def __init__(self, label: str, files: dict[str, TensorFile], source: WeightSource | None) -> None:
+        """`files`: tensor name -> the file that holds it."""
+        self._label, self._files, self._source = label, files, source
+        self._base: LazyMatrix | None = None
 
-    def heads(self) -> tuple[list[list[tuple[Array, Array]]], list[HeadMatrix], Array | None]:
-        names = [name for name in self._readers if _MEDUSA.match(name) or _VLLM.match(name)]
+    def heads(self) -> tuple[list[list[tuple[Array, Array]]], list[HeadMatrix | LazyMatrix], Array | None]:
+        names = [name for name in self._files if _MEDUSA.match(name) or _VLLM.match(name)]
         if not names:
             raise ExportError(f"{self._label} holds no Medusa heads of a known layout")
         is_vllm = bool(_VLLM.match(names[0]))
@@ -137,19 +132,23 @@ class _Layout:
             output = f"lm_heads.{k}.weight" if is_vllm else mine.get((len(linear), "weight"), "")
             outputs.append(self._output(output, "lm_head.weight" if is_vllm else ""))
         self._check(blocks, outputs)
-        token_map = self._readers["token_map"]() if "token_map" in self._readers else None
+        token_map = self._files["token_map"].array("token_map") if "token_map" in self._files else None
         return blocks, outputs, None if token_map is None else token_map_of(self._label, token_map).astype(np.int32)
 
     def _read(self, name: str, dimensions: int) -> Array:
         """float32 of so many dimensions."""
-        label, values = f"{self._label}: tensor {name}", self._readers[name]()
-        if values.dtype.kind != "f" or values.ndim != dimensions:
+        self._shape(name, dimensions)
+        return self._files[name].float32(name)
+
+    def _shape(self, name: str, dimensions: int) -> tuple[int, ...]:
+        """The shape of a tensor of so many dimensions, which is not read."""
+        type_name, shape = self._files[name].dtype(name), self._files[name].shape(name)
+        if type_name not in FLOATS or len(shape) != dimensions:
             raise ExportError(
-                f"{label} has type {values.dtype} and shape {list(values.shape)}; expected {dimensions} dimensions of"
-                " floating point numbers"
+                f"{self._label}: tensor {name} has type {type_name} and shape {list(shape)}; expected {dimensions}"
+                " dimensions of floating point numbers"
             )
-        with np.errstate(over="ignore"):  # what overflows is infinite
-            return finite(values.astype(np.float32, copy=False), label)
+        return shape
 
     def _block(self, mine: dict[tuple[int, str], str], k: int, j: int) -> tuple[Array, Array]:
         if (j, "weight") not in mine:
@@ -159,21 +158,23 @@ class _Layout:
         zeros = np.zeros(weight.shape[0], np.float32)
         return weight, zeros if bias is None else self._read(bias, 1)
 
-    def _output(self, *names: str) -> HeadMatrix:
+    def _output(self, *names: str) -> HeadMatrix | LazyMatrix:
+        """Not read yet: the five of a 7B model take 2.6 GB as float32."""
         for name in names:
-            if name in self._readers:
-                return HeadMatrix(self._read(name, 2), None)
+            if name in self._files:
+                return LazyMatrix(self._shape(name, 2), lambda name=name: self._read(name, 2))
         if self._base is None:
             if self._source is None:
                 raise ExportError(f"{self._label} has no output matrix of its own and no backbone was given")
             tied = self._source.config.tied_embeddings
-            self._base = HeadMatrix(self._source.tensor("embed.weight" if tied else "lm_head.weight").float32(), None)
+            tensor = self._source.tensor("embed.weight" if tied else "lm_head.weight")
+            self._base = LazyMatrix(tensor.shape, tensor.float32)
         return self._base
 
-    def _check(self, blocks: list[list[tuple[Array, Array]]], outputs: list[HeadMatrix]) -> None:
-        size = outputs[0].codes.shape[1]
+    def _check(self, blocks: list[list[tuple[Array, Array]]], outputs: list[HeadMatrix | LazyMatrix]) -> None:
+        size = outputs[0].shape[1]
         for k, (head, output) in enumerate(zip(blocks, outputs, strict=True)):
-            if len(head) != len(blocks[0]) or output.codes.shape != outputs[0].codes.shape:
+            if len(head) != len(blocks[0]) or output.shape != outputs[0].shape:
                 raise ExportError(f"{self._label}: head {k} has another shape than head 0")
             if any(weight.shape != (size, size) or bias.shape != (size,) for weight, bias in head):
                 raise ExportError(f"{self._label}: the blocks of head {k} do not fit its output of width {size}")
