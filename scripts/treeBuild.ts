@@ -4,13 +4,13 @@
  *   npx tsx scripts/treeBuild.ts [RANK]     (192, that of the default heads' table)
  *
  * Each call sees another of 256 random proposals, so that no branch is learnt by heart. The conditional table has the
- * size of a real one (its rows lie far apart in memory). Lookups search a text of 2000 tokens that repeats phrases of
- * 100, which is compared with the index before each tree.
+ * size of a real one (its rows lie far apart in memory). Drafts come from a text of 2000 tokens that repeats phrases of 100,
+ * which is compared with the index before each tree, and from as many recycled tokens.
  */
 import { CandidateTreeBuilder } from '../src/decoding/tree/candidateTree.js';
 import type { ConditionalTable } from '../src/decoding/tree/conditionalTable.js';
-import { longestMatch } from '../src/decoding/tree/lookupIndex.js';
-import { PromptLookup } from '../src/decoding/tree/promptLookup.js';
+import { DraftMemory } from '../src/decoding/draft/draftMemory.js';
+import { DraftSources } from '../src/decoding/draft/draftSources.js';
 import { createRandom } from '../src/decoding/random.js';
 import { fillTreeBias, splitLayout, writeInt64 } from '../src/decoding/tree/treeMask.js';
 import type { HeadProposals } from '../src/decoding/types.js';
@@ -90,10 +90,20 @@ const phrases = Array.from({ length: 5 }, () =>
 const text = Array.from({ length: 20 }, () => phrases[Math.floor(random() * phrases.length)]).flat();
 text.push(...text.slice(0, 50));
 
-function measureJoint(name: string, table: ConditionalTable | undefined, lookup?: PromptLookup): void {
-  const builder = new CandidateTreeBuilder(table, lookup);
+interface Drafted {
+  readonly sources?: DraftSources;
+  readonly withoutHeads?: boolean;
+}
+
+function measureJoint(
+  name: string,
+  table: ConditionalTable | undefined,
+  { sources, withoutHeads = false }: Drafted = {},
+): void {
+  const builder = new CandidateTreeBuilder(table, sources);
+  const options = { depth: heads, sourceDepth: Infinity, text };
   const find = (nodes: number, i: number): number =>
-    builder.find(text.at(-1)!, proposals[i & 255], { nodes, depth: heads, lookupDepth: Infinity, text });
+    builder.find(text.at(-1)!, withoutHeads ? undefined : proposals[i & 255], { nodes, ...options });
   // Compiled for every size before the first is measured.
   for (let i = 0; i < 20000; i++) builder.take(find(1 + (i % largest), i));
   for (const nodes of [8, 16, 32, 64]) {
@@ -121,5 +131,16 @@ console.log(`${'joint'.padEnd(18)}nodes${titles.join('')}`);
 measureJoint('product', undefined);
 measureJoint('conditional', randomTable('none'));
 measureJoint('conditional, silu', randomTable('silu'));
-const weights = Array.from({ length: heads + 1 }, () => Array.from({ length: longestMatch }, () => 0.5));
-measureJoint('silu and lookup', randomTable('silu'), new PromptLookup(weights));
+const sources = new DraftSources(recycling(), { lookup: true, recycle: true });
+measureJoint('all sources', randomTable('silu'), { sources });
+measureJoint('no heads', undefined, { sources, withoutHeads: true });
+
+/** A memory in which each token of the text was followed by some others. */
+function recycling(): DraftMemory {
+  const memory = new DraftMemory();
+  for (let i = 1; i < text.length; i++) {
+    const { ids } = proposals[i & 255];
+    for (let rank = 0; rank < 4; rank++) memory.recycled.observe(text[i - 1], text[i], ids[rank]);
+  }
+  return memory;
+}

@@ -104,7 +104,7 @@ export async function* decode(
     await model.keep(accepted.rows.slice(0, ended.tokens.length + 1));
     stopwatch.lap('keep');
 
-    policy.observe({ nodes: tree.size, rows: accepted.rows, acceptedTokens: accepted.rows.length, times });
+    policy.observe({ tree, ...accepted, nextTokens: verified.nextTokens, text, times });
     text.push(...ended.tokens);
     const drafted = { tree, accepted, proposals, times };
     steps.push({ index: steps.length, ...drafted, ...ended, ...ifContextEnds(model, ended) });

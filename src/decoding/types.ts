@@ -28,7 +28,7 @@ export interface HeadProposals {
 
 /**
  * A candidate tree in struct-of-arrays form. Node 0 is the root; parents precede children; siblings are in
- * ascending rank order relative to each other, a token looked up that no head listed after them.
+ * ascending rank order relative to each other, tokens that no head listed after them.
  */
 export interface CandidateTree {
   /** Number of nodes, root included, n >= 1. */
@@ -39,7 +39,7 @@ export interface CandidateTree {
   readonly parents: Int32Array;
   /** [size] distance from the root; 0 for the root. */
   readonly depths: Int32Array;
-  /** [size] the node's rank within the list of head `depth - 1`; -1 for the root and for tokens looked up that no head listed. */
+  /** [size] the node's rank within the list of head `depth - 1`; -1 for the root and for tokens that no head listed. */
   readonly ranks: Int32Array;
   /** [size] probability that drafting assigns to the whole path from the root; 1 for the root. */
   readonly probabilities: Float32Array;
@@ -139,15 +139,15 @@ export interface TreeLimits {
 export interface TreePolicy {
   readonly name: 'dynamic' | 'static' | 'none';
   /**
-   * How many candidates per head the next step needs; 0 when the step should be plain, so that the heads are not
-   * run at all (as when `limits` leave room for the root only).
+   * How many candidates per head the next step needs; 0 when the heads are not to be run at all: when the step should be
+   * plain (as where `limits` leave room for the root only), or the tree comes from other sources.
    */
   wantedTopM(limits?: TreeLimits): number;
   /**
    * The tree of the next step, within `limits`. `proposals` is undefined exactly when `wantedTopM()` returned 0 for
    * the same limits.
    *
-   * @param text the prompt and all tokens since, the root last; only a prompt lookup reads it
+   * @param text the prompt and all tokens since, the root last; only sources beside the heads read it
    */
   build(
     root: number,
@@ -160,11 +160,16 @@ export interface TreePolicy {
 }
 
 export interface StepObservation {
-  readonly nodes: number;
-  /** Accepted rows of the tree that `build` returned last, root first. */
+  /** What `build` returned last. */
+  readonly tree: CandidateTree;
+  /** Its accepted rows, root first: as many as the step added tokens. */
   readonly rows: readonly number[];
-  /** Tokens the step added: accepted rows after the root, plus the bonus. */
-  readonly acceptedTokens: number;
+  /** The token after the last of them. */
+  readonly bonus: number;
+  /** [tree.size] the base model's most probable token after each row. */
+  readonly nextTokens: ArrayLike<number>;
+  /** The prompt and all tokens since, the root last: as `build` was given it. */
+  readonly text: readonly number[];
   readonly times: StageTimes;
 }
 

@@ -1,6 +1,8 @@
 import { expect } from 'chai';
 import { samplingAcceptance } from '../../src/decoding/acceptance.js';
 import { findChild } from '../../src/decoding/tree/candidateTree.js';
+import { DraftMemory } from '../../src/decoding/draft/draftMemory.js';
+import { DraftSources } from '../../src/decoding/draft/draftSources.js';
 import { NextTokenDistribution } from '../../src/decoding/distribution.js';
 import { createRandom } from '../../src/decoding/random.js';
 import { dynamicTree, noTree, staticTree } from '../../src/decoding/policy/treePolicy.js';
@@ -42,11 +44,17 @@ async function countJoint(policy: () => TreePolicy, acceptance: Acceptance): Pro
   return counts;
 }
 
+/** Grows with every answer, so that what was sampled before decides what is drafted. */
+const memory = new DraftMemory();
+const sources = (): DraftSources => new DraftSources(memory, { lookup: true, recycle: true });
+
 const policies: [string, () => TreePolicy][] = [
   ['no tree', noTree],
   ['a dynamic tree of 2 nodes', () => dynamicTree({ nodes: 2, heads: 3, topM: 5 })],
   ['a dynamic tree of 12 nodes', () => dynamicTree({ nodes: 12, heads: 3, topM: 5 })],
   ['a tree of all candidates', () => dynamicTree({ nodes: 156, heads: 3, topM: 5 })],
+  ['a tree without heads', () => dynamicTree({ nodes: 5, heads: 0, topM: 0, sources: sources() })],
+  ['a tree of all sources', () => dynamicTree({ nodes: 8, heads: 3, topM: 5, sources: sources() })],
   [
     'a static tree',
     () => staticTree(staticTreeFromPaths([[0], [1], [3], [0, 0], [1, 2]], { heads: 3, topM: 5 })),

@@ -235,7 +235,10 @@ export function checkTree(tree: CandidateTree): void {
     check(parent >= 0 && parent < row, `parent ${parent} of row ${row}`);
     check(depths[row] === depths[parent] + 1, `depth of row ${row}`);
     for (let before = 1; before < row; before++) {
-      if (parents[before] === parent) check(ranks[before] < ranks[row], `ranks of rows ${before} and ${row}`);
+      if (parents[before] !== parent) continue;
+      const isUnlisted = ranks[before] === 0x7fffffff && ranks[row] === 0x7fffffff;
+      check(isUnlisted || ranks[before] < ranks[row], `ranks of rows ${before} and ${row}`);
+      check(tree.tokens[before] !== tree.tokens[row], `tokens of rows ${before} and ${row}`);
     }
   }
 }

@@ -1,6 +1,11 @@
-import { CandidateTreeBuilder, rootTree, type Marginals } from '../tree/candidateTree.js';
+import {
+  CandidateTreeBuilder,
+  rootTree,
+  type Marginals,
+  type TreeSearchOptions,
+} from '../tree/candidateTree.js';
 import type { ConditionalTable } from '../tree/conditionalTable.js';
-import { PromptLookup, type LookupWeights } from '../tree/promptLookup.js';
+import type { DraftSources } from '../draft/draftSources.js';
 import { CostCurve, type CostPoint } from './costCurve.js';
 import { bestTreeSize, Calibration, leastProbabilities, RecentRate, SpeculationAccount } from './treeSize.js';
 import { fillStaticTree, sizeWithin, type StaticTree } from '../tree/staticTree.js';
@@ -27,29 +32,29 @@ export function staticTree(shape: StaticTree): TreePolicy {
 export interface DynamicTreeOptions {
   /** Nodes of each tree, root included; >= 1. */
   readonly nodes: number;
-  /** How many heads take part: the largest depth; >= 1. */
+  /** How many heads take part: the largest depth, but for other sources; none only where there are `sources`. */
   readonly heads: number;
-  /** Candidates taken from each head; >= 1. */
+  /** Candidates taken from each head; >= 1. Not read without heads. */
   readonly topM: number;
   readonly marginals?: Marginals;
   /** A learnt correction of the joint probability; without it the marginals are multiplied (MEDUSA-Plus). */
   readonly conditional?: ConditionalTable;
-  /** Weights of the prompt lookup: how far trees trust repeats of the text so far. Without them nothing is looked up. */
-  readonly lookup?: LookupWeights;
+  /** Sources beside the heads. */
+  readonly sources?: DraftSources;
 }
 
 /** The `nodes` most probable nodes of each step's proposals (MEDUSA-Plus). */
 export function dynamicTree(options: DynamicTreeOptions): TreePolicy {
   checkOptions(options);
-  const builder = newBuilder(options);
+  const drafter = new Drafter(options);
   return {
     name: 'dynamic',
-    wantedTopM: (limits = unlimited) => (within(options, limits).nodes > 1 ? options.topM : 0),
-    build(root, proposals, limits = unlimited, text = undefined) {
-      if (!proposals) return rootTree(root);
-      return builder.take(builder.find(root, proposals, { ...within(options, limits), text }));
-    },
-    observe: () => {},
+    wantedTopM: (limits = unlimited) => drafter.wantedTopM(limits),
+    build: (root, proposals, limits = unlimited, text = undefined) =>
+      drafter.canDraft(proposals, limits)
+        ? drafter.take(drafter.find(root, proposals, limits, { text }))
+        : drafter.plain(root),
+    observe: (step) => drafter.learn(step),
   };
 }
 
@@ -70,7 +75,7 @@ export function autoTree(options: AutoTreeOptions): TreePolicy {
 
 class AutoTreePolicy implements TreePolicy {
   readonly name = 'dynamic';
-  private readonly builder: CandidateTreeBuilder;
+  private readonly drafter: Drafter;
   private readonly account = new SpeculationAccount();
   private readonly rate = new RecentRate();
   private readonly calibration: Calibration;
@@ -82,19 +87,19 @@ class AutoTreePolicy implements TreePolicy {
   private drafts = 0;
   /** Milliseconds of the quickest heads run and search so far. */
   private quickestDraft = Infinity;
-  /** The last tree, and whether the heads ran for it. */
-  private built: { tree: CandidateTree; speculative: boolean } | undefined;
+  /** Whether the last tree was drafted, if only to be found too small. */
+  private isSpeculative = false;
 
   constructor(private readonly options: AutoTreeOptions) {
     checkOptions(options);
-    this.builder = newBuilder(options);
+    this.drafter = new Drafter(options);
     this.costs = new CostCurve(options.costs);
     this.calibration = new Calibration(options.heads);
     this.least = new Float64Array(options.nodes);
   }
 
   wantedTopM(limits = unlimited): number {
-    return this.account.open && within(this.options, limits).nodes > 1 ? this.options.topM : 0;
+    return this.account.open ? this.drafter.wantedTopM(limits) : 0;
   }
 
   build(
@@ -103,27 +108,27 @@ class AutoTreePolicy implements TreePolicy {
     limits = unlimited,
     text?: readonly number[],
   ): CandidateTree {
-    const tree = proposals ? this.speculate(root, proposals, limits, text) : rootTree(root);
-    this.built = { tree, speculative: proposals !== undefined };
-    return tree;
+    this.isSpeculative = this.account.open && this.drafter.canDraft(proposals, limits);
+    return this.isSpeculative ? this.speculate(root, proposals, limits, text) : this.drafter.plain(root);
   }
 
   /** The consumer's time, `rest`, is left out: it comes with each token, however that was found. */
-  observe({ nodes, rows, acceptedTokens, times }: StepObservation): void {
+  observe(step: StepObservation): void {
     const { costs, account } = this;
+    const { tree, rows, times } = step;
     // A stall of the machine says nothing about the tree. Lasting slowness gets into the curve, and so into the cap.
-    const backbone = Math.min(times.backbone, longestStep * costs.at(nodes));
-    costs.observe(nodes, times.backbone);
+    const backbone = Math.min(times.backbone, longestStep * costs.at(tree.size));
+    costs.observe(tree.size, times.backbone);
     this.overhead += 0.1 * (times.accept + times.keep - this.overhead);
-    if (!this.built) return;
-    const draft = this.built.speculative ? this.draftTime(times.heads + times.tree) : 0;
+    const draft = this.isSpeculative ? this.draftTime(times.heads + times.tree) : 0;
     const besides = draft + times.accept + times.keep;
-    this.rate.observe(acceptedTokens, besides + backbone);
-    if (this.built.speculative) {
-      this.calibration.observe(this.built.tree, rows);
+    this.rate.observe(rows.length, besides + backbone);
+    this.drafter.learn(step);
+    if (this.isSpeculative) {
+      this.calibration.observe(tree, rows);
       // The run counts for what such a run is now believed to take: plain steps would have been as slow in a slow moment.
-      const time = besides + costs.at(nodes);
-      account.speculated(this.earnedTokens(this.built.tree, acceptedTokens), time, this.plainTime);
+      const time = besides + costs.at(tree.size);
+      account.speculated(this.earnedTokens(tree, rows.length), time, this.plainTime);
     } else {
       account.decodedPlainly(this.plainTime);
     }
@@ -131,20 +136,19 @@ class AutoTreePolicy implements TreePolicy {
 
   private speculate(
     root: number,
-    proposals: HeadProposals,
+    proposals: HeadProposals | undefined,
     limits: TreeLimits,
     text?: readonly number[],
   ): CandidateTree {
-    const { builder, costs, account } = this;
-    const bounds = within(this.options, limits);
+    const { drafter, costs, account } = this;
     const rate = this.rate.value(this.plainTime);
-    const least = leastProbabilities(bounds.nodes, costs, rate, this.least);
+    const least = leastProbabilities(within(this.options, limits).nodes, costs, rate, this.least);
     // A try that verifies nothing would learn nothing.
     if (account.probing) least[0] = 0;
     const correction = this.calibration.factors;
-    const found = builder.find(root, proposals, { ...bounds, text, correction, least });
-    const best = bestTreeSize(builder.probabilities, found, costs, rate);
-    return builder.take(account.probing ? Math.min(found, Math.max(best, 2)) : best);
+    const found = drafter.find(root, proposals, limits, { text, correction, least });
+    const best = bestTreeSize(drafter.probabilities, found, costs, rate);
+    return drafter.take(account.probing ? Math.min(found, Math.max(best, 2)) : best);
   }
 
   /**
@@ -175,21 +179,69 @@ const longestStep = 3;
 /** Drafts that are not counted. */
 const coldDrafts = 4;
 
-function newBuilder({ conditional, lookup }: DynamicTreeOptions): CandidateTreeBuilder {
-  return new CandidateTreeBuilder(conditional, lookup && new PromptLookup(lookup));
+/** Drafts trees from the sources of the options, and has those learn. */
+class Drafter {
+  private readonly builder: CandidateTreeBuilder;
+  /** Whether the last tree came from `take`. */
+  private isTaken = false;
+
+  constructor(private readonly options: DynamicTreeOptions) {
+    this.builder = new CandidateTreeBuilder(options.conditional, options.sources);
+  }
+
+  wantedTopM(limits: TreeLimits): number {
+    const { heads, topM } = this.options;
+    return heads > 0 && within(this.options, limits).nodes > 1 ? topM : 0;
+  }
+
+  /** Whether there is anything to draft from: proposals, or no heads that could have given some. */
+  canDraft(proposals: HeadProposals | undefined, limits: TreeLimits): boolean {
+    return (proposals !== undefined || this.options.heads === 0) && within(this.options, limits).nodes > 1;
+  }
+
+  find(
+    root: number,
+    proposals: HeadProposals | undefined,
+    limits: TreeLimits,
+    search: Pick<TreeSearchOptions, 'text' | 'correction' | 'least'>,
+  ): number {
+    return this.builder.find(root, proposals, { ...within(this.options, limits), ...search });
+  }
+
+  get probabilities(): Float32Array {
+    return this.builder.probabilities;
+  }
+
+  take(size: number): CandidateTree {
+    this.isTaken = true;
+    return this.builder.take(size);
+  }
+
+  plain(root: number): CandidateTree {
+    this.isTaken = false;
+    return rootTree(root);
+  }
+
+  learn({ tree, rows, bonus, nextTokens, text }: StepObservation): void {
+    const { sources } = this.options;
+    if (!sources) return;
+    if (this.isTaken) this.builder.learn(rows, bonus);
+    sources.recycle(tree, text.at(-2) ?? -1, nextTokens, rows);
+  }
 }
 
 /** The options of a search that respects the limits as well. */
 function within(
   { nodes, heads, marginals }: DynamicTreeOptions,
   limits: TreeLimits,
-): TreeLimits & { lookupDepth: number; marginals?: Marginals } {
+): TreeLimits & { sourceDepth: number; marginals?: Marginals } {
   const most = limits.depth < 1 ? 1 : Math.min(nodes, limits.nodes);
-  return { nodes: most, depth: Math.min(heads, limits.depth), lookupDepth: limits.depth, marginals };
+  return { nodes: most, depth: Math.min(heads, limits.depth), sourceDepth: limits.depth, marginals };
 }
 
-function checkOptions({ nodes, heads, topM }: DynamicTreeOptions): void {
-  for (const [name, value] of Object.entries({ nodes, heads, topM })) {
+function checkOptions({ nodes, heads, topM, sources }: DynamicTreeOptions): void {
+  const wanted = heads === 0 && sources ? { nodes } : { nodes, heads, topM };
+  for (const [name, value] of Object.entries(wanted)) {
     if (Number.isInteger(value) && value >= 1) continue;
     throw new RangeError(`${name} is ${value}; it must be a whole number from 1.`);
   }

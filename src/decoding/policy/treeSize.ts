@@ -93,8 +93,9 @@ export class Calibration {
 
   constructor(heads: number) {
     this.factors = new Float64Array(heads).fill(1);
-    this.offered = new Float64Array(heads);
-    this.accepted = new Float64Array(heads);
+    // Without heads the first depth still tells how far what was promised can be believed.
+    this.offered = new Float64Array(Math.max(1, heads));
+    this.accepted = new Float64Array(Math.max(1, heads));
   }
 
   /** How far the corrected probabilities can be believed, from 0 (not yet checked) towards 1. */
@@ -109,9 +110,10 @@ export class Calibration {
   observe(tree: CandidateTree, rows: readonly number[]): void {
     rows.forEach((row, depth) => {
       const mass = offeredMass(tree, row);
-      if (!(mass > 0) || depth >= this.factors.length) return;
-      this.offered[depth] = calibrationMemory * this.offered[depth] + mass / this.factors[depth];
+      if (!(mass > 0) || depth >= this.offered.length) return;
+      this.offered[depth] = calibrationMemory * this.offered[depth] + mass / (this.factors[depth] ?? 1);
       this.accepted[depth] = calibrationMemory * this.accepted[depth] + (depth + 1 < rows.length ? 1 : 0);
+      if (depth >= this.factors.length) return;
       const factor = (this.accepted[depth] + calibrationPrior) / (this.offered[depth] + calibrationPrior);
       this.factors[depth] = Math.max(leastFactor, Math.min(mostFactor, factor));
     });

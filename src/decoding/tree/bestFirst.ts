@@ -28,7 +28,7 @@ export abstract class BestFirstSearch {
   parents: Int32Array = new Int32Array(0);
 
   protected candidates = new HeadCandidates();
-  protected lookupDepth = 0;
+  protected sourceDepth = 0;
   private root = 0;
   // What each popped node offers now: a rank and the path probability (stored as float32: products are rounded here).
   protected offeredRank: Int32Array = new Int32Array(0);
@@ -64,7 +64,7 @@ export abstract class BestFirstSearch {
    * Pops the root and then the `nodes - 1` most probable paths, or all there are.
    *
    * @param root the root's token
-   * @param lookupDepth depth of the deepest tokens looked up, where there is a lookup (whose text ends with the root)
+   * @param sourceDepth depth of the deepest candidates that come from other sources than heads
    * @param least [nodes] the search ends after n nodes where the next one is less probable than `least[n - 1]`
    * @returns the number of popped nodes, root included
    */
@@ -72,12 +72,12 @@ export abstract class BestFirstSearch {
     root: number,
     candidates: HeadCandidates,
     nodes: number,
-    lookupDepth = 0,
+    sourceDepth = 0,
     least?: ArrayLike<number>,
   ): number {
     this.root = root;
     this.candidates = candidates;
-    this.lookupDepth = lookupDepth;
+    this.sourceDepth = sourceDepth;
     this.begin(nodes);
     this.heapSize = 0;
     this.count = 0;
@@ -95,9 +95,9 @@ export abstract class BestFirstSearch {
     return node === 0 ? this.root : this.candidates.token(this.depths[node] - 1, this.ranks[node]);
   }
 
-  /** Whether a popped node was looked up and is no candidate of its head. */
-  isLookedUp(node: number): boolean {
-    return this.ranks[node] === this.candidates.width;
+  /** Whether a popped node came from another source and is no candidate of its head. */
+  isSourced(node: number): boolean {
+    return this.ranks[node] >= this.candidates.width;
   }
 
   /**

@@ -21,16 +21,16 @@ import type { BestFirstSearch } from './bestFirst.js';
 import { HeadCandidates, type MarginalOptions } from './headCandidates.js';
 import { ConditionalSearch } from './conditionalSearch.js';
 import { scoreless, type ConditionalTable } from './conditionalTable.js';
-import { type PromptLookup, deepestLookup } from './promptLookup.js';
+import type { DraftSources } from '../draft/draftSources.js';
 import { ProductSearch } from './productSearch.js';
 import type { CandidateTree, HeadProposals, TreeLimits } from '../types.js';
 
 export type { Marginals } from './headCandidates.js';
 
 export interface TreeSearchOptions extends TreeLimits, MarginalOptions {
-  /** Largest depth of tokens looked up in the text; default: `depth`. */
-  readonly lookupDepth?: number;
-  /** The text so far, the root last: what a lookup searches. */
+  /** Largest depth of candidates from other sources than heads; default: `depth`. */
+  readonly sourceDepth?: number;
+  /** The text so far, the root last: where the other sources go on from. */
   readonly text?: readonly number[];
   /** [nodes] the search ends after n nodes where the next one is less probable than `least[n - 1]`; default: never. */
   readonly least?: ArrayLike<number>;
@@ -39,8 +39,8 @@ export interface TreeSearchOptions extends TreeLimits, MarginalOptions {
 /**
  * Builds dynamic candidate trees, such as the one above: the most probable prefixes of all combinations of the heads'
  * candidates, where a combination's probability is the product of the heads' marginals (MEDUSA-Plus), or, given a
- * `ConditionalTable`, of probabilities that depend on the candidates before (`ConditionalSearch`). With a `PromptLookup`
- * they depend on the text so far too.
+ * `ConditionalTable`, of probabilities that depend on the candidates before (`ConditionalSearch`). `DraftSources` add
+ * candidates of their own, and change the odds of the heads'.
  *
  * A workspace to be reused for every step; the trees it returns are the caller's.
  */
@@ -51,10 +51,10 @@ export class CandidateTreeBuilder {
 
   constructor(
     table?: ConditionalTable,
-    private readonly lookup?: PromptLookup,
+    private readonly sources?: DraftSources,
   ) {
-    const isProduct = table === undefined && lookup === undefined;
-    this.search = isProduct ? new ProductSearch() : new ConditionalSearch(table ?? scoreless, lookup);
+    const isProduct = table === undefined && sources === undefined;
+    this.search = isProduct ? new ProductSearch() : new ConditionalSearch(table ?? scoreless, sources);
   }
 
   /**
@@ -66,16 +66,16 @@ export class CandidateTreeBuilder {
    * @throws RangeError when a probability is NaN, negative or larger than its predecessor's, or when the table needs
    *   hidden terms that the proposals lack, or when the text that a lookup searches does not end with the root
    */
-  find(root: number, proposals: HeadProposals, options: TreeSearchOptions): number {
+  find(root: number, proposals: HeadProposals | undefined, options: TreeSearchOptions): number {
     const { search, candidates } = this;
     const { nodes, least } = options;
-    const heads = Math.max(0, Math.min(proposals.heads, options.depth, nodes - 1));
+    const given = proposals ?? noProposals;
+    const heads = Math.max(0, Math.min(given.heads, options.depth, nodes - 1));
     if (this.rows.length < nodes) this.rows = new Int32Array(nodes);
     // A node of rank r has r likelier siblings, so ranks from nodes - 1 on can never enter. A conditional search needs whole
     // lists all the same: it normalises over them.
-    const width =
-      search instanceof ProductSearch ? Math.min(proposals.topM, Math.max(1, nodes - 1)) : proposals.topM;
-    candidates.load(proposals, heads, width, options);
+    const width = search instanceof ProductSearch ? Math.min(given.topM, Math.max(1, nodes - 1)) : given.topM;
+    candidates.load(given, heads, width, options);
     return search.run(root, candidates, nodes, this.look(root, options), least);
   }
 
@@ -94,33 +94,58 @@ export class CandidateTreeBuilder {
       const node = rows[row];
       tree.tokens[row] = search.token(node);
       tree.depths[row] = search.depths[node];
-      tree.ranks[row] = search.isLookedUp(node) ? -1 : search.ranks[node];
+      tree.ranks[row] = search.isSourced(node) ? -1 : search.ranks[node];
       tree.probabilities[row] = search.probabilities[node];
     }
     return tree;
   }
 
-  /** Has the lookup know the text. Returns how deep the tokens it finds may lie. */
-  private look(root: number, { nodes, depth, lookupDepth, text }: TreeSearchOptions): number {
-    if (this.lookup === undefined) return 0;
+  /**
+   * Has the other sources learn from an accepted path of the tree that was taken last.
+   *
+   * @param rows the accepted rows, root first
+   * @param bonus the token after the last of them
+   */
+  learn(rows: readonly number[], bonus: number): void {
+    const { search } = this;
+    if (!(search instanceof ConditionalSearch)) return;
+    rows.forEach((row, depth) => {
+      const next = rows.at(depth + 1);
+      search.learn(this.rows[row], next === undefined ? bonus : search.token(this.rows[next]));
+    });
+  }
+
+  /** Has the other sources know the text. Returns how deep their candidates may lie. */
+  private look(root: number, { nodes, depth, sourceDepth, text }: TreeSearchOptions): number {
+    if (this.sources === undefined) return 0;
     if (text?.at(-1) !== root)
       throw new RangeError(`The text must end with the root ${root}, not with ${text?.at(-1)}.`);
-    this.lookup.index.update(text);
-    return Math.min(lookupDepth ?? depth, deepestLookup, nodes - 1);
+    this.sources.begin(text, nodes);
+    return Math.min(sourceDepth ?? depth, deepestSourced, nodes - 1);
   }
 }
+
+/** Depth of the deepest node that another source than a head may add: a step emits at most one token more. */
+export const deepestSourced = 16;
+
+const noProposals: HeadProposals = {
+  heads: 0,
+  topM: 0,
+  ids: new Int32Array(0),
+  probabilities: new Float32Array(0),
+};
 
 /**
  * Builds one dynamic tree. Step after step, a `CandidateTreeBuilder` does the same without allocating its workspace.
  */
 export function buildTree(
   root: number,
-  proposals: HeadProposals,
+  proposals: HeadProposals | undefined,
   options: TreeSearchOptions,
   table?: ConditionalTable,
-  lookup?: PromptLookup,
+  sources?: DraftSources,
 ): CandidateTree {
-  const builder = new CandidateTreeBuilder(table, lookup);
+  const builder = new CandidateTreeBuilder(table, sources);
   return builder.take(builder.find(root, proposals, options));
 }
 

@@ -1,7 +1,7 @@
 import { BestFirstSearch } from './bestFirst.js';
 import type { HeadCandidates } from './headCandidates.js';
 import type { ConditionalTable } from './conditionalTable.js';
-import type { PromptLookup } from './promptLookup.js';
+import { mostSourced, type DraftSources } from '../draft/draftSources.js';
 import { ScoreKernel } from './scoreKernel.js';
 
 /**
@@ -13,32 +13,34 @@ import { ScoreKernel } from './scoreKernel.js';
  * (nothing is left with marginals `top-m`), times the head's correction factor, at most 1; scores beyond +-60 count as that.
  * All scores 0 give q = p: the tree of `ProductSearch`, to the bit.
  *
- * With a `PromptLookup`, the text so far has a say too: where the tokens before a candidate have stood in it already, with
- * c after them, the children are q'(y) = (1 - w) q(y) + w [y = c], w by depth and by the length of the match. c may be no
- * candidate of the heads, and beyond the heads it is the only one.
+ * With `DraftSources`, which name candidates of their own with probabilities f, the children are
+ *
+ *     q'(y) = (1 - w) q(y) + w f(y)
+ *
+ * where w, the share of the sources, is learnt. Beyond the heads, and without any, w is 1.
  *
  * The children of a node are scored when it is popped, at m dot products of length r in float32 (`ScoreKernel`), and
  * offered one by one: the most probable first, by rank among those of equal float32 path probability. Nodes keep their rank
- * in the head's list; a token that was looked up and is not in the list ranks after it.
+ * in the head's list; candidates of other sources that are not in it rank after it.
  */
 export class ConditionalSearch extends BestFirstSearch {
   /** Children a node may have: the candidates of a head, and a token looked up. */
   private slots = 0;
   /** Depth of the deepest nodes. */
   private deepest = 0;
-  /** [nodes] what the lookup found after each popped node, where that is no candidate of the heads. */
-  private lookedUp = new Int32Array(0);
   /** [depth] tokens from a node up to the root's child. */
   private readonly path: number[] = [];
   /** [nodes, slots] path probabilities of each popped node's children; -1 for those offered already. */
   private children = new Float32Array(0);
+  /** [nodes, slots] what the heads alone say of the same candidates, given their parent. */
+  private conditionals = new Float32Array(0);
   /** Holds each head's candidates with their rows B[y], gathered when its depth is first reached. */
   private readonly kernel: ScoreKernel;
   private gatheredHeads = 0;
 
   constructor(
     private readonly table: ConditionalTable,
-    private readonly lookup?: PromptLookup,
+    private readonly sources?: DraftSources,
   ) {
     super();
     this.kernel = new ScoreKernel(table.rank, table.activation, table.distances + 1, table.perHead);
@@ -47,19 +49,20 @@ export class ConditionalSearch extends BestFirstSearch {
   /** @throws RangeError when the table needs hidden terms and the proposals bring none of its rank */
   protected override begin(nodes: number): void {
     super.begin(nodes);
-    const { candidates, lookup } = this;
+    const { candidates, sources } = this;
     this.checkHiddenTerms(candidates);
-    this.deepest = lookup ? Math.max(candidates.heads, this.lookupDepth) : candidates.heads;
-    this.slots = candidates.width + (lookup ? 1 : 0);
+    this.deepest = sources ? Math.max(candidates.heads, this.sourceDepth) : candidates.heads;
+    this.slots = candidates.width + (sources ? mostSourced : 0);
     this.gatheredHeads = 0;
     const children = nodes * this.slots;
     if (this.children.length < children) this.children = new Float32Array(children);
     this.kernel.reserve(candidates.heads, candidates.width);
-    if (this.lookedUp.length < nodes) this.lookedUp = new Int32Array(nodes);
+    if (sources && this.conditionals.length < children) this.conditionals = new Float32Array(children);
   }
 
   override token(node: number): number {
-    return this.isLookedUp(node) ? this.lookedUp[this.parents[node]] : super.token(node);
+    if (!this.isSourced(node)) return super.token(node);
+    return this.sources!.tokens[this.parents[node] * mostSourced + this.ranks[node] - this.candidates.width];
   }
 
   protected offerFirst(node: number): boolean {
@@ -68,7 +71,7 @@ export class ConditionalSearch extends BestFirstSearch {
     const from = node * this.slots;
     this.children.fill(-1, from, from + this.slots);
     if (depth < this.candidates.heads) this.scoreChildren(node);
-    if (this.lookup) this.addLookedUp(node, this.lookup);
+    if (this.sources) this.mixSources(node, this.sources);
     return this.offerNext(node);
   }
 
@@ -116,30 +119,55 @@ export class ConditionalSearch extends BestFirstSearch {
     }
   }
 
-  /** Mixes what the lookup finds into the children of `node`. */
-  private addLookedUp(node: number, lookup: PromptLookup): void {
-    const { children, slots, path, parents } = this;
-    const { index } = lookup;
+  /**
+   * Has the sources learn what followed an accepted node of the search that was run last.
+   *
+   * @param node a popped node
+   * @param right the token that followed
+   */
+  learn(node: number, right: number): void {
+    const { sources, conditionals, slots, candidates } = this;
+    if (!sources?.knows(node)) return;
+    sources.learn(node, right);
+    const head = this.depths[node];
+    if (head >= candidates.heads) return;
+    const rank = this.rankOf(head, right);
+    sources.learnShare(node, right, rank === -1 ? 0 : conditionals[node * slots + rank]);
+  }
+
+  /** Mixes the candidates of the sources into those of the heads. */
+  private mixSources(node: number, sources: DraftSources): void {
+    const { children, conditionals, slots, path, parents, candidates } = this;
     const depth = this.depths[node];
+    const width = depth < candidates.heads ? candidates.width : 0;
+    const from = node * slots;
+    const above = this.probabilities[node];
     let count = 0;
     for (let at = node; at !== 0; at = parents[at]) path[count++] = this.token(at);
-    const length = index.find(path, count);
-    if (length === 0) return;
-    const share = lookup.weight(depth, length);
-    const above = this.probabilities[node];
-    const from = node * slots;
-    const width = depth < this.candidates.heads ? this.candidates.width : 0;
-    let isListed = false;
-    for (let rank = 0; rank < width; rank++) {
-      const isFound = this.candidates.token(depth, rank) === index.found;
-      isListed ||= isFound;
-      const mixed = children[from + rank] * (1 - share) + (isFound ? above * share : 0);
-      // No child is more probable than its parent, whatever the rounding.
-      children[from + rank] = Math.min(above, mixed);
+    const found = sources.collect(node, path, count);
+    let best = 0;
+    for (let slot = from; slot < from + width; slot++) {
+      conditionals[slot] = above > 0 ? children[slot] / above : 0;
+      if (conditionals[slot] > best) best = conditionals[slot];
     }
-    if (isListed || share === 0) return;
-    children[from + this.candidates.width] = above * share;
-    this.lookedUp[node] = index.found;
+    const share = width === 0 ? 1 : sources.share(node, depth, best);
+    for (let slot = from; slot < from + width; slot++) children[slot] *= 1 - share;
+    for (let index = 0; index < found; index++) {
+      const at = node * mostSourced + index;
+      const rank = width === 0 ? -1 : this.rankOf(depth, sources.tokens[at]);
+      const mass = above * share * sources.probabilities[at];
+      if (rank === -1) children[from + candidates.width + index] = mass;
+      // No child is more probable than its parent, whatever the rounding.
+      else children[from + rank] = Math.min(above, children[from + rank] + mass);
+    }
+  }
+
+  /** The rank of `token` in the list of `head`; -1 where it is not in it. */
+  private rankOf(head: number, token: number): number {
+    for (let rank = 0; rank < this.candidates.width; rank++) {
+      if (this.candidates.token(head, rank) === token) return rank;
+    }
+    return -1;
   }
 
   /** What makes the query of the children of `node`, which `head` speaks about, beside the head's bias. */
