@@ -25,7 +25,7 @@ export const optionsPage = fileURLToPath(new URL('../docs/options.md', import.me
 export function optionsDoc(): string {
   const groups = [...new Set(Object.values(optionTable).map(({ group }) => group))];
   const paper = Object.entries(paperTree).map(
-    ([name, value]) => `--${flagOf(name, optionTable[name])} ${value}`,
+    ([name, value]) => `--${flagOf(name, optionTable[name])} ${String(value)}`,
   );
   return `# Options
 
@@ -48,15 +48,14 @@ The published code takes the softmax over the best 32 candidates of each head, m
 
 - \`--marginals full\`: the softmax is over the whole draft vocabulary. About 92% of the nodes are the same, and tokens per step are too.
 - \`--joint conditional\`, where the heads come with a table: the product is corrected for the tokens before each candidate.
-- \`--lookup on\`, where the heads come with weights: what followed the same tokens before becomes a candidate too.
+- \`--draft heads,recycle,lookup\`: what the model preferred after the same tokens, and what followed them in the text, become candidates too.
 - \`--nodes auto\`: the size of each tree follows from the cost measured on this machine.
 
 \`medusa-plus compare --paper --nodes 64\` runs plain decoding, a static tree and the paper's.
 
 ## Plain decoding
 
-\`--tree none\` is plain decoding: one token a step, which reports call "plain". It is the default for a
-model without heads, and \`compare\` always runs it.
+\`--tree none\` is plain decoding: one token a step, which reports call "plain". \`compare\` always runs it.
 
 ## Variants and sweeps
 
@@ -114,6 +113,7 @@ function kindOf(entry: Entry): string {
     case 'number':
       return `${entry.range.integer ? 'whole number' : 'number'}, ${inBoth(entry, describeValues)}`;
     case 'choice':
+    case 'set':
       return describeValues(entry);
     case 'flag':
       return 'on or off (boolean)';

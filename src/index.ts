@@ -15,8 +15,8 @@ export {
 export type { EngineFacts } from './engine/facts.js';
 export {
   type DecodingOptions,
+  type DraftName,
   type JointName,
-  type LookupName,
   type MarginalsName,
   type ResolvedDecodingOptions,
   type TreeName,
@@ -53,6 +53,7 @@ const prepareKinds = {
   id: 'a text',
   precisions: 'a list of texts',
   adapter: 'a text',
+  chatTemplate: 'a text',
   heads: 'a list of texts',
   force: 'true or false',
   reinstall: 'true or false',

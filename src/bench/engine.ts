@@ -5,8 +5,8 @@ import type { GenerateOptions } from '../engine/options/generateOptions.js';
 
 export interface BenchEngine {
   readonly facts: EngineFacts;
-  complete(prompt: readonly Message[], options: GenerateOptions): Promise<GenerationResult>;
-  /** Forgets the cached positions, so that no variant profits from the one before it. */
-  forget(): void;
+  complete(prompt: string | readonly Message[], options: GenerateOptions): Promise<GenerationResult>;
+  /** Forgets the cached positions, and what drafts learnt, so that no variant profits from the one before it. */
+  forget(options?: { drafts?: boolean }): void;
   dispose(): Promise<void>;
 }

@@ -1,4 +1,5 @@
 import type { Argv, CommandModule, Options } from 'yargs';
+import { promptTable } from '../engine/options/generateOptions.js';
 import { decodingTable } from '../engine/options/decodingOptions.js';
 import { modelTable } from '../engine/options/modelOptions.js';
 import { addOptions, flag, optionSpecs, valued, type Arguments } from './options.js';
@@ -24,6 +25,10 @@ const questionOptionSpecs: Record<string, Options> = {
     ),
     choices: ['skip', 'stop'],
   },
+  'keep-drafts': flag(
+    questionGroup,
+    'Keep what drafts learn from question to question; else each begins without, and their order does not matter',
+  ),
   output: valued(outputGroup, 'Folder of the results; an unfinished one is continued', 'runs/<time>-<what>'),
   quiet: flag(outputGroup, 'No progress and no table'),
   json: flag(outputGroup, 'Print one JSON object instead of tables'),
@@ -31,7 +36,11 @@ const questionOptionSpecs: Record<string, Options> = {
 
 /** Options of a run, but for those of the model. */
 export function runOptionSpecs(command: 'bench' | 'compare'): Record<string, Options> {
-  return { ...optionSpecs(command, decodingTable), ...questionOptionSpecs };
+  return {
+    ...optionSpecs(command, decodingTable),
+    ...optionSpecs(command, promptTable),
+    ...questionOptionSpecs,
+  };
 }
 
 export function addRunOptions<T>(yargs: Argv<T>, command: 'bench' | 'compare'): Argv<T> {

@@ -7,10 +7,11 @@ import { SKIPPED_FILE } from '../bench/run/folder.js';
 import type { OpenEngine } from '../bench/run/session.js';
 import { MedusaEngine } from '../engine/engine.js';
 import { decodingTable, type DecodingOptions } from '../engine/options/decodingOptions.js';
+import { promptTable, type PromptOptions } from '../engine/options/generateOptions.js';
 import type { ModelOptions } from '../engine/options/modelOptions.js';
 import { forQuestions } from '../engine/options/table.js';
 import { ExitCode, UsageError } from '../util/errors.js';
-import { readDecodingOptions, readNumber, readText, readValue, type Arguments } from './options.js';
+import { readDecodingOptions, readFlag, readNumber, readText, readValue, type Arguments } from './options.js';
 import { printError } from './output.js';
 import { createReport } from './terminal.js';
 
@@ -23,6 +24,9 @@ export interface RunArguments {
   readonly temperature: TemperatureRule;
   readonly seed: number;
   readonly repeats: number;
+  readonly keepDrafts: boolean;
+  readonly raw: boolean;
+  readonly thinking: PromptOptions['thinking'];
   readonly onError: OnError;
   readonly shard: string | undefined;
 }
@@ -42,7 +46,10 @@ export async function readRunArguments(args: Arguments): Promise<RunArguments> {
     shard: shard === undefined ? undefined : parseShard(shard),
   });
   const onError = readText(args, 'on-error') === 'stop' ? 'stop' : 'skip';
-  return { set, questions, temperature: rule ?? heat.default, seed, repeats, onError, shard };
+  const [keepDrafts, raw] = [readFlag(args, 'keep-drafts'), readFlag(args, 'raw')];
+  const thinking = readValue(args, 'thinking', promptTable.thinking) as PromptOptions['thinking'];
+  const temperature = rule ?? heat.default;
+  return { set, questions, temperature, seed, repeats, keepDrafts, raw, thinking, onError, shard };
 }
 
 /** Says what was skipped, unless a report on the terminal does; a run without all its questions ends with 1. */

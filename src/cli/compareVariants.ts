@@ -1,4 +1,5 @@
 /** Which variants `compare` runs. All that can be known without a model is checked here, before anything runs. */
+import { isDeepStrictEqual } from 'node:util';
 import yargs from 'yargs';
 import {
   nameVariant,
@@ -13,6 +14,7 @@ import type { Entry } from '../engine/options/entry.js';
 import type { ModelOptions } from '../engine/options/modelOptions.js';
 import { expandPaper, paperTree } from '../engine/options/paper.js';
 import { entryOfFlag, flagOf, sharedByVariants } from '../engine/options/table.js';
+import { hasHeads } from '../models/hasHeads.js';
 import { UsageError } from '../util/errors.js';
 import { readRunDecoding } from './benchArguments.js';
 import {
@@ -57,7 +59,10 @@ export async function planVariants(args: Arguments, texts: readonly string[]): P
   const sweep = axis === undefined ? undefined : parseSweep(axis);
   const leftOut: string[] = [];
   const asked: OwnOptions[] = [];
-  for (const { name, words } of askedVariants(texts, common.tree)) {
+  const canBeStatic = texts.length > 0 || (await hasHeads(commonModel));
+  if (!canBeStatic && common.tree === undefined && common.treePaths === undefined)
+    leftOut.push('static is left out: the model has no heads.');
+  for (const { name, words } of askedVariants(texts, common, canBeStatic)) {
     const own = await readOwn(name, words);
     const reason = sweep && reasonAgainst(sweep.parameter, combine(common, own.decoding));
     if (reason !== undefined) leftOut.push(`${name} is left out of the sweep: ${reason}.`);
@@ -89,8 +94,14 @@ interface VariantWords {
 }
 
 /** Without variants, --tree is the one to run. */
-function askedVariants(texts: readonly string[], tree: TreeName | undefined): VariantWords[] {
-  const otherwise = tree === undefined ? ['--tree static', '--tree dynamic'] : [''];
+function askedVariants(
+  texts: readonly string[],
+  { tree, treePaths }: DecodingOptions,
+  canBeStatic: boolean,
+): VariantWords[] {
+  const both =
+    canBeStatic || treePaths !== undefined ? ['--tree static', '--tree dynamic'] : ['--tree dynamic'];
+  const otherwise = tree === undefined ? both : [''];
   return (texts.length > 0 ? texts : otherwise).map((text) => {
     // `NAME:OPTIONS`, or options that name themselves.
     const named = /^([^:=\s-][^:=]*):\s*(-.*)$/s.exec(text);
@@ -226,13 +237,14 @@ function refuseUnused(common: DecodingOptions, asked: readonly OwnOptions[]): vo
     const fixed = name in paperTree ? paperTree[name as keyof typeof paperTree] : undefined;
     const isUsed = combined.some(
       ([all, own, isPaper]) =>
-        (own[name] === undefined && all[name] === common[name]) || (isPaper && fixed === common[name]),
+        (own[name] === undefined && all[name] === common[name]) ||
+        (isPaper && isDeepStrictEqual(fixed, common[name])),
     );
     if (isUsed) continue;
     const flag = flagOf(name, entry);
     if (fixed !== undefined && combined.some(([, , isPaper]) => isPaper)) {
       throw new UsageError(
-        `--${flag} ${String(common[name])} contradicts --paper, which stands for --${flag} ${fixed}, ` +
+        `--${flag} ${String(common[name])} contradicts --paper, which stands for --${flag} ${String(fixed)}, ` +
           'and no other variant takes it. Leave one of the two out.',
       );
     }

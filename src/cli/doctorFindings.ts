@@ -1,6 +1,6 @@
 import type { CostPoint } from '../decoding/policy/costCurve.js';
 import { existsSync } from 'node:fs';
-import { availableParallelism, cpus } from 'node:os';
+import { cpus } from 'node:os';
 import { join } from 'node:path';
 import { MedusaEngine } from '../engine/engine.js';
 import { defaultModelName } from '../models/defaultModel.js';
@@ -16,6 +16,7 @@ import { formerNameNotes, readVariable } from '../util/environment.js';
 import { silentReport } from '../util/progressReport.js';
 import { CUDA_PROVIDER, LIBRARY_VARIABLE, locateCudaLibrary } from '../runtime/cuda/ortLibrary.js';
 import { int8Products } from '../runtime/index.js';
+import { availableProcessors } from '../util/processors.js';
 import { gibibytes } from '../runtime/cuda/memoryEstimate.js';
 import { cpuFeatures } from '../runtime/cpu/facts.js';
 import { cudaMemory, cudaProviderFacts, gpuFacts, libraryFacts, nodeRuntimeFacts } from '../runtime/facts.js';
@@ -66,7 +67,7 @@ async function examineOrt(): Promise<Finding> {
 
 function examineProcessor(): Finding {
   const model = cpus()[0]?.model.trim() ?? process.arch;
-  const detail = [model, `${availableParallelism()} threads`, cpuFeatures().join(' ')].filter(
+  const detail = [model, `${availableProcessors()} threads`, cpuFeatures().join(' ')].filter(
     (part) => part !== '',
   );
   return { state: 'ok', what: 'CPU', detail: detail.join(', ') };
@@ -208,15 +209,15 @@ function describeCosts(costs: readonly CostPoint[]): string {
   return `milliseconds a step ${times.join(', ')}`;
 }
 
-function describeHeads({ name, count, conditional, lookupWeights }: HeadsEntry): string {
-  return `${name} (${count} heads${conditional ? ', conditional table' : ''}${lookupWeights ? ', lookup weights' : ''})`;
+function describeHeads({ name, count, conditional }: HeadsEntry): string {
+  return `${name} (${count} heads${conditional ? ', conditional table' : ''})`;
 }
 
-function describeModel({ backbones, heads, tokenizer }: Manifest): string {
+function describeModel({ model, backbones, heads, source, tokenizer }: Manifest): string {
   const precisions = backbones.map(({ precision, layout }) => `${precision} (${layout})`).join(', ');
   const names = [...new Set(heads.map(describeHeads))].join(', ') || 'none';
   const isOld = tokenizer.configSha256 === undefined;
   const old =
     ' (made before all files were hashed: prepare it again with --force to have every change noticed)';
-  return `backbones ${precisions}; heads ${names}; files whole${isOld ? old : ''}`;
+  return `${model.family} from ${source.name}; backbones ${precisions}; heads ${names}; files whole${isOld ? old : ''}`;
 }

@@ -8,7 +8,10 @@ export const prepareCommand: CommandModule<object, Arguments> = {
   builder: (yargs) =>
     yargs
       .options({
-        from: { describe: 'HF folder (config.json and safetensors) or .gguf file', requiresArg: true },
+        from: {
+          describe: 'HF folder (config.json, safetensors or .bin files, tokenizer) or .gguf file',
+          requiresArg: true,
+        },
         id: { describe: "Name of the model; from the source's (and adapter's) otherwise", requiresArg: true },
         ...optionSpecs('prepare'),
         precision: {
@@ -27,6 +30,9 @@ export const prepareCommand: CommandModule<object, Arguments> = {
           defaultDescription:
             'heads/<model>/*.safetensors, those beside the adapter, or those in the model folder',
         },
+        list: flag(undefined, 'Only list the prepared models'),
+        remove: { describe: 'Only remove the prepared model of this name', requiresArg: true },
+        json: flag(undefined, 'With --list: print one JSON object'),
         force: flag(undefined, 'Make it again even if it is there, and install the Python packages again'),
         quiet: flag(undefined, 'Nothing on stderr but errors'),
       })

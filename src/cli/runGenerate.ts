@@ -5,7 +5,15 @@ import { expandPaper } from '../engine/options/paper.js';
 import { ExitCode, UsageError } from '../util/errors.js';
 import { styled } from '../util/terminalText.js';
 import { catchInterrupt } from './interrupt.js';
-import { readDecodingOptions, readFlag, readModelOptions, readText, type Arguments } from './options.js';
+import { promptTable, type PromptOptions } from '../engine/options/generateOptions.js';
+import {
+  readDecodingOptions,
+  readFlag,
+  readModelOptions,
+  readText,
+  readValue,
+  type Arguments,
+} from './options.js';
 import { AnswerOutput, printError, printJson, writeError } from './output.js';
 import { readPrompt } from './prompt.js';
 import { generationJson, summaryLine } from './summary.js';
@@ -19,6 +27,7 @@ export async function runGenerate(args: Arguments): Promise<void> {
   if (raw && system !== undefined) {
     throw new UsageError('--system needs the chat template, which --raw leaves out. Give one of the two.');
   }
+  const thinking = readValue(args, 'thinking', promptTable.thinking) as PromptOptions['thinking'];
   const [asJson, quiet, showTree] = ['json', 'quiet', 'show-tree'].map((name) => readFlag(args, name));
   const modelOptions = await readModelOptions(args);
   const decoding = expandPaper(await readDecodingOptions(args));
@@ -32,12 +41,10 @@ export async function runGenerate(args: Arguments): Promise<void> {
     engine = await MedusaEngine.open({
       ...modelOptions,
       maxNodes: mostNodes(decoding),
+      measure: modelOptions.threads === undefined || needsCosts(decoding),
       report,
       signal,
     }).finally(() => report?.end());
-    if (engine.facts.headCount === 0 && decoding.tree === undefined && modelOptions.heads !== 'none') {
-      report?.note(`Model ${engine.facts.model} has no Medusa heads: decoding plainly (--tree none).`);
-    }
     const printer = showTree ? new TreePrinter(engine.tokenizer, stderrColors()) : undefined;
     // Trees and text would get into each other's way on a terminal: the text waits.
     const streams = !asJson && !showTree;
@@ -49,6 +56,7 @@ export async function runGenerate(args: Arguments): Promise<void> {
       ...decoding,
       system,
       raw,
+      thinking,
       signal,
       onStep,
       onPrompt,
@@ -88,6 +96,10 @@ function readArgument(args: Arguments): string | undefined {
   if (given.length > 1) throw new UsageError('Give one prompt: put it in quotes when it has several words.');
   return given[0] === true ? '-' : (given[0] as string | undefined);
 }
+
+/** Whether the size of trees is to be chosen by what they cost. */
+const needsCosts = ({ tree, nodes = 'auto', treePaths }: DecodingOptions): boolean =>
+  tree !== 'none' && nodes === 'auto' && treePaths === undefined;
 
 /** The largest tree these options ask for, as far as they say. */
 function mostNodes({ nodes, treePaths }: DecodingOptions): number {

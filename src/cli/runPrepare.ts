@@ -2,14 +2,38 @@ import { openEngineParts } from '../engine/open.js';
 import { modelsFolder } from '../models/modelsFolder.js';
 import { prepareModel } from '../prepare/prepare.js';
 import { silentReport } from '../util/progressReport.js';
-import { InterruptedError } from '../util/errors.js';
+import { InterruptedError, UsageError } from '../util/errors.js';
 import { catchInterrupt } from './interrupt.js';
 import { readFlag, readText, readTexts, type Arguments } from './options.js';
-import { print } from './output.js';
+import { modelTable } from './modelTable.js';
+import { print, printJson } from './output.js';
 import { createReport } from './terminal.js';
+
+/** `prepare --list` and `prepare --remove`: nothing is made. */
+async function manageModels(args: Arguments): Promise<void> {
+  const modelsDir = modelsFolder(readText(args, 'models-dir'));
+  const name = readText(args, 'remove');
+  const useless = ['from', 'heads', 'adapter', 'id', 'precision', 'chat-template', 'force'].filter(
+    (option) => args[option],
+  );
+  if (useless.length > 0 || (name !== undefined && readFlag(args, 'list'))) {
+    const other = useless.length > 0 ? `--${useless.join(', --')}` : '--list';
+    throw new UsageError(`--${name === undefined ? 'list' : 'remove'} does not go with ${other}.`);
+  }
+  if (name !== undefined) {
+    const { removeModel } = await import('../prepare/remove.js');
+    return print(`Removed ${await removeModel(modelsDir, name)}`);
+  }
+  const { listModels } = await import('../models/listModels.js');
+  const models = await listModels(modelsDir);
+  if (readFlag(args, 'json')) return printJson({ models_dir: modelsDir, models });
+  if (models.length === 0) return print(`No model is prepared in ${modelsDir}.`);
+  modelTable(models).forEach((line) => print(line));
+}
 
 /** `medusa-plus prepare`: makes the model, then measures this machine with it. */
 export async function runPrepare(args: Arguments): Promise<void> {
+  if (readFlag(args, 'list') || args.remove !== undefined) return manageModels(args);
   const heads = readTexts(args, 'heads');
   const interrupt = catchInterrupt();
   const bar = readFlag(args, 'quiet') ? undefined : createReport();
@@ -24,6 +48,7 @@ export async function runPrepare(args: Arguments): Promise<void> {
         precisions: readTexts(args, 'precision'),
         adapter: readText(args, 'adapter'),
         heads: heads?.includes('none') ? [] : heads,
+        chatTemplate: readText(args, 'chat-template'),
         force: readFlag(args, 'force'),
         reinstall: readFlag(args, 'force'),
         signal: interrupt.signal,

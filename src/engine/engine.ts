@@ -12,6 +12,7 @@ import type { ResolvedDecodingOptions } from './options/decodingOptions.js';
 import { checkEngineOptions, type EngineOptions } from './options/engineOptions.js';
 import { checkGenerateOptions, type GenerateOptions, type PromptOptions } from './options/generateOptions.js';
 import { resolveDecodingOptions } from './options/resolve.js';
+import { DraftMemories } from './draftMemories.js';
 import { PolicyMaker } from './policies.js';
 import { StopStrings } from './text/stopStrings.js';
 import { TextStream } from './text/textStream.js';
@@ -65,7 +66,8 @@ export class MedusaEngine implements AsyncDisposable {
 
   private constructor(parts: EngineParts) {
     this.facts = parts.facts;
-    this.opened = { parts, model: parts.model, policies: new PolicyMaker(parts) };
+    const memories = new DraftMemories(parts.memory);
+    this.opened = { parts, model: parts.model, policies: new PolicyMaker(parts), memories };
   }
 
   /**
@@ -119,9 +121,7 @@ export class MedusaEngine implements AsyncDisposable {
   /** The token ids of a prompt, as `generate` gives them to the model. */
   encodePrompt(prompt: string | readonly Message[], options: PromptOptions = {}): number[] {
     checkPromptKind(prompt);
-    const ids = options.raw
-      ? this.encodeRaw(prompt, options.system)
-      : this.encodeChat(prompt, options.system);
+    const ids = options.raw ? this.encodeRaw(prompt, options.system) : this.encodeChat(prompt, options);
     if (ids.length === 0) throw new UsageError('The prompt is empty. Give some text to go on from.');
     return ids;
   }
@@ -140,17 +140,28 @@ export class MedusaEngine implements AsyncDisposable {
     }
   }
 
-  /** Forgets the cached positions, so that the next prompt is computed from its start. */
-  forget(): void {
+  /**
+   * Forgets the cached positions, so that the next prompt is computed from its start, and what drafts learnt from the texts so
+   * far (with a `memory` file what it held, too).
+   *
+   * @param options `drafts: false` keeps the latter
+   */
+  forget({ drafts = true }: { drafts?: boolean } = {}): void {
     this.cachedTokens = [];
+    if (drafts) this.opened?.memories.forget();
   }
 
-  /** Frees the model, after the step that is running. The engine cannot be used afterwards; disposing again does nothing. */
+  /**
+   * Frees the model, after the step that is running, and writes the `memory` file. The engine cannot be used afterwards;
+   * disposing again does nothing.
+   */
   async dispose(): Promise<void> {
     const { opened } = this;
     this.opened = undefined;
     this.cachedTokens = [];
     await opened?.model.dispose();
+    const stored = opened?.memories.stored;
+    if (stored) await opened.parts.saveMemory?.(stored);
   }
 
   /** `await using engine = await MedusaEngine.open();` */
@@ -169,10 +180,10 @@ export class MedusaEngine implements AsyncDisposable {
   private async *decode(
     promptTokenIds: readonly number[],
     resolved: ResolvedDecodingOptions,
-    { signal, onStep, onPrompt }: GenerateOptions,
+    { signal, onStep, onPrompt, user = '' }: GenerateOptions,
   ): AsyncGenerator<TextChunk, Omit<GenerationResult, 'promptTokenIds' | 'options'>, void> {
-    const { model, policies, parts } = this.open;
-    const policy = await policies.make(resolved);
+    const { model, policies, parts, memories } = this.open;
+    const policy = await policies.make(resolved, memories.of(user));
     const start = performance.now();
     const stream = new TextStream(parts.tokenizer, resolved.stop);
     const cachedTokens = this.begin();
@@ -255,14 +266,15 @@ export class MedusaEngine implements AsyncDisposable {
       : ids;
   }
 
-  private encodeChat(prompt: string | readonly Message[], system: string | undefined): number[] {
+  private encodeChat(prompt: string | readonly Message[], { system, thinking }: PromptOptions): number[] {
     const messages = typeof prompt === 'string' ? [{ role: 'user' as const, content: prompt }] : prompt;
     if (messages.length === 0 || messages.at(-1)!.content.trim() === '') {
       throw new UsageError('The prompt is empty. Give some text to answer.');
     }
     const all = system === undefined ? messages : [{ role: 'system' as const, content: system }, ...messages];
     const controlTexts = this.tokenizer.specialTokens.map((token) => token.content);
-    return this.tokenizer.encode(this.open.parts.chatTemplate.render(all, controlTexts));
+    const choice = { thinking: thinking && thinking === 'on' };
+    return this.tokenizer.encode(this.open.parts.chatTemplate.render(all, controlTexts, choice));
   }
 
   private checkFits(promptTokens: number, maxNewTokens: number): void {
@@ -285,4 +297,5 @@ interface OpenEngine {
   readonly parts: EngineParts;
   readonly model: DraftingModel;
   readonly policies: PolicyMaker;
+  readonly memories: DraftMemories;
 }

@@ -12,8 +12,6 @@ export interface EngineFacts {
   readonly maxTopM: number;
   /** Whether the heads carry a table for joint `conditional`. */
   readonly hasConditional: boolean;
-  /** Whether they carry weights for lookups. */
-  readonly hasLookup: boolean;
   readonly threads: number;
   /** What verifying a tree costs here with these threads, by its nodes, as measured when the model was first opened. */
   readonly costs: readonly CostPoint[];
@@ -23,4 +21,6 @@ export interface EngineFacts {
    */
   readonly exactRows: boolean | undefined;
   readonly contextLength: number;
+  /** The chat template in place of the model's own: a built-in one's name, or a file; undefined for the model's own. */
+  readonly chatTemplate?: string;
 }

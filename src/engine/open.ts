@@ -1,8 +1,8 @@
 import { join } from 'node:path';
 import type { ConditionalTable } from '../decoding/tree/conditionalTable.js';
-import type { LookupWeights } from '../decoding/tree/promptLookup.js';
 import type { CostPoint } from '../decoding/policy/costCurve.js';
 import type { NestedTrees } from '../decoding/tree/nestedTrees.js';
+import type { DraftMemory } from '../decoding/draft/draftMemory.js';
 import { NotFiniteError } from '../decoding/notFinite.js';
 import type { DraftingModel } from '../decoding/types.js';
 import type { EngineFacts } from './facts.js';
@@ -39,7 +39,9 @@ export interface EngineParts {
   readonly staticTrees: NestedTrees | undefined;
   readonly costs: readonly CostPoint[];
   readonly loadConditional: (() => Promise<ConditionalTable>) | undefined;
-  readonly lookupWeights: LookupWeights | undefined;
+  /** What was kept for drafts, and how to keep it again; undefined where nothing is to be kept. */
+  readonly memory: DraftMemory | undefined;
+  readonly saveMemory: ((memory: DraftMemory) => Promise<void>) | undefined;
 }
 
 /** Finds (or prepares) the model, checks its files, tunes it for this machine and opens it. */
@@ -47,19 +49,40 @@ export async function openEngineParts(options: EngineOptions): Promise<EnginePar
   const report = options.report ?? silentReport;
   const place = await findModel(options, report);
   const manifest = await readManifest(place.folder);
-  const loading = loadTokenizer(place.folder, manifest);
+  const loading = loadTokenizer(place.folder, manifest, options.chatTemplate);
   // Not awaited yet: a rejection before that must not end the process.
   loading.catch(() => {});
+  const kept = await openMemory(manifest, options, report);
   const opened = await openOnProvider(place, manifest, options, report);
   try {
-    const { tokenizer, chatTemplate } = await loading;
+    const { tokenizer, chatTemplate, template } = await loading;
+    if (template !== undefined && options.chatTemplate === undefined)
+      report.note(
+        `${manifest.model.id} has no chat template: ${template} is used (--chat-template names another).`,
+      );
     options.signal?.throwIfAborted();
     const { eosTokenIds, bosTokenId, addBos } = manifest.tokenizer;
-    return { ...opened, tokenizer, chatTemplate, eosTokenIds, bosTokenId, addBos };
+    const facts = { ...opened.facts, chatTemplate: template };
+    return { ...opened, ...kept, facts, tokenizer, chatTemplate, eosTokenIds, bosTokenId, addBos };
   } catch (error) {
     await opened.model.dispose();
     throw error;
   }
+}
+
+/** Reads the draft memory, before anything that takes long: its name may be wrong. */
+async function openMemory(
+  { model, tokenizer }: Manifest,
+  { memory: file }: EngineOptions,
+  report: Report,
+): Promise<Pick<EngineParts, 'memory' | 'saveMemory'>> {
+  if (file === undefined) return { memory: undefined, saveMemory: undefined };
+  const { readMemory, writeMemory } = await import('../models/memoryFile.js');
+  const owner = { model: model.id, tokenizer: tokenizer.sha256, vocabSize: model.vocabSize };
+  return {
+    memory: await readMemory(file, owner, report),
+    saveMemory: (memory) => writeMemory(file, memory, owner),
+  };
 }
 
 /** The model's folder. The default model is prepared when it is missing, and again when new heads were committed. */
@@ -87,7 +110,7 @@ async function hasNewerHeads({ folder, name }: ModelPlace): Promise<boolean> {
 
 type OpenedModel = Pick<
   EngineParts,
-  'facts' | 'model' | 'accuracies' | 'staticTrees' | 'costs' | 'loadConditional' | 'lookupWeights'
+  'facts' | 'model' | 'accuracies' | 'staticTrees' | 'costs' | 'loadConditional'
 >;
 
 /** `auto` takes CUDA when it works, and says why when it does not; `cuda` never falls back. */
@@ -147,7 +170,6 @@ async function openGraphs(
     headCount: model.headCount,
     maxTopM: model.maxTopM,
     hasConditional: heads?.conditional !== undefined,
-    hasLookup: heads?.lookupWeights !== undefined,
     threads,
     costs,
     exactRows,
@@ -159,7 +181,6 @@ async function openGraphs(
     costs,
     accuracies: heads?.accuracies ?? [],
     staticTrees: heads?.staticTrees,
-    lookupWeights: heads?.lookupWeights,
     loadConditional: heads?.conditional && conditionalLoader(place.folder, heads.conditional),
   };
 }

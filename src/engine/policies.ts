@@ -1,7 +1,8 @@
 import type { ConditionalTable } from '../decoding/tree/conditionalTable.js';
 import type { CostPoint } from '../decoding/policy/costCurve.js';
 import { CostCurve } from '../decoding/policy/costCurve.js';
-import type { LookupWeights } from '../decoding/tree/promptLookup.js';
+import type { DraftMemory } from '../decoding/draft/draftMemory.js';
+import { DraftSources } from '../decoding/draft/draftSources.js';
 import type { NestedTrees } from '../decoding/tree/nestedTrees.js';
 import { autoTree, dynamicTree, noTree, staticTree } from '../decoding/policy/treePolicy.js';
 import {
@@ -27,34 +28,44 @@ export interface PolicyFacts {
   readonly costs: readonly CostPoint[];
   /** Reads the heads' conditional table; absent when they have none. */
   readonly loadConditional?: () => Promise<ConditionalTable>;
-  /** How far repeats of the text are to be believed, where the heads bring it. */
-  readonly lookupWeights?: LookupWeights;
 }
 
 /** Makes the tree policy of a generation. */
 export class PolicyMaker {
   /** Policies of automatic size learn from each step: one for each kind is kept for later generations. */
-  private readonly learning = new Map<string, TreePolicy>();
+  private readonly learning = new Map<string, { policy: TreePolicy; sources: DraftSources | undefined }>();
 
   /** Read when first asked for: tens of megabytes that products do not need. */
   private conditional: Promise<ConditionalTable> | undefined;
 
   constructor(private readonly facts: PolicyFacts) {}
 
-  /** @throws ModelError when the table that joint `conditional` needs cannot be read */
-  async make(options: ResolvedDecodingOptions): Promise<TreePolicy> {
+  /**
+   * @param memory of the user that the generation is for
+   * @throws ModelError when the table that joint `conditional` needs cannot be read
+   */
+  async make(options: ResolvedDecodingOptions, memory: DraftMemory): Promise<TreePolicy> {
     if (options.tree === 'none') return noTree();
+    if (options.nodes === 'auto' && this.facts.costs.length === 0) {
+      throw new UsageError(
+        'nodes auto needs to know what a step costs, and the engine was opened with measure: false. Give a number of nodes.',
+      );
+    }
     if (options.tree === 'static') return staticTree(this.shape(options));
-    const { nodes, headsUsed: heads, topM, marginals, joint, lookup } = options;
+    const { nodes, headsUsed: heads, topM, marginals, joint, draft } = options;
     const conditional = joint === 'conditional' ? await this.loadConditional() : undefined;
-    const weights = lookup === 'on' ? usedWeights(this.facts.lookupWeights, heads) : undefined;
-    const search = { heads, topM, marginals, conditional, lookup: weights };
+    const use = { recycle: draft.includes('recycle'), lookup: draft.includes('lookup') };
+    const sources = use.recycle || use.lookup ? new DraftSources(memory, use) : undefined;
+    const search = { heads, topM, marginals, conditional, sources };
     if (nodes !== 'auto') return dynamicTree({ nodes, ...search });
-    const key = [heads, topM, marginals, joint, lookup].join();
+    const key = [heads, topM, marginals, joint, ...draft].join();
     const known = this.learning.get(key);
-    if (known !== undefined) return known;
+    if (known !== undefined) {
+      if (known.sources) known.sources.memory = memory;
+      return known.policy;
+    }
     const policy = autoTree({ nodes: mostAutoNodes, ...search, costs: this.facts.costs });
-    this.learning.set(key, policy);
+    this.learning.set(key, { policy, sources });
     return policy;
   }
 
@@ -80,12 +91,6 @@ export class PolicyMaker {
     };
     return nodes === 'auto' ? bestTree(search, accuracies, new CostCurve(costs)) : search(nodes);
   }
-}
-
-/** The weights of the heads that take part, and the row for depths beyond heads. */
-function usedWeights(weights: LookupWeights | undefined, heads: number): LookupWeights {
-  if (weights === undefined) throw new Error('These heads have no lookup weights.');
-  return [...weights.slice(0, Math.min(heads, weights.length - 1)), weights[weights.length - 1]];
 }
 
 function fromPaths(paths: unknown, heads: number, topM: number): StaticTree {

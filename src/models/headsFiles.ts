@@ -3,7 +3,7 @@ import { readdir, readFile, stat } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import { isDeepStrictEqual } from 'node:util';
 import * as v from 'valibot';
-import { object, optional, readJson } from '../util/json.js';
+import { object, readJson } from '../util/json.js';
 import { findPackageRoot } from '../util/packageRoot.js';
 import { sha256Of } from '../util/sha256.js';
 import { conditionalSuffix, manifestName } from './fileNames.js';
@@ -56,10 +56,9 @@ const calibrationSchema = object({
   temperatures: v.unknown(),
   accuracies: v.unknown(),
   static_tree: v.unknown(),
-  lookup: optional(object({ weights: v.unknown() })),
 });
 
-/** Whether the model holds these tensors with this calibration, these lookup weights and this conditional joint. */
+/** Whether the model holds these tensors with this calibration and this conditional joint. */
 async function isHeld(file: string, heads: readonly HeadsEntry[]): Promise<boolean> {
   const sha256 = await sha256Of(file);
   const conditional = await sha256Of(conditionalOf(file)).catch(() => undefined);
@@ -69,15 +68,10 @@ async function isHeld(file: string, heads: readonly HeadsEntry[]): Promise<boole
   if (held.length === 0 || sidecar === undefined) return held.length > 0;
   const fix = 'Restore it, or remove it with its heads.';
   const calibration = readJson(calibrationSchema, sidecar, sidecarOf(file), fix);
-  return held.every(({ temperatures, accuracies, staticTrees, lookupWeights }) =>
+  return held.every(({ temperatures, accuracies, staticTrees }) =>
     isDeepStrictEqual(
-      [temperatures, accuracies, staticTrees?.paths, lookupWeights],
-      [
-        calibration.temperatures,
-        calibration.accuracies,
-        calibration.static_tree,
-        calibration.lookup?.weights,
-      ],
+      [temperatures, accuracies, staticTrees?.paths],
+      [calibration.temperatures, calibration.accuracies, calibration.static_tree],
     ),
   );
 }

@@ -21,6 +21,14 @@ export function locateModel(model: string | undefined, modelsDir: string): Model
 
 /** The error for a model that is not there and that is not the default one, which would be prepared. */
 export function modelMissing(place: ModelPlace, modelsDir: string): ModelError {
+  if (isHubName(place.name) && !existsSync(place.folder)) {
+    const name = place.name.split('/')[1];
+    throw new UsageError(
+      `${place.name} is not a folder. If it is a name on the Hugging Face hub, fetch it and prepare it: ` +
+        `hf download ${place.name} --local-dir ${name}, then medusa-plus prepare --from ${name}; ` +
+        `its name is then --model ${name.toLowerCase()}.`,
+    );
+  }
   if (isPath(place.name)) {
     const why = existsSync(place.folder)
       ? `has no ${manifestName}, so it is not a prepared model`
@@ -55,5 +63,8 @@ export function checkModelName(name: string): string {
       `not ${JSON.stringify(name)}.`,
   );
 }
+
+/** As an owner and a repository: one slash, and nothing that leads elsewhere. */
+const isHubName = (name: string): boolean => /^[A-Za-z0-9][\w.-]*\/[A-Za-z0-9][\w.-]*$/.test(name);
 
 const isPath = (name: string): boolean => /[/\\]/.test(name) || name === '.' || name === '..';

@@ -1,7 +1,5 @@
 /** The format of manifest.json (docs/formats.md), and what is made of it here. */
 import * as v from 'valibot';
-import { longestMatch } from '../decoding/tree/lookupIndex.js';
-import { isWeightRow } from '../decoding/tree/promptLookup.js';
 import { NestedTrees } from '../decoding/tree/nestedTrees.js';
 import { TreeFormatError } from '../decoding/tree/staticTree.js';
 import {
@@ -115,16 +113,8 @@ const headsEntry = v.pipe(
     /** The static trees that were searched from `accuracies`: paths of ranks, the first n of which are the tree of n. */
     static_tree: optional(list(list(count(0)))),
     conditional: optional(conditionalEntry),
-    /** [count + 1][length] how far repeats of the text are to be believed. */
-    lookup: optional(object({ weights: list(list(number)) })),
     /** sha256 of the tensors they were made from. */
     source_sha256: optional(name),
-  }),
-  across(({ count, lookup }) => {
-    if (lookup === undefined) return undefined;
-    if (lookup.weights.length === count + 1 && lookup.weights.every(isWeightRow)) return undefined;
-    const expected = `${count + 1} lists of ${longestMatch} numbers from 0 to below 1`;
-    return { at: ['lookup', 'weights'], expected };
   }),
   across(({ static_tree, count, max_top_m }) => {
     try {
@@ -135,7 +125,7 @@ const headsEntry = v.pipe(
       return { at: ['static_tree'], expected: `a list of nested trees (${error.message})` };
     }
   }),
-  v.transform(({ inputs, static_tree, lookup, ...fields }) => {
+  v.transform(({ inputs, static_tree, ...fields }) => {
     const heads = camelCased(fields);
     const { conditional, files, count, maxTopM } = heads;
     const hidden = inputs.find((input) => input.name === 'hidden')?.shape[1];
@@ -150,7 +140,6 @@ const headsEntry = v.pipe(
       /** Whether the graph has the input `token`: the next tree's root. */
       readsToken: inputs.some((input) => input.name === 'token'),
       staticTrees: static_tree && NestedTrees.fromPaths(static_tree, { heads: count, topM: maxTopM }),
-      lookupWeights: lookup?.weights,
     };
   }),
 );

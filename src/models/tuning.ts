@@ -1,18 +1,27 @@
-import { availableParallelism, cpus } from 'node:os';
+import { cpus } from 'node:os';
 import { join } from 'node:path';
 import type { CostPoint } from '../decoding/policy/costCurve.js';
+import { deepestSourced } from '../decoding/tree/candidateTree.js';
 import type { Report } from '../util/progressReport.js';
 import type { OpenOptions } from '../runtime/spec.js';
 import type { ChosenGraphs } from './choose.js';
 import { readSwitch, readVariable } from '../util/environment.js';
 import { takeLock } from '../util/lock.js';
+import { availableProcessors, physicalCores } from '../util/processors.js';
 import type { Manifest } from './manifestSchema.js';
 import { readTunings, tuningName, writeTunings, type Tuning } from './tuningFile.js';
 
 /** Node counts that are measured: close together where automatic trees live. */
 const measuredNodes = [1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 64];
+/** Those that numbers of threads are compared at. */
+const searchedNodes = [1, 2, 4, 8];
 /** Rounds of a measurement; the least time of each size counts, since whatever disturbs a step makes it longer. */
 const rounds = 5;
+const searchRounds = 3;
+/** Plain steps that a step is worth at most: a tree is at most 16 deep, and a bonus token follows. */
+const mostWorthwhile = deepestSourced + 1;
+/** Milliseconds after which no further round of a measurement is begun. */
+const budget = 12_000;
 /** A measurement on a busy machine is repeated at later starts, up to this many times in all. */
 const mostBusyMeasurements = 3;
 /** Share of the processor time that calm steps take of what their threads could. */
@@ -34,6 +43,8 @@ export interface TuningWishes {
   readonly threads?: number;
   /** Measure even what is known. */
   readonly measureAgain?: boolean;
+  /** False: with `threads` given nothing is measured; what is known is used. Default true. */
+  readonly measure?: boolean;
 }
 
 export interface TuningResult {
@@ -51,6 +62,8 @@ export async function ensureTuning(subject: TuningSubject, wishes: TuningWishes)
   const first = wishes.measureAgain ? { curves: {} } : await known();
   const result = resultOf(first, wishes.threads);
   if (result && !isDoubtful(first)) return result;
+  if (wishes.measure === false && wishes.threads !== undefined)
+    return result ?? { threads: wishes.threads, costs: [], exactRows: first.exactRows };
 
   const release = await takeMeasurersLock(subject);
   try {
@@ -101,54 +114,93 @@ async function keep({ folder, report }: TuningSubject, key: string, tuned: Tunin
 }
 
 async function measure(subject: TuningSubject, known: Tuning, asked: number | undefined): Promise<Tuning> {
-  const candidates = asked === undefined ? threadCandidates(subject.spec) : [asked];
-  const curves: Record<string, readonly CostPoint[]> = { ...known.curves };
   const why = isDoubtful(known) ? 'again, since it was busy' : '(once)';
-  let exactRows = known.exactRows;
-  let isBusy = false;
-  for (const [i, threads] of candidates.entries()) {
-    if (curves[threads] === undefined || isDoubtful(known)) {
-      const measured = await measureWith(subject, threads, () => {
-        if (i === 0) subject.report.begin(`Measuring what a step costs on this machine ${why}`);
-      });
-      curves[threads] = leastOf(curves[threads], measured.curve);
-      if (measured.exactRows !== undefined) exactRows = measured.exactRows && exactRows !== false;
-      isBusy ||= measured.isBusy;
-    }
-    subject.report.progress((i + 1) / candidates.length);
-  }
-  const busyMeasurements = isBusy ? (known.busyMeasurements ?? 0) + 1 : undefined;
+  const progress = new Progress(subject.report, `Measuring what a step costs on this machine ${why}`);
+  const threads = asked ?? (await searchThreads(subject, progress));
+  const measured = await measureWith(subject, threads, progress.part(1), 'all');
+  const curves = { ...known.curves, [threads]: leastOf(known.curves[threads], measured.curve) };
+  const exactRows =
+    measured.exactRows === undefined ? known.exactRows : measured.exactRows && known.exactRows !== false;
+  const busyMeasurements = measured.isBusy ? (known.busyMeasurements ?? 0) + 1 : undefined;
   const tuned = { ...known, curves, exactRows, busyMeasurements };
-  if (asked !== undefined) return tuned;
-  const score = (threads: number): number => millisecondsPerToken(curves[threads], subject.graphs);
-  const threads = candidates.reduce((best, each) => (score(each) < score(best) ? each : best));
-  return { ...tuned, threads };
+  return asked === undefined ? { ...tuned, threads } : tuned;
 }
 
-/** 1, 2, 4, ... and all: more threads than cores only get in each other's way, and fewer may be faster. */
-function threadCandidates(spec: OpenOptions): number[] {
-  if (spec.provider === 'cuda') return [1];
-  const all = availableParallelism();
-  const candidates = [all];
-  for (let threads = 1; threads < all && threads <= 16; threads *= 2) candidates.push(threads);
-  return candidates.sort((a, b) => a - b);
+/** Shows how far a measurement is, in parts whose number is not known at first. */
+class Progress {
+  private hasBegun = false;
+  private done = 0;
+
+  constructor(
+    private readonly report: Report,
+    private readonly title: string,
+  ) {}
+
+  /** The next part, which is `share` of what is left. Its steps are told from 0 to 1; the first says that it has begun. */
+  part(share: number): (done: number) => void {
+    const from = this.done;
+    this.done += share * (1 - from);
+    const to = this.done;
+    return (done) => {
+      if (!this.hasBegun) this.report.begin(this.title);
+      this.hasBegun = true;
+      this.report.progress(from + done * (to - from));
+    };
+  }
 }
 
-/** @param onOpened told when the model could be opened: only then is there something to wait for */
+/**
+ * The number of threads with the best score at a few sizes. Cores are tried first, then half of them and so on as long as
+ * that is not slower, then all threads of the processor: more threads than cores mostly get in each other's way.
+ */
+async function searchThreads(subject: TuningSubject, progress: Progress): Promise<number> {
+  if (subject.spec.provider === 'cuda') return 1;
+  const all = availableProcessors();
+  const cores = Math.min(all, physicalCores() ?? all);
+  if (all === 1) return 1;
+  const score = async (threads: number): Promise<number> => {
+    const { curve } = await measureWith(subject, threads, progress.part(0.3), 'few');
+    return millisecondsPerToken(curve, subject.graphs);
+  };
+  let best = { threads: cores, score: await score(cores) };
+  for (let threads = Math.floor(cores / 2); threads >= 1; threads = Math.floor(threads / 2)) {
+    const found = { threads, score: await score(threads) };
+    if (found.score > best.score) break;
+    best = found;
+  }
+  // Where fewer threads than cores are better, more than cores are not.
+  if (all > cores && best.threads === cores && (await score(all)) < best.score) return all;
+  return best.threads;
+}
+
+/**
+ * @param onProgress told how much is done, the first time when the model could be opened: only then is there something
+ *   to wait for
+ * @param scope `few` sizes, to compare, or `all`, with a look at whether rows are exact
+ */
 async function measureWith(
   { spec, signal }: TuningSubject,
   threads: number,
-  onOpened: () => void,
+  onProgress: (done: number) => void,
+  scope: 'few' | 'all',
 ): Promise<{ curve: CostPoint[]; exactRows: boolean | undefined; isBusy: boolean }> {
   signal?.throwIfAborted();
   const { measureRowExactness, measureStepCost, openModel } = await import('../runtime/index.js');
   const model = await openModel({ ...spec, threads });
-  onOpened();
+  onProgress(0);
   try {
-    const exactRows = spec.provider === 'cpu' ? await measureRowExactness(model, { signal }) : undefined;
+    const isWhole = scope === 'all';
+    const exactRows =
+      isWhole && spec.provider === 'cpu' ? await measureRowExactness(model, { signal }) : undefined;
     const begin = performance.now();
     const cpu = process.cpuUsage();
-    const points = await measureStepCost(model, measuredNodes, { repeats: rounds, signal });
+    const points = await measureStepCost(model, isWhole ? measuredNodes : searchedNodes, {
+      repeats: isWhole ? rounds : searchRounds,
+      mostCost: mostWorthwhile,
+      budget,
+      signal,
+      onProgress,
+    });
     const { user, system } = process.cpuUsage(cpu);
     const share = (user + system) / 1000 / (performance.now() - begin) / threads;
     const spread = points.reduce((sum, { milliseconds, least }) => sum + milliseconds / least, 0);
@@ -207,7 +259,7 @@ async function measurementKey({ manifest, graphs, spec }: TuningSubject): Promis
       : `ONNX Runtime ${nodeRuntimeVersion()}`,
     onCuda && readSwitch('MEDUSA_PLUS_CUDA_GRAPHS') ? 'CUDA graphs' : undefined,
     cpus()[0]?.model.trim() ?? process.arch,
-    `${availableParallelism()} threads`,
+    `${availableProcessors()} threads`,
     // A processor's name does not tell its kernels: virtual machines hide instruction sets.
     onCuda ? undefined : `int8 products ${await int8Products()}`,
     manifest.exporter,

@@ -1,6 +1,7 @@
 import { existsSync } from 'node:fs';
-import { mkdir, rename, rm, stat } from 'node:fs/promises';
+import { mkdir, readdir, rename, rm, stat } from 'node:fs/promises';
 import { basename, dirname, extname, join, resolve } from 'node:path';
+import { chatTemplateText } from '../engine/text/builtinTemplates.js';
 import { MedusaError, ModelError, UsageError } from '../util/errors.js';
 import { committedHeads } from '../models/headsFiles.js';
 import { adaptedName, adapterName, checkAdapter } from './adapters.js';
@@ -35,6 +36,8 @@ export interface PrepareOptions {
    * list: none.
    */
   readonly heads?: readonly string[];
+  /** Chat template to keep in the model in place of its own: a built-in one's name, or a file. */
+  readonly chatTemplate?: string;
   /** Make it again even if it is there. */
   readonly force?: boolean;
   /** Install the exporter's Python packages again too. */
@@ -65,6 +68,7 @@ export async function prepareModel(options: PrepareOptions, report: Report): Pro
   const name = checkModelName(options.id ?? nameOf(options.from, options.adapter));
   if (options.from !== undefined) await checkSource(options.from);
   if (options.adapter !== undefined) await checkAdapter(options.adapter);
+  const template = options.chatTemplate && (await chatTemplateText(options.chatTemplate));
   checkName(name, options.from, options.adapter);
   try {
     await mkdir(modelsDir, { recursive: true });
@@ -73,7 +77,7 @@ export async function prepareModel(options: PrepareOptions, report: Report): Pro
       onWait: (holder) => report.note(`Process ${holder} is preparing ${name}: waiting for it.`),
     });
     try {
-      return await prepareLocked(name, { ...options, modelsDir }, report);
+      return await prepareLocked(name, { ...options, modelsDir, chatTemplate: template }, report);
     } finally {
       await release();
     }
@@ -155,7 +159,11 @@ function wantedPrecisions(asked: readonly string[] | undefined, present: Manifes
 
 function lacks(present: Manifest, precisions: readonly string[], options: PrepareOptions): boolean {
   const there = new Set(present.backbones.map((backbone) => backbone.precision));
-  return precisions.some((precision) => !there.has(precision)) || options.heads !== undefined;
+  return (
+    precisions.some((precision) => !there.has(precision)) ||
+    options.heads !== undefined ||
+    options.chatTemplate !== undefined
+  );
 }
 
 /** A model must not be taken for another one that happens to have its name. */
@@ -181,18 +189,40 @@ async function checkSameSource(
 /** smollm2-135m-instruct.Q4_1.gguf -> smollm2-135m-instruct.Q4_1; a folder's name otherwise. An adapter adds its own. */
 function nameOf(from: string | undefined, adapter: string | undefined): string {
   const name = from === undefined ? defaultModelName : basename(resolve(from)).toLowerCase();
-  const base = extname(name) === '.gguf' ? name.slice(0, -'.gguf'.length) : name;
+  const base = name.replace(/(-\d{5}-of-\d{5})?\.gguf$/, '');
   return adapter === undefined ? base : adaptedName(base, adapter);
 }
 
 async function checkSource(from: string): Promise<void> {
   const kind = await stat(from).catch(() => undefined);
-  if (kind === undefined) throw new UsageError(`--from ${from}: there is no such file or folder.`);
+  if (kind === undefined) {
+    const hub = /^[\w.-]+\/[\w.-]+$/.test(from)
+      ? ` If it is a name on the Hugging Face hub, fetch it first: hf download ${from} --local-dir ${basename(from)}`
+      : '';
+    throw new UsageError(`--from ${from}: there is no such file or folder.${hub}`);
+  }
+  if (await isOnnx(from, kind.isDirectory())) {
+    throw new UsageError(
+      `--from ${from} is an ONNX export. It has no input for the tree mask and gives no hidden states, so trees cannot ` +
+        'be verified with it. Give the checkpoint that it was made from: a folder with config.json and safetensors, or a .gguf file.',
+    );
+  }
   if (kind.isFile() && extname(from) !== '.gguf') {
     throw new UsageError(
       `--from ${from} is neither a .gguf file nor a folder with config.json and safetensors.`,
     );
   }
+}
+
+/** An .onnx file, or a folder with some and no weights of another kind. */
+async function isOnnx(from: string, isFolder: boolean): Promise<boolean> {
+  if (!isFolder) return extname(from) === '.onnx';
+  const names = await readdir(from);
+  const hasWeights = names.some((name) => ['.safetensors', '.bin', '.gguf'].includes(extname(name)));
+  return (
+    !hasWeights &&
+    names.some((name) => extname(name) === '.onnx' || name === 'genai_config.json' || name === 'onnx')
+  );
 }
 
 /**
@@ -241,6 +271,7 @@ async function runExporter(run: ExporterRun, options: PrepareOptions, report: Re
   const args = ['--output', run.partial, '--from', resolve(run.source), '--id', run.name];
   for (const precision of run.precisions) args.push('--precision', precision);
   if (options.adapter !== undefined) args.push('--adapter', resolve(options.adapter));
+  if (options.chatTemplate !== undefined) args.push('--chat-template', options.chatTemplate);
   for (const file of heads) args.push('--heads', resolve(file));
   // Without a word about heads the exporter takes those that the model folder holds.
   if (options.heads?.length === 0) args.push('--heads', 'none');

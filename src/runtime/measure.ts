@@ -5,10 +5,16 @@ import type { CandidateTree, DraftingModel } from '../decoding/types.js';
 import { median } from '../util/numbers.js';
 
 export interface MeasureOptions {
-  /** Cached positions to measure at; the context may allow fewer. Default 256. */
+  /** Cached positions to measure at; the context may allow fewer. Default 256, and fewer where a step takes long. */
   readonly pastLength?: number;
   /** Timed runs of each size, after one untimed. Default 7. */
   readonly repeats?: number;
+  /** Sizes above the first that takes so many times the first size's time are left out. Default: none are. */
+  readonly mostCost?: number;
+  /** No round is begun after so many milliseconds, but for the first. Default: all are. */
+  readonly budget?: number;
+  /** Told how much is done, from 0 to 1. */
+  readonly onProgress?: (done: number) => void;
   /** Ends the measurement after the run under way; it rejects with the signal's reason. */
   readonly signal?: AbortSignal;
 }
@@ -16,6 +22,11 @@ export interface MeasureOptions {
 const GREEDY = { logits: false };
 const WITH_LOGITS = { logits: true };
 const DEFAULT_PAST = 256;
+/** Of the past, at least; a step that takes as long as this at most is measured behind all of it. */
+const LEAST_PAST = 16;
+const QUICK_STEP = 20;
+/** A step of more milliseconds than this is looked at less closely. */
+const SLOW_STEP = 100;
 const DEFAULT_REPEATS = 7;
 
 /** What verifying a tree of one size took: the median of its rounds, and the least of them. */
@@ -40,11 +51,10 @@ export async function measureStepCost(
     const trees = sizes.filter((nodes) => nodes <= room).map((nodes) => randomTree(nodes, model.vocabSize));
     const times = await inTurns(
       trees.map((tree) => () => model.verify(tree, GREEDY)),
-      options.repeats ?? DEFAULT_REPEATS,
-      options.signal,
+      options,
     );
-    return trees.map(({ size }, i) => ({
-      nodes: size,
+    return times.map((_, i) => ({
+      nodes: trees[i].size,
       milliseconds: median(times[i]),
       least: Math.min(...times[i]),
     }));
@@ -64,7 +74,9 @@ export async function measureRowExactness(
 ): Promise<boolean> {
   return withPast(model, options, async () => {
     const start = model.cachedLength;
-    const sizes = comparedSizes.filter((nodes) => nodes <= model.contextLength - start);
+    const room = model.contextLength - start;
+    const isSlow = (await stepTime(model)) > SLOW_STEP;
+    const sizes = comparedSizes.filter((nodes) => nodes <= room && !(isSlow && nodes > comparedSizes[1]));
     for (const size of sizes) {
       const tree = randomTree(size, model.vocabSize);
       const { logits } = await model.verify(tree, WITH_LOGITS);
@@ -115,10 +127,12 @@ async function withPast<T>(
   work: () => Promise<T>,
 ): Promise<T> {
   const original = model.cachedLength;
-  const wanted = Math.min(options.pastLength ?? DEFAULT_PAST, Math.floor(model.contextLength / 2));
-  const missing = Math.max(wanted - original, original === 0 ? 1 : 0);
   const { signal } = options;
   try {
+    if (original === 0) await prefill(model, randomTokens(1, model.vocabSize), { ...GREEDY, signal });
+    const most = options.pastLength ?? affordablePast(await stepTime(model));
+    const wanted = Math.min(most, Math.floor(model.contextLength / 2));
+    const missing = Math.max(0, wanted - model.cachedLength);
     if (missing > 0) await prefill(model, randomTokens(missing, model.vocabSize), { ...GREEDY, signal });
     signal?.throwIfAborted();
     return await work();
@@ -127,19 +141,47 @@ async function withPast<T>(
   }
 }
 
-/** Runs all works once untimed, then `rounds` times in turn. Returns [works][rounds] milliseconds. */
+/** Milliseconds of a plain step, once the memory for it is there. */
+async function stepTime(model: DraftingModel): Promise<number> {
+  const step = rootTree(0);
+  await model.verify(step, GREEDY);
+  const begin = performance.now();
+  await model.verify(step, GREEDY);
+  return performance.now() - begin;
+}
+
+/** Where a step takes long, most of it goes into the weights, and reading a long prompt would take minutes. */
+function affordablePast(plain: number): number {
+  return Math.max(LEAST_PAST, Math.min(DEFAULT_PAST, Math.round((DEFAULT_PAST * QUICK_STEP) / plain)));
+}
+
+/** Runs all works once untimed, then in turn, each round. Returns [works][rounds] milliseconds. */
 async function inTurns(
   works: readonly (() => Promise<unknown>)[],
-  rounds: number,
-  signal: AbortSignal | undefined,
+  { repeats = DEFAULT_REPEATS, mostCost = Infinity, budget = Infinity, signal, onProgress }: MeasureOptions,
 ): Promise<number[][]> {
-  const times = works.map((): number[] => []);
-  for (let round = -1; round < rounds; round++) {
-    for (const [i, work] of works.entries()) {
-      signal?.throwIfAborted();
-      const begin = performance.now();
-      await work();
-      if (round >= 0) times[i].push(performance.now() - begin);
+  const timed = async (work: () => Promise<unknown>): Promise<number> => {
+    signal?.throwIfAborted();
+    const begin = performance.now();
+    await work();
+    return performance.now() - begin;
+  };
+  const begin = performance.now();
+  const left: (() => Promise<unknown>)[] = [];
+  let first = 0;
+  for (const [i, work] of works.entries()) {
+    if (i === 0) await timed(work);
+    const time = await timed(work);
+    if (i === 0) first = time;
+    left.push(work);
+    onProgress?.((i + 1) / works.length / (repeats + 1));
+    if (time > mostCost * first) break;
+  }
+  const times = left.map((): number[] => []);
+  for (let round = 0; round < repeats && (round === 0 || performance.now() - begin < budget); round++) {
+    for (const [i, work] of left.entries()) {
+      times[i].push(await timed(work));
+      onProgress?.((round + 1 + (i + 1) / left.length) / (repeats + 1));
     }
   }
   return times;

@@ -6,13 +6,14 @@ export const partialEnding = '.partial';
 /**
  * Writes a whole file in one step: readers see the old content or the new one, also after a crash of the machine.
  *
+ * @param mode who may read and write it, less what the process's umask takes away
  * @throws file system errors as they are
  */
-export async function writeWhole(file: string, content: string | Uint8Array): Promise<void> {
+export async function writeWhole(file: string, content: string | Uint8Array, mode = 0o666): Promise<void> {
   // In the same folder, since a rename to another disk is none.
   const partial = `${file}.${process.pid}${partialEnding}`;
   try {
-    const handle = await open(partial, 'w');
+    const handle = await open(partial, 'w', mode);
     try {
       await handle.writeFile(content);
       await handle.sync();

@@ -165,12 +165,12 @@ describe('bench and compare from the command line', function () {
     return { ...(JSON.parse(out) as Report), err };
   }
 
-  for (const option of ['joint=product', 'lookup=off']) {
+  for (const option of ['joint=product', 'draft=lookup']) {
     it(`compare --sweep ${option} leaves out what is no dynamic tree, and says so`, async () => {
       const report = await compared(`sweep ${option}`, '--sweep', option);
       expect(report.runs.map(({ name }) => name)).to.deep.equal(['plain', `dynamic ${option}`]);
       expect(report.notes.join(' ')).to.match(
-        /static is left out of the sweep: --(joint|lookup) belongs to dynamic/,
+        /static is left out of the sweep: --(joint|draft) belongs to dynamic/,
       );
     });
   }
@@ -189,7 +189,7 @@ describe('bench and compare from the command line', function () {
   });
 
   it('compare takes what --paper stands for beside it', async () => {
-    const same = ['--lookup', 'off', '--joint', 'product', '--marginals', 'top-m', '--tree', 'dynamic'];
+    const same = ['--draft', 'heads', '--joint', 'product', '--marginals', 'top-m', '--tree', 'dynamic'];
     const { runs } = await compared('paper', '-a', '--paper', ...same);
     expect(runs.map(({ decoding }) => [decoding.tree, decoding.marginals])).to.deep.equal([
       ['none', 'full'],
@@ -289,8 +289,8 @@ describe('bench and compare from the command line', function () {
       /static is left out of the sweep: --joint/,
     ],
     [
-      ['compare', '--lookup', 'on', '-a', '--paper'],
-      /--lookup on contradicts --paper, which stands for --lookup off/,
+      ['compare', '--draft', 'lookup', '-a', '--paper'],
+      /--draft lookup contradicts --paper, which stands for --draft heads/,
     ],
     [['compare', '--tree', 'static', '-a', '--paper'], /--tree static contradicts --paper/],
     [

@@ -97,6 +97,7 @@ function madeInfo(tree: 'none' | 'static' | 'dynamic', ids: readonly string[]): 
     backbone_sha256: 'backbone',
     heads_sha256: 'h',
     tokenizer_sha256: 't',
+    chat_template: null,
     source_sha256: 's',
   };
   return {
@@ -104,7 +105,17 @@ function madeInfo(tree: 'none' | 'static' | 'dynamic', ids: readonly string[]): 
     version: '1',
     model: { id: 'made', precision: 'int8', provider: 'cpu', heads: 'x', ...hashes },
     decoding: madeDecoding({ tree, nodes: 4, headsUsed: 2, topM: 8, maxNewTokens: 13 }),
-    protocol: { temperature: 0, seed: 0, repeats: 1, shard: null, trace: true, model_id: `made-${tree}` },
+    protocol: {
+      temperature: 0,
+      seed: 0,
+      repeats: 1,
+      shard: null,
+      keep_drafts: false,
+      raw: false,
+      thinking: null,
+      trace: true,
+      model_id: `made-${tree}`,
+    },
     questions: { name: 'builtin', sha256: 'abc', ids: ids.map(Number) },
     machine: { cpu: 'a CPU', threads: 1, onnxruntime: '1' },
     status: 'complete',

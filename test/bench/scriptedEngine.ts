@@ -37,7 +37,6 @@ export class ScriptedEngine implements BenchEngine {
       headCount: 4,
       maxTopM: 32,
       hasConditional: false,
-      hasLookup: false,
       threads: this.threads,
       costs: [{ nodes: 1, milliseconds: 2 }],
       exactRows: true,

@@ -3,6 +3,7 @@ import { existsSync } from 'node:fs';
 import { mkdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { DraftMemory } from '../../src/decoding/draft/draftMemory.js';
 import { decode } from '../../src/decoding/decode.js';
 import { createAcceptance } from '../../src/decoding/acceptance.js';
 import { openEngineParts } from '../../src/engine/open.js';
@@ -121,7 +122,7 @@ describe('Ctrl-C', function () {
       };
       const prompt = Array.from({ length: 400 }, (_, i) => i);
       const steps = decode(model, prompt, {
-        policy: await new PolicyMaker(parts).make(resolveDecodingOptions({}, parts.facts)),
+        policy: await new PolicyMaker(parts).make(resolveDecodingOptions({}, parts.facts), new DraftMemory()),
         acceptance: createAcceptance({ name: 'greedy', temperature: 0 }),
         maxNewTokens: 4,
         clock: () => 0,

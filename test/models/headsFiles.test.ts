@@ -37,7 +37,6 @@ async function manifestWith(changes: Partial<HeadsEntry>): Promise<Manifest> {
     temperatures: sidecar.temperatures as number[],
     accuracies: sidecar.accuracies as number[][],
     staticTrees: NestedTrees.fromPaths(sidecar.static_tree, { heads: 4, topM: 64 }),
-    lookupWeights: (sidecar.lookup as { weights: number[][] } | undefined)?.weights,
     conditional,
     ...changes,
   };
@@ -60,7 +59,6 @@ describe('Newer heads', () => {
     ['no static trees yet', { staticTrees: undefined }, true],
     ['no conditional joint yet', { conditional: undefined }, true],
     ['another conditional joint', { conditional: { ...conditional, sourceSha256: 'other' } }, true],
-    ['other lookup weights', { lookupWeights: [[0.5]] }, true],
     ['heads of another name', { name: 'other', sourceSha256: 'other' }, false],
   ];
   for (const [name, changes, isNewer] of cases) {

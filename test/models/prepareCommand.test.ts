@@ -60,7 +60,7 @@ describe('The command in hints', function () {
     for (const [args, hint] of [
       [['--precision', 'fp16'], `${name} --precision fp16`],
       [['--joint', 'conditional'], `${name} --heads FILE --force`],
-      [['--lookup', 'on'], `${name} --heads FILE --force`],
+      [['--heads', 'none', '--draft', 'heads'], `${name} --heads FILE --force`],
     ] as const) {
       const run = await runMain(['generate', 'hi', '--model', model, '--threads', '1', ...args]);
       expect(run.code, run.stderr).to.equal(2);

@@ -2,6 +2,7 @@ import { expect } from 'chai';
 import { existsSync } from 'node:fs';
 import { readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { MedusaEngine } from '../../src/engine/engine.js';
 import { openEngineParts } from '../../src/engine/open.js';
 import type { EngineOptions } from '../../src/engine/options/engineOptions.js';
 import type { CostPoint } from '../../src/decoding/policy/costCurve.js';
@@ -80,6 +81,29 @@ describe('tuning.json', function () {
     const last = await open();
     expect(last.stages).to.deep.equal([]);
     expect(last.costs[0].milliseconds).to.equal(1001);
+  });
+
+  it('is not made where the number of threads is given and nothing is to be measured', async () => {
+    const { costs, stages } = await open({ measure: false });
+    expect([costs, stages]).to.deep.equal([[], []]);
+    expect(existsSync(path)).to.equal(false);
+    const engine = await MedusaEngine.open({ model: folder, threads: 1, measure: false });
+    try {
+      expect((await engine.complete('Hi', { nodes: 4, maxNewTokens: 4 })).tokenIds).to.have.length(4);
+      const refused = await engine.complete('Hi', { maxNewTokens: 4 }).catch((error: unknown) => error);
+      expect(String(refused)).to.match(/nodes auto .*measure: false.*number of nodes/);
+    } finally {
+      await engine.dispose();
+    }
+    expect((await open({ measure: false, threads: undefined })).stages).to.have.length(1);
+  });
+
+  it('holds the curve of the threads that were found best, and of those that were asked for', async () => {
+    await open({ threads: undefined });
+    const [{ threads, curves }] = Object.values((await read()).measured);
+    expect(Object.keys(curves)).to.deep.equal([String(threads)]);
+    await open({ threads: 3 });
+    expect(Object.values((await read()).measured)[0].curves).to.have.all.keys(String(threads), '3');
   });
 
   it('sets a file aside that cannot be read, says so once, and measures', async () => {

@@ -55,6 +55,31 @@ describe('runtime: measuring steps', () => {
     }
   });
 
+  it('looks at no size beyond the first that costs too much, and ends when its time is over', async () => {
+    const model = await openSplit();
+    try {
+      const sizes: number[] = [];
+      model.verify = async (tree) => {
+        sizes.push(tree.size);
+        await new Promise((resolve) => setTimeout(resolve, 4 * tree.size));
+        return { rows: tree.size, nextTokens: new Int32Array(tree.size), vocabSize: model.vocabSize };
+      };
+      const progress: number[] = [];
+      const curve = await measureStepCost(model, [1, 2, 8, 16, 32], {
+        pastLength: 1,
+        mostCost: 5,
+        budget: 1,
+        onProgress: (done) => progress.push(done),
+      });
+      expect(curve.map(({ nodes }) => nodes)).to.deep.equal([1, 2, 8]);
+      expect(sizes.filter((size) => size === 8)).to.have.length(2);
+      expect(progress).to.deep.equal([...progress].sort((a, b) => a - b));
+      expect(Math.max(...progress)).to.be.at.most(1);
+    } finally {
+      await model.dispose();
+    }
+  });
+
   it('finds rows exact where they are, and notices a last bit that depends on the siblings', async () => {
     const model = await openSplit(int8Options);
     try {

@@ -142,6 +142,10 @@ function refuseOther(base: LoadedRun, run: LoadedRun): void {
     ['questions.sha256', (info) => info.questions.sha256],
     ['protocol.temperature', (info) => info.protocol.temperature],
     ['protocol.repeats', (info) => info.protocol.repeats],
+    ['protocol.keep_drafts', (info) => info.protocol.keep_drafts],
+    ['protocol.raw', (info) => info.protocol.raw],
+    ['protocol.thinking', (info) => info.protocol.thinking],
+    ['model.chat_template', (info) => info.model.chat_template],
     ...sharedDecoding.map((name): [string, (info: RunInfo) => unknown] => [
       `decoding.${name}`,
       (info) => info.decoding[name],

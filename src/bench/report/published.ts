@@ -42,7 +42,7 @@ function beyondProduct(report: Report, name: string): string {
   const decoding = report.runs.find((run) => run.name === name)?.decoding;
   return [
     decoding?.joint === 'conditional' ? ', conditional joint' : '',
-    decoding?.lookup === 'on' ? ', lookup' : '',
+    ...(decoding?.draft ?? []).filter((source) => source !== 'heads').map((source) => `, ${source}`),
   ].join('');
 }
 

@@ -14,10 +14,16 @@ export function describeDecoding({ decoding }: Pick<ReportRun, 'decoding'>): str
     `m = ${decoding.topM}`,
     ...(decoding.acceptance === 'auto' ? [] : [decoding.acceptance]),
     ...(decoding.joint === 'conditional' ? ['joint conditional'] : []),
-    ...(decoding.lookup === 'on' ? ['lookup'] : []),
+    ...draftOf(decoding),
     ...(decoding.marginals === 'full' ? [] : [`marginals ${decoding.marginals}`]),
   ];
   return `${decoding.tree}, ${[size, ...rest, ...beyond].join(', ')}`;
+}
+
+/** What trees are made of, unless it is the heads alone. */
+function draftOf({ tree, draft }: ReportRun['decoding']): string[] {
+  const isUsual = tree === 'static' || (draft.length === 1 && draft[0] === 'heads');
+  return isUsual ? [] : [`draft ${draft.join('+')}`];
 }
 
 export function overviewTable(report: Report): Table {
@@ -289,7 +295,9 @@ export function setup(report: Report): string[] {
     `Model ${model.id} ${model.precision}${model.heads === null ? '' : `, heads ${model.heads}`}, on ${model.provider}`,
     `${counted(report.questions.count, 'question')} of ${report.questions.name}, ${temperature}, ` +
       `at most ${report.max_new_tokens} new tokens a turn${ignoresEos(report) ? ', EOS ignored' : ''}, seed ${report.protocol.seed}` +
-      (report.protocol.repeats > 1 ? `, each asked ${report.protocol.repeats} times` : ''),
+      (report.protocol.repeats > 1 ? `, each asked ${report.protocol.repeats} times` : '') +
+      (report.protocol.raw ? ', without the chat template' : '') +
+      (report.protocol.keep_drafts ? ', drafts kept from question to question' : ''),
     `${machine.cpu}, ${counted(machine.threads, 'thread')}${environment.gpu === null ? '' : `, ${String(environment.gpu)}`}; ` +
       `ONNX Runtime ${machine.onnxruntime}, Node.js ${String(environment.node)}, medusa-plus ${report.version}${commit}`,
     `Intervals: 95%, paired bootstrap over questions, ${report.bootstrap.resamples} resamples`,

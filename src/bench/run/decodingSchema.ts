@@ -25,6 +25,10 @@ export const decodingSchema: Schema<RunDecoding> = v.pipe(
   fields,
   // Those of a tree file once had other nodes than its own.
   v.transform((each) => (each.treePaths ? { ...each, nodes: each.treePaths.length + 1 } : each)),
+  // Where the draft was heads, with or without a lookup.
+  v.transform((each: RunDecoding & { lookup?: unknown }) =>
+    each.lookup === 'on' ? { ...each, draft: ['heads', 'lookup'] as const } : each,
+  ),
 );
 
 function schemaOf(entry: Entry): Schema<unknown> {
@@ -41,6 +45,8 @@ function valueSchema(entry: Entry): Schema<unknown> {
     }
     case 'choice':
       return choice(Object.keys(entry.choices));
+    case 'set':
+      return list(choice(Object.keys(entry.choices)));
     case 'flag':
       return flag;
     case 'text':

@@ -30,6 +30,7 @@ export async function modelIdentity(facts: EngineFacts): Promise<RunIdentity['mo
     heads_sha256: joined(heads.flatMap(({ files }) => files)),
     tokenizer_sha256: manifest?.tokenizer.sha256 ?? null,
     source_sha256: manifest?.source.sha256 ?? null,
+    chat_template: facts.chatTemplate ?? null,
   };
 }
 

@@ -203,6 +203,8 @@ const identity = {
     heads_sha256: nullable(text),
     tokenizer_sha256: nullable(text),
     source_sha256: nullable(text),
+    /** In place of the model's own: a built-in one's name, or a file. */
+    chat_template: v.nullish(text, null),
   }),
   decoding: decodingSchema,
   protocol: object({
@@ -211,6 +213,12 @@ const identity = {
     seed: count(0),
     repeats: count(),
     shard: nullable(text),
+    /** Whether what drafts learn is kept from question to question. */
+    keep_drafts: v.nullish(flag, false),
+    /** Whether the chat template was left out. */
+    raw: v.nullish(flag, false),
+    /** `on` or `off` where it was asked for. */
+    thinking: v.nullish(choice(['on', 'off']), null),
     trace: flag,
     model_id: text,
   }),

@@ -1,6 +1,7 @@
 /** What a run asks, at which temperature and with which random numbers: fixed before anything runs. */
 import { createHash } from 'node:crypto';
 import type { AcceptanceName } from '../../decoding/types.js';
+import type { PromptOptions } from '../../engine/options/generateOptions.js';
 import type { Question, QuestionId } from '../questions/parse.js';
 
 /** A number for all questions, or FastChat's table by category. */
@@ -23,6 +24,11 @@ export interface RunPlan {
   readonly temperature: TemperatureRule;
   readonly seed: number;
   readonly repeats: number;
+  /** Give the questions without the chat template, turns and answers a line apart. */
+  readonly raw?: boolean;
+  readonly thinking?: PromptOptions['thinking'];
+  /** Keep what drafts learn from question to question. Else each begins without, and the order does not matter. */
+  readonly keepDrafts?: boolean;
   /** What to do with a question that cannot be asked. Default skip. */
   readonly onError?: OnError;
 }

@@ -149,17 +149,25 @@ async function ask(
     traces: [],
   };
   const messages: Message[] = [];
-  lane.engine.forget();
+  lane.engine.forget({ drafts: plan.keepDrafts !== true });
   for (const [turn, content] of question.turns.entries()) {
     if (signal?.aborted) return undefined;
     messages.push({ role: 'user', content });
     const collector = new TurnCollector(lane.trace && repeat === 0);
-    const result = await complete(lane, question, messages, {
-      temperature,
-      seed: seeds[turn],
-      onStep: collector.onStep,
-      signal,
-    });
+    const result = await complete(
+      lane,
+      question,
+      plan.raw ? rawPrompt(messages) : messages,
+      {
+        raw: plan.raw === true,
+        thinking: plan.thinking,
+        temperature,
+        seed: seeds[turn],
+        onStep: collector.onStep,
+        signal,
+      },
+      turn + 1,
+    );
     if (result.statistics.finishReason === 'aborted') return undefined;
     const record = collector.record(result);
     answer.record.turns.push(record);
@@ -171,22 +179,33 @@ async function ask(
   return answer;
 }
 
-type Given = Pick<Parameters<BenchEngine['complete']>[1], 'seed' | 'onStep' | 'signal'> & {
+/** Turns and answers as one text. */
+const rawPrompt = (messages: readonly Message[]): string => messages.map(({ content }) => content).join('\n');
+
+type Given = Pick<
+  Parameters<BenchEngine['complete']>[1],
+  'seed' | 'onStep' | 'signal' | 'raw' | 'thinking'
+> & {
   temperature: number;
 };
 
 async function complete(
   lane: Lane,
   question: Question,
-  messages: readonly Message[],
+  prompt: string | readonly Message[],
   given: Given,
+  turn: number,
 ): ReturnType<BenchEngine['complete']> {
   const { temperature, ...rest } = given;
   try {
-    return await lane.engine.complete(messages, { ...generateOptions(lane.decoding, temperature), ...rest });
+    return await lane.engine.complete(prompt, {
+      ...generateOptions(lane.decoding, temperature),
+      ...rest,
+      // Lanes may share an engine: none is to learn from the answers of another.
+      user: lane.name,
+    });
   } catch (error) {
     if (!(error instanceof MedusaError)) throw error;
-    const turn = (messages.length + 1) / 2;
     const what = `Question ${question.question_id} (${lane.name}), turn ${turn}: ${error.message}`;
     // Anything else (a damaged model, a failed runtime) would fail with the next question too.
     if (error instanceof ContextError || error instanceof UsageError) throw new Unaskable(what, turn, error);

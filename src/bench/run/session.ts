@@ -1,5 +1,6 @@
 /** From options to finished run folders: opens engines and folders, runs the lanes, closes everything. */
 import { MedusaError } from '../../util/errors.js';
+import type { PromptOptions } from '../../engine/options/generateOptions.js';
 import type { ModelOptions } from '../../engine/options/modelOptions.js';
 import { resolveDecodingOptions } from '../../engine/options/resolve.js';
 import { packageVersion } from '../../util/packageRoot.js';
@@ -22,6 +23,9 @@ export interface SessionRequest {
   readonly temperature: TemperatureRule;
   readonly seed: number;
   readonly repeats: number;
+  readonly keepDrafts?: boolean;
+  readonly raw?: boolean;
+  readonly thinking?: PromptOptions['thinking'];
   readonly onError?: OnError;
   readonly shard?: string;
   readonly trace: boolean;
@@ -115,6 +119,9 @@ async function freshInfo(variant: Variant, request: SessionRequest, engine: Benc
       seed: request.seed,
       repeats: request.repeats,
       shard: request.shard ?? null,
+      keep_drafts: request.keepDrafts === true,
+      raw: request.raw === true,
+      thinking: request.thinking ?? null,
       trace: request.trace,
       model_id: request.modelId ?? `${facts.model}-${slug(variant.name)}`,
     },

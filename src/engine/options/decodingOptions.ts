@@ -4,11 +4,11 @@ import type { TableFor } from './entry.js';
 export type TreeName = 'dynamic' | 'static' | 'none';
 export type MarginalsName = 'full' | 'top-m';
 export type JointName = 'product' | 'conditional';
-export type LookupName = 'on' | 'off';
+export type DraftName = 'heads' | 'recycle' | 'lookup';
 
 /** How the tokens of one generation are chosen. Everything is optional; docs/options.md lists ranges and defaults. */
 export interface DecodingOptions {
-  /** Candidate tree; `dynamic` when the model has heads, `none` (plain decoding) otherwise. */
+  /** Candidate tree; `dynamic` unless another is asked for. */
   tree?: TreeName;
   /**
    * Nodes per tree, root included, 1 to 1024, or `auto`: chosen for each step from the measured cost of this machine.
@@ -29,12 +29,13 @@ export interface DecodingOptions {
    */
   joint?: JointName;
   /**
-   * Whether dynamic trees may copy from the text so far: what followed the last time the same tokens stood there. `on`
-   * where the heads come with weights for it, unless `joint` asks for the plain `product`.
+   * What dynamic trees are made of: the `heads`, tokens that the model preferred before after the same tokens (`recycle`), and
+   * what followed the same tokens in the text so far (`lookup`). All that there is, but the heads alone where `joint` asks for
+   * the plain `product`.
    */
-  lookup?: LookupName;
+  draft?: readonly DraftName[];
   /**
-   * The exact tree of the MEDUSA-Plus paper: stands for tree `dynamic`, joint `product`, marginals `top-m`, lookup `off`.
+   * The exact tree of the MEDUSA-Plus paper: stands for tree `dynamic`, joint `product`, marginals `top-m`, draft `heads`.
    * Combined with another value of one of these it is an error.
    */
   paper?: boolean;
@@ -70,11 +71,11 @@ export const decodingTable = {
     kind: 'choice',
     help: 'Candidate tree',
     choices: {
-      dynamic: 'a new one for each step, from the probabilities of the heads',
+      dynamic: 'a new one for each step',
       static: 'one for all steps, from the accuracy of the heads, or from --tree-file',
       none: 'plain decoding',
     },
-    defaultText: 'dynamic; none without heads',
+    default: 'dynamic',
     inRun: 'decoding.tree',
   },
   nodes: {
@@ -140,21 +141,25 @@ export const decodingTable = {
     sweep: true,
     scope: 'dynamic trees',
   },
-  lookup: {
+  draft: {
     group: tree,
-    kind: 'choice',
-    help: 'Lookup: copy from the text so far what followed the same tokens before',
-    choices: { on: '', off: '' },
-    defaultText: 'on where the heads come with weights for it, off with --joint product',
-    inRun: 'decoding.lookup',
-    whenAbsent: 'off',
+    kind: 'set',
+    help: 'What candidates come from',
+    choices: {
+      heads: '',
+      recycle: 'what the model preferred after the same tokens before',
+      lookup: 'what followed the same tokens in the text so far',
+    },
+    defaultText: 'heads,recycle,lookup (heads with --joint product; recycle,lookup without heads)',
+    inRun: 'decoding.draft',
+    whenAbsent: ['heads'],
     sweep: true,
     scope: 'dynamic trees',
   },
   paper: {
     group: tree,
     kind: 'flag',
-    help: "The paper's exact tree: --tree dynamic --joint product --marginals top-m --lookup off",
+    help: "The paper's exact tree: --tree dynamic --joint product --marginals top-m --draft heads",
     default: false,
     scope: 'dynamic trees',
   },

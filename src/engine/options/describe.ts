@@ -12,6 +12,8 @@ export function describeValues(entry: Entry): string {
       return [shortRange(entry.range), ...explained(entry.words ?? {})].join(', or ');
     case 'choice':
       return explained(entry.choices).join(', ');
+    case 'set':
+      return `any of ${explained(entry.choices).join(', ')}`;
     default:
       return '';
   }

@@ -7,6 +7,11 @@ export interface EngineOptions extends ModelOptions {
   maxNodes?: number;
   /** Prepare the default model when it is missing (default true). */
   prepare?: boolean;
+  /**
+   * Measure what a step costs here, where it is not known (default true). Without it, and with `threads` given, generations
+   * need a number of `nodes`.
+   */
+  measure?: boolean;
   /** Measure what a step costs even where it is known (default false). */
   measureAgain?: boolean;
   /** Told what takes long before the engine is ready: preparing, measuring. */
@@ -17,6 +22,7 @@ export interface EngineOptions extends ModelOptions {
 const kinds = {
   maxNodes: 'a whole number',
   prepare: 'true or false',
+  measure: 'true or false',
   measureAgain: 'true or false',
   report: 'an object with begin, progress and note',
   signal: 'an AbortSignal',

@@ -15,7 +15,7 @@ export type TableFor<O> = { readonly [K in keyof Required<O>]: EntryFor<NonNulla
 
 /** An entry of any kind, for code that treats all options alike. */
 export type Entry = EntryFacts<unknown> &
-  (NumberKind<string> | ChoiceKind<string> | FlagKind | TextKind | TextsKind | PathsKind);
+  (NumberKind<string> | ChoiceKind<string> | SetKind<string> | FlagKind | TextKind | TextsKind | PathsKind);
 
 export type Table = Readonly<Record<string, Entry>>;
 
@@ -64,6 +64,12 @@ interface ChoiceKind<T extends string> {
   readonly choices: Readonly<Record<T, string>>;
 }
 
+/** Some of these words, each with its meaning; on the command line with commas (or +) between them. */
+interface SetKind<T extends string> {
+  readonly kind: 'set';
+  readonly choices: Readonly<Record<T, string>>;
+}
+
 interface FlagKind {
   readonly kind: 'flag';
 }
@@ -89,7 +95,9 @@ type ValueKind<T> = [T] extends [boolean]
       ? TextKind
       : ChoiceKind<T>
     : [T] extends [readonly string[]]
-      ? TextsKind
+      ? string extends T[number]
+        ? TextsKind
+        : SetKind<T[number]>
       : [T] extends [readonly (readonly number[])[]]
         ? PathsKind
         : NumberKind<Extract<T, string>>;

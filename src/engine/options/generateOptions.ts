@@ -9,9 +9,21 @@ export interface PromptOptions {
   system?: string;
   /** Give the prompt to the model as it stands, without the chat template. */
   raw?: boolean;
+  /**
+   * Whether the model is to think before it answers, where its chat template leaves the choice (`enable_thinking`, as
+   * Qwen3's does); as the template has it otherwise.
+   */
+  thinking?: ThinkingName;
 }
 
+export type ThinkingName = 'on' | 'off';
+
 export interface GenerateOptions extends DecodingOptions, PromptOptions {
+  /**
+   * Whose text it is, where an engine serves several users. What drafts learn from is kept for each of the 16 most recent users
+   * apart: it would make answers faster that are like another user's, which tells something of them.
+   */
+  user?: string;
   /** Ends the generation cleanly with what there is. */
   signal?: AbortSignal;
   /** Told how many of the prompt's tokens that were not cached have been read, after each part of a long prompt. */
@@ -29,11 +41,23 @@ export const promptTable = {
     kind: 'flag',
     help: 'No chat template: the text as it is, control tokens such as <|im_start|> recognised',
     default: false,
-    commands: ['generate'],
+    inRun: 'protocol.raw',
+    shared: true,
+    whenAbsent: false,
+  },
+  thinking: {
+    group,
+    kind: 'choice',
+    help: 'Whether the model thinks before it answers, where its chat template leaves the choice (as Qwen3)',
+    choices: { on: '', off: '' },
+    defaultText: "the template's own",
+    inRun: 'protocol.thinking',
+    shared: true,
   },
 } as const satisfies TableFor<PromptOptions>;
 
 const kinds = {
+  user: 'a text',
   signal: 'an AbortSignal',
   onStep: 'a function',
   onPrompt: 'a function',

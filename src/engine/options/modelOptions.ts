@@ -19,6 +19,14 @@ export interface ModelOptions {
   ortLibrary?: string;
   /** CPU threads, 1 to 256; measured otherwise. */
   threads?: number;
+  /** Chat template in place of the model's: vicuna_v1.1, llama-2, chatml, zephyr, mistral, or a file (Jinja). */
+  chatTemplate?: string;
+  /**
+   * A file that keeps what drafts learn from (`draft`) from one process to the next: fragments of prompts and answers, readable
+   * by its owner only. Written when the engine is disposed. Without it, and for calls with a `user`, they are forgotten with
+   * the process.
+   */
+  memory?: string;
 }
 
 const group = 'Model';
@@ -76,5 +84,20 @@ export const modelTable = {
     help: 'CPU threads',
     defaultText: 'measured at preparation',
     inRun: 'machine.threads',
+  },
+  chatTemplate: {
+    group,
+    kind: 'text',
+    help: 'Chat template: vicuna_v1.1, llama-2, chatml, zephyr, mistral, or a file (Jinja)',
+    defaultText: "the model's own; vicuna_v1.1 for Vicuna",
+    commands: ['generate', 'bench', 'compare', 'prepare'],
+    inRun: 'model.chat_template',
+    shared: true,
+  },
+  memory: {
+    group,
+    kind: 'text',
+    help: 'File that keeps what drafts learn from for the next call: fragments of prompts and answers. Delete it to forget them',
+    commands: ['generate'],
   },
 } as const satisfies TableFor<ModelOptions>;

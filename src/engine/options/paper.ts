@@ -1,3 +1,4 @@
+import { isDeepStrictEqual } from 'node:util';
 import { UsageError } from '../../util/errors.js';
 import type { DecodingOptions } from './decodingOptions.js';
 
@@ -6,7 +7,7 @@ export const paperTree = {
   tree: 'dynamic',
   joint: 'product',
   marginals: 'top-m',
-  lookup: 'off',
+  draft: ['heads'],
 } as const satisfies DecodingOptions;
 
 /**
@@ -17,13 +18,15 @@ export const paperTree = {
 export function expandPaper({ paper, ...options }: DecodingOptions): DecodingOptions {
   if (!paper) return options;
   const names = Object.keys(paperTree) as (keyof typeof paperTree)[];
-  const contradicting = names.find((name) => (options[name] ?? paperTree[name]) !== paperTree[name]);
+  const contradicting = names.find(
+    (name) => !isDeepStrictEqual(options[name] ?? paperTree[name], paperTree[name]),
+  );
   const other =
     contradicting === undefined
       ? options.treePaths && 'a tree file'
-      : `${contradicting} ${options[contradicting]}`;
+      : `${contradicting} ${String(options[contradicting])}`;
   if (other === undefined) return { ...options, ...paperTree };
-  const meaning = names.map((name) => `${name} ${paperTree[name]}`).join(', ');
+  const meaning = names.map((name) => `${name} ${String(paperTree[name])}`).join(', ');
   throw new UsageError(
     `paper (--paper) stands for ${meaning}; it does not go with ${other}. Leave one of the two out.`,
   );

@@ -1,3 +1,4 @@
+import { isDeepStrictEqual } from 'node:util';
 import type { AcceptanceName } from '../../decoding/types.js';
 import { prepareCommand } from '../../models/prepareCommand.js';
 import { UsageError } from '../../util/errors.js';
@@ -5,7 +6,7 @@ import {
   decodingTable,
   type DecodingOptions,
   type JointName,
-  type LookupName,
+  type DraftName,
   type ResolvedDecodingOptions,
   type TreeName,
 } from './decodingOptions.js';
@@ -22,8 +23,6 @@ export interface HeadFacts {
   readonly heads: string | undefined;
   /** Whether the loaded heads carry a table for joint `conditional`. */
   readonly hasConditional: boolean;
-  /** Whether the loaded heads carry weights for lookups. */
-  readonly hasLookup: boolean;
   /** Shown in messages, as is its folder. */
   readonly model: string;
   readonly modelFolder: string;
@@ -42,15 +41,17 @@ export function resolveDecodingOptions(given: DecodingOptions, facts: HeadFacts)
   }
   const options = expandPaper(given);
   const tree = resolveTree(options, facts);
+  const draft = resolveDraft(options, tree, facts);
+  const usesHeads = draft.includes('heads');
   return {
-    tree,
     ...withDefaults(options),
+    tree,
     nodes: resolveNodes(options),
-    headsUsed: resolveHeadsUsed(options, facts),
+    headsUsed: tree === 'dynamic' && !usesHeads ? 0 : resolveHeadsUsed(options, facts),
     topM: resolveTopM(options, facts),
     treePaths: options.treePaths,
-    joint: resolveJoint(options, tree, facts),
-    lookup: resolveLookup(options, tree, facts),
+    joint: resolveJoint(options, tree, usesHeads, facts),
+    draft,
     acceptance: resolveAcceptance(options),
     seed: options.seed ?? Math.floor(Math.random() * 2 ** 32),
   };
@@ -70,11 +71,11 @@ function resolveTree(options: DecodingOptions, facts: HeadFacts): TreeName {
     throw new UsageError(`A tree file describes a static tree; it does not go with tree ${options.tree}.`);
   }
   const asked = options.treePaths === undefined ? options.tree : 'static';
-  const tree = asked ?? (facts.headCount > 0 ? 'dynamic' : 'none');
-  if (tree !== 'none' && facts.headCount === 0) {
+  const tree = asked ?? decodingTable.tree.default;
+  if (tree === 'static' && facts.headCount === 0) {
     throw new UsageError(
-      `Tree ${tree} needs Medusa heads, and model ${facts.model} has none loaded. ` +
-        'Use tree none, or prepare the model with heads ' +
+      `Tree static needs Medusa heads, and model ${facts.model} has none loaded. ` +
+        'Use tree dynamic, which can do without (--draft recycle,lookup), or prepare the model with heads ' +
         `(${withHeads(facts)}).`,
     );
   }
@@ -96,13 +97,23 @@ const withHeads = ({ modelFolder }: HeadFacts): string =>
   prepareCommand(modelFolder, '--heads', 'FILE', '--force');
 
 /** `conditional` wherever it can be: it takes more tokens per step and costs a fraction of a millisecond. */
-function resolveJoint(options: DecodingOptions, tree: TreeName, facts: HeadFacts): JointName {
+function resolveJoint(
+  options: DecodingOptions,
+  tree: TreeName,
+  usesHeads: boolean,
+  facts: HeadFacts,
+): JointName {
   if (options.joint === undefined) {
-    return tree === 'dynamic' && facts.hasConditional ? 'conditional' : 'product';
+    return tree === 'dynamic' && usesHeads && facts.hasConditional ? 'conditional' : 'product';
   }
   const { joint } = options;
   if (joint === 'product') return joint;
   checkDynamic('joint', joint, tree);
+  if (!usesHeads) {
+    throw new UsageError(
+      `Joint ${joint} is about heads, and draft (--draft) leaves them out. Leave one of the two out.`,
+    );
+  }
   if (!facts.hasConditional) {
     throw new UsageError(
       `Joint ${joint} needs heads with a conditional table, and heads ${facts.heads} of model ${facts.model} have none. ` +
@@ -113,26 +124,33 @@ function resolveJoint(options: DecodingOptions, tree: TreeName, facts: HeadFacts
   return joint;
 }
 
-/** `on` wherever it can be; who asks for the product of the heads' probabilities gets that and nothing else. */
-function resolveLookup(options: DecodingOptions, tree: TreeName, facts: HeadFacts): LookupName {
-  if (options.lookup === undefined) {
-    return tree === 'dynamic' && facts.hasLookup && options.joint !== 'product' ? 'on' : 'off';
+/** All that there is; who asks for the product of the heads' probabilities gets that and nothing else. */
+function resolveDraft(options: DecodingOptions, tree: TreeName, facts: HeadFacts): readonly DraftName[] {
+  const { draft } = options;
+  const hasHeads = facts.headCount > 0;
+  if (draft === undefined) {
+    if (tree === 'none') return [];
+    if (tree === 'static' || (options.joint === 'product' && hasHeads)) return ['heads'];
+    return hasHeads ? ['heads', 'recycle', 'lookup'] : ['recycle', 'lookup'];
   }
-  const { lookup } = options;
-  if (lookup === 'off') return lookup;
-  checkDynamic('lookup', lookup, tree);
-  if (!facts.hasLookup) {
+  if (draft.includes('heads') && !hasHeads && tree !== 'none') {
     throw new UsageError(
-      `Lookup ${lookup} needs heads with lookup weights, and heads ${facts.heads} of model ${facts.model} have none. ` +
-        'Use lookup off, or prepare the model with heads that carry them (python -m medusa_export fit-lookup; ' +
-        `${withHeads(facts)}).`,
+      `Draft heads needs Medusa heads, and model ${facts.model} has none loaded. ` +
+        `Leave heads out of draft (--draft recycle,lookup), or prepare the model with some (${withHeads(facts)}).`,
     );
   }
-  return lookup;
+  if (tree === 'none' && draft.length === 0) return draft;
+  if (draft.length === 0) {
+    throw new UsageError(
+      'draft is empty: a tree needs something to be made of. Leave it out, or use tree none.',
+    );
+  }
+  if (!isDeepStrictEqual(draft, ['heads'])) checkDynamic('draft', draft.join(), tree);
+  return draft;
 }
 
 /** Refuses a choice that only dynamic trees have. */
-function checkDynamic(option: 'joint' | 'lookup', value: string, tree: TreeName): void {
+function checkDynamic(option: 'joint' | 'draft', value: string, tree: TreeName): void {
   if (tree === 'dynamic') return;
   const name = option[0].toUpperCase() + option.slice(1);
   throw new UsageError(

@@ -19,6 +19,8 @@ export function checkValue(name: string, value: unknown, entry: Entry, given: un
       if (choices.includes(value as string)) return;
       throw new UsageError(`${name} must be one of ${choices.join(', ')}, not ${show(given)}.`);
     }
+    case 'set':
+      return checkSet(name, value, Object.keys(entry.choices), given);
     case 'flag':
       if (typeof value === 'boolean') return;
       throw new UsageError(`${name} must be true or false, not ${show(given)}.`);
@@ -35,6 +37,13 @@ export function checkValue(name: string, value: unknown, entry: Entry, given: un
   }
 }
 
+function checkSet(name: string, value: unknown, choices: readonly string[], given: unknown): void {
+  const words: readonly unknown[] = Array.isArray(value) ? value : [undefined];
+  const isSet = new Set(words).size === words.length;
+  if (isSet && words.every((word) => choices.includes(word as string))) return;
+  throw new UsageError(`${name} must be some of ${choices.join(', ')} (each once), not ${show(given)}.`);
+}
+
 function checkTexts(name: string, value: unknown): void {
   if (!Array.isArray(value)) {
     throw new UsageError(`${name} must be a list of texts (['x'], not 'x'); found ${show(value)}.`);
@@ -46,8 +55,16 @@ function checkTexts(name: string, value: unknown): void {
 
 /** The value that a text on the command line stands for. Not checked yet. */
 export function parseValue(text: string, entry: Entry): unknown {
+  // A plus where a comma would end the value: in a sweep.
+  if (entry.kind === 'set') return inOrder(text.split(/[,+]/), Object.keys(entry.choices));
   if (entry.kind !== 'number' || Object.hasOwn(entry.words ?? {}, text)) return text;
   return parseDecimal(text);
+}
+
+/** Words in the order of the table, those that are not in it last: order says nothing. */
+function inOrder(words: readonly string[], choices: readonly string[]): string[] {
+  const place = (word: string): number => (choices.includes(word) ? choices.indexOf(word) : choices.length);
+  return [...words].sort((a, b) => place(a) - place(b));
 }
 
 /** A value as an error shows it. */

@@ -1,5 +1,6 @@
 import { MedusaError, ModelError, UsageError } from '../../util/errors.js';
 import { BoundedTemplate } from './boundedTemplate.js';
+import { templateAdvice } from './builtinTemplates.js';
 import type { Segment } from './tokenizer.js';
 
 export interface ChatMessage {
@@ -34,14 +35,18 @@ const treatments: ((content: string) => string)[] = [
   (content) => content.trimStart(),
 ];
 
+type Variables = Readonly<Record<string, unknown>>;
+
 /** The chat template of a model (Jinja, from tokenizer_config.json). */
 export class ChatTemplate {
   private readonly template: BoundedTemplate | undefined;
-  private readonly variables: Record<string, unknown>;
+  private readonly source: string;
+  private readonly variables: Variables;
 
   constructor(config: unknown) {
-    const { chat_template: source, ...rest } = config as TokenizerConfig;
-    this.template = compile(source);
+    const { chat_template: given, ...rest } = config as TokenizerConfig;
+    this.source = defaultOf(given) ?? '';
+    this.template = compile(this.source);
     this.variables = namedTokens(rest);
   }
 
@@ -57,13 +62,21 @@ export class ChatTemplate {
    * template gives for the contents themselves, the text is taken as one piece, which is safe as long as no content
    * holds the text of a control token (`controlTexts`); if one does, that is an error.
    */
-  render(messages: readonly ChatMessage[], controlTexts: readonly string[]): Segment[] {
+  render(
+    messages: readonly ChatMessage[],
+    controlTexts: readonly string[],
+    { thinking }: { thinking?: boolean } = {},
+  ): Segment[] {
+    const choice = thinking === undefined ? {} : this.choiceOf(thinking);
     const clean = messages.map((message) => ({
       role: message.role,
       content: message.content.replace(noncharacters, '\uFFFD'),
     }));
-    const wanted = this.renderText(clean);
-    const marked = this.tryRenderText(clean.map(({ role }, i) => ({ role, content: `${open}${i}${close}` })));
+    const wanted = this.renderText(clean, choice);
+    const marked = this.tryRenderText(
+      clean.map(({ role }, i) => ({ role, content: `${open}${i}${close}` })),
+      choice,
+    );
     const contents = clean.map((message) => message.content);
     for (const treat of marked === undefined ? [] : treatments) {
       const segments = substitute(marked!, contents.map(treat));
@@ -73,12 +86,20 @@ export class ChatTemplate {
     return [{ kind: 'control', text: wanted }];
   }
 
-  private renderText(messages: readonly ChatMessage[]): string {
+  /** What a template that leaves the choice reads. */
+  private choiceOf(thinking: boolean): Variables {
+    if (this.source.includes('enable_thinking')) return { enable_thinking: thinking };
+    throw new UsageError(
+      `The model's chat template does not leave the choice of thinking (it reads no enable_thinking). Leave thinking (--thinking) out.`,
+    );
+  }
+
+  private renderText(messages: readonly ChatMessage[], choice: Variables): string {
     if (this.template === undefined) {
-      throw new UsageError('This model has no chat template. Use --raw to give it the prompt as it stands.');
+      throw new UsageError(`This model has no chat template. ${templateAdvice}`);
     }
     try {
-      return this.template.render({ ...this.variables, add_generation_prompt: true }, messages);
+      return this.template.render({ ...this.variables, ...choice, add_generation_prompt: true }, messages);
     } catch (error) {
       if (error instanceof MedusaError) throw error;
       throw new UsageError(`The model's chat template refused the messages: ${(error as Error).message}`, {
@@ -88,9 +109,9 @@ export class ChatTemplate {
   }
 
   /** A template that looks into the contents may refuse placeholders. */
-  private tryRenderText(messages: readonly ChatMessage[]): string | undefined {
+  private tryRenderText(messages: readonly ChatMessage[], choice: Variables): string | undefined {
     try {
-      return this.renderText(messages);
+      return this.renderText(messages, choice);
     } catch (error) {
       if (!(error instanceof UsageError)) throw error;
       return undefined;
@@ -119,9 +140,11 @@ function refuseControlTexts(contents: readonly string[], controlTexts: readonly 
   }
 }
 
-function compile(source: string | NamedTemplate[] | undefined): BoundedTemplate | undefined {
-  const text = Array.isArray(source) ? source.find(({ name }) => name === 'default')?.template : source;
-  if (!text) return undefined;
+const defaultOf = (source: string | NamedTemplate[] | undefined): string | undefined =>
+  Array.isArray(source) ? source.find(({ name }) => name === 'default')?.template : source;
+
+function compile(text: string): BoundedTemplate | undefined {
+  if (text === '') return undefined;
   try {
     return new BoundedTemplate(text);
   } catch (error) {

@@ -7,16 +7,27 @@ import { count, flag, list, object, optional, readJson, text, type Schema } from
 import type { Manifest } from '../../models/manifestSchema.js';
 import { prepareAgain } from '../../models/prepareCommand.js';
 import { sha256OfText } from '../../util/sha256.js';
+import { chatTemplateText, impliedTemplate } from './builtinTemplates.js';
 import { ChatTemplate } from './chatTemplate.js';
 import { Tokenizer } from './tokenizer.js';
 
 export interface LoadedTokenizer {
   readonly tokenizer: Tokenizer;
   readonly chatTemplate: ChatTemplate;
+  /** The template that was taken in place of one of the model's own: as it was given, or a built-in one by its name. */
+  readonly template: string | undefined;
 }
 
-/** Loads a model's tokenizer, after checking that it is the one the model was exported with. */
-export async function loadTokenizer(folder: string, manifest: Manifest): Promise<LoadedTokenizer> {
+/**
+ * Loads a model's tokenizer, after checking that it is the one the model was exported with.
+ *
+ * @param template chat template to take: a built-in one's name, or a file
+ */
+export async function loadTokenizer(
+  folder: string,
+  manifest: Manifest,
+  template?: string,
+): Promise<LoadedTokenizer> {
   const { file, config, sha256, configSha256 } = manifest.tokenizer;
   const [tokenizerJson, configJson] = await Promise.all([
     readChecked(folder, file, sha256, tokenizerSchema),
@@ -30,7 +41,10 @@ export async function loadTokenizer(folder: string, manifest: Manifest): Promise
         `${manifest.model.vocabSize}: it is another model's tokenizer. ${prepareAgain(folder)}`,
     );
   }
-  return { tokenizer, chatTemplate: new ChatTemplate(files.config) };
+  const hasOwn = (configJson.chat_template ?? '').length > 0;
+  const other = template ?? (hasOwn ? undefined : impliedTemplate(manifest.model.id, manifest.source.name));
+  const replaced = other === undefined ? {} : { chat_template: await chatTemplateText(other) };
+  return { tokenizer, chatTemplate: new ChatTemplate({ ...configJson, ...replaced }), template: other };
 }
 
 /** What is read here of tokenizer.json; the rest is the library's affair. */

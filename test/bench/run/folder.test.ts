@@ -16,13 +16,29 @@ import { ownIdentity } from '../../../src/util/processIdentity.js';
 import { madeDecoding } from '../madeDecoding.js';
 
 function info(change: Partial<RunInfo> = {}): RunInfo {
-  const hashes = { backbone_sha256: 'b', heads_sha256: 'h', tokenizer_sha256: 't', source_sha256: 's' };
+  const hashes = {
+    backbone_sha256: 'b',
+    heads_sha256: 'h',
+    tokenizer_sha256: 't',
+    chat_template: null,
+    source_sha256: 's',
+  };
   return {
     format: 1,
     version: '1',
     model: { id: 'm', precision: 'int8', provider: 'cpu', heads: 'x', ...hashes },
     decoding: madeDecoding({ nodes: 8, headsUsed: 2, topM: 8, maxNewTokens: 9 }),
-    protocol: { temperature: 0, seed: 0, repeats: 1, shard: null, trace: false, model_id: 'm-d' },
+    protocol: {
+      temperature: 0,
+      seed: 0,
+      repeats: 1,
+      shard: null,
+      keep_drafts: false,
+      raw: false,
+      thinking: null,
+      trace: false,
+      model_id: 'm-d',
+    },
     questions: { name: 'q', sha256: 'abc', ids: [1, 2, 3] },
     machine: { cpu: 'c', threads: 1, onnxruntime: '1' },
     status: 'running',
@@ -169,18 +185,18 @@ describe('run folders', () => {
     await (await RunFolder.open(path, info())).close('interrupted');
   });
 
-  it('takes a run from before there was a joint or a lookup for one of products alone', async () => {
+  it('takes a run from before there was a joint or a draft for one of products alone', async () => {
     await withQuestions(1);
     const file = join(path, 'run.json');
     const { decoding, ...rest } = JSON.parse(await readFile(file, 'utf8')) as RunInfo;
     await writeFile(
       file,
-      JSON.stringify({ ...rest, decoding: { ...decoding, joint: undefined, lookup: undefined } }),
+      JSON.stringify({ ...rest, decoding: { ...decoding, joint: undefined, draft: undefined } }),
     );
     const conditional = info({ decoding: { ...decoding, joint: 'conditional' } });
     expect(await failure(RunFolder.open(path, conditional))).to.include('decoding.joint = "product"');
-    const copying = info({ decoding: { ...decoding, lookup: 'on' } });
-    expect(await failure(RunFolder.open(path, copying))).to.include('decoding.lookup = "off"');
+    const copying = info({ decoding: { ...decoding, draft: ['lookup'] } });
+    expect(await failure(RunFolder.open(path, copying))).to.include('decoding.draft = ["heads"]');
     await (await RunFolder.open(path, info())).close('interrupted');
   });
 

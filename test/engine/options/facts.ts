@@ -8,5 +8,4 @@ export const ableFacts: HeadFacts = {
   headCount: 16,
   maxTopM: 1024,
   hasConditional: true,
-  hasLookup: true,
 };

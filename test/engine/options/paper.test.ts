@@ -14,9 +14,11 @@ describe("the paper's tree", function () {
 
   it('is resolved into what it stands for, whatever the model can do', () => {
     const byDefault = resolveDecodingOptions({}, ableFacts);
-    expect(byDefault).to.include({ joint: 'conditional', lookup: 'on', marginals: 'full' });
+    expect(byDefault).to.include({ joint: 'conditional', marginals: 'full' });
+    expect(byDefault.draft).to.deep.equal(['heads', 'recycle', 'lookup']);
     const resolved = resolveDecodingOptions({ paper: true }, ableFacts);
-    expect(resolved).to.include({ tree: 'dynamic', joint: 'product', marginals: 'top-m', lookup: 'off' });
+    expect(resolved).to.include({ tree: 'dynamic', joint: 'product', marginals: 'top-m' });
+    expect(resolved.draft).to.deep.equal(['heads']);
     expect(resolved).to.not.have.property('paper');
     expect(resolveDecodingOptions({ paper: false, seed: 1 }, ableFacts)).to.deep.equal({
       ...byDefault,
@@ -26,7 +28,7 @@ describe("the paper's tree", function () {
 
   it('is described as what it stands for', () => {
     for (const [name, value] of Object.entries(paperTree))
-      expect(optionTable.paper.help).to.contain(`--${flagOf(name, optionTable[name])} ${value}`);
+      expect(optionTable.paper.help).to.contain(`--${flagOf(name, optionTable[name])} ${String(value)}`);
   });
 
   it('goes with the same values and with other options, not with other values', () => {
@@ -37,7 +39,7 @@ describe("the paper's tree", function () {
       [{ tree: 'none' }, 'tree none'],
       [{ joint: 'conditional' }, 'joint conditional'],
       [{ marginals: 'full' }, 'marginals full'],
-      [{ lookup: 'on' }, 'lookup on'],
+      [{ draft: ['heads', 'lookup'] }, 'draft heads,lookup'],
       [{ treePaths: [[0]] }, 'a tree file'],
     ] as [DecodingOptions, string][]) {
       expect(() => resolveDecodingOptions({ ...other, paper: true }, ableFacts), words).to.throw(
@@ -63,11 +65,11 @@ describe("the paper's tree", function () {
     const run = await runMain([...args, '--paper', '--nodes', '6']);
     expect(run.code, run.stderr).to.equal(0);
     expect(JSON.parse(run.stdout))
-      .to.include({ ...paperTree, nodes: 6 })
+      .to.deep.include({ ...paperTree, nodes: 6 })
       .and.not.have.property('paper');
-    const wrong = await runMain([...args, '--paper', '--lookup', 'on']);
+    const wrong = await runMain([...args, '--paper', '--draft', 'heads,lookup']);
     expect(wrong.code).to.equal(2);
-    expect(wrong.stderr).to.contain('--paper').and.contain('lookup on');
+    expect(wrong.stderr).to.contain('--paper').and.contain('draft heads,lookup');
   });
 
   const planned = async (
@@ -95,10 +97,10 @@ describe("the paper's tree", function () {
   });
 
   it('is a variant of its own beside others', async () => {
-    expect(await planned({ lookup: 'on', nodes: '8' }, '--paper', '--tree dynamic')).to.deep.equal([
+    expect(await planned({ draft: 'lookup', nodes: '8' }, '--paper', '--tree dynamic')).to.deep.equal([
       ['none', { tree: 'none', nodes: 8 }],
       ['dynamic paper', { ...paperTree, nodes: 8 }],
-      ['dynamic', { tree: 'dynamic', lookup: 'on', nodes: 8 }],
+      ['dynamic', { tree: 'dynamic', draft: ['lookup'], nodes: 8 }],
     ]);
     expect(
       (await planned({ tree: 'static' }, '--paper --nodes 4', '--top-m 4')).map(([name]) => name),
@@ -109,8 +111,8 @@ describe("the paper's tree", function () {
     expect(await refusal({}, '--paper --joint conditional')).to.match(
       /^Variant "dynamic paper joint=.*": paper \(--paper/,
     );
-    expect(await refusal({ paper: true }, '--lookup on')).to.match(
-      /^Variant "dynamic lookup=on": paper \(--paper/,
+    expect(await refusal({ paper: true }, '--draft lookup')).to.match(
+      /^Variant "dynamic draft=lookup": paper \(--paper/,
     );
     expect(await refusal({ paper: true }, '--tree static')).to.match(/--paper is of no use .*dynamic trees/);
     expect(await refusal({ paper: true, sweep: 'joint=product,conditional' })).to.match(

@@ -62,10 +62,10 @@ describe('the option table', () => {
     }
     expect([...sweepable].sort()).to.deep.equal([
       'acceptance',
+      'draft',
       'heads',
       'heads-used',
       'joint',
-      'lookup',
       'marginals',
       'nodes',
       'precision',
@@ -87,7 +87,7 @@ describe('the option table', () => {
     for (const name of recorded) {
       const { whenAbsent } = optionTable[name];
       const rest = { ...decoding, [name]: undefined };
-      if (whenAbsent !== undefined) expect(read(rest)).to.have.property(name, whenAbsent);
+      if (whenAbsent !== undefined) expect(read(rest)).to.have.deep.property(name, whenAbsent);
       else if (name !== 'treePaths') expect(() => read(rest), name).to.throw(`run.json: ${name} must be`);
       expect(() => read({ ...decoding, [name]: { wrong: 1 } }), name).to.throw(`run.json: ${name} must be`);
     }
@@ -108,7 +108,7 @@ describe('the option table', () => {
     // Fails for an entry that needs whenAbsent and has none.
     const { treePaths, ...read } = readJson(decodingSchema, JSON.stringify(first), 'run.json', '');
     expect(treePaths).to.equal(undefined);
-    expect(read).to.deep.equal({ ...first, joint: 'product', lookup: 'off', ignoreEos: false });
+    expect(read).to.deep.equal({ ...first, joint: 'product', draft: ['heads'], ignoreEos: false });
   });
 
   it('is what docs/options.md was made from (else: npm run docs)', async () => {

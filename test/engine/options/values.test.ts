@@ -1,10 +1,16 @@
 import { expect } from 'chai';
 import yargs from 'yargs';
-import { asTyped, optionSpecs, readDecodingOptions, readModelOptions } from '../../../src/cli/options.js';
+import {
+  asTyped,
+  optionSpecs,
+  readDecodingOptions,
+  readModelOptions,
+  readValue,
+} from '../../../src/cli/options.js';
 import { decodingTable, type DecodingOptions } from '../../../src/engine/options/decodingOptions.js';
 import { checkEngineOptions } from '../../../src/engine/options/engineOptions.js';
 import type { Entry } from '../../../src/engine/options/entry.js';
-import { checkGenerateOptions } from '../../../src/engine/options/generateOptions.js';
+import { checkGenerateOptions, promptTable } from '../../../src/engine/options/generateOptions.js';
 import { modelTable } from '../../../src/engine/options/modelOptions.js';
 import { describeRange } from '../../../src/engine/options/ranges.js';
 import { resolveDecodingOptions } from '../../../src/engine/options/resolve.js';
@@ -38,6 +44,7 @@ async function throughCommandLine(name: string, text: string): Promise<unknown> 
     .options(optionSpecs('generate'))
     .parserConfiguration(asTyped)
     .parseSync();
+  if (name in promptTable) return readValue(args, name, optionTable[name]);
   const read = name in modelTable ? await readModelOptions(args) : await readDecodingOptions(args);
   return (read as Record<string, unknown>)[name];
 }
@@ -93,10 +100,16 @@ describe('values of options', () => {
           text: 'x',
           texts: ['x'],
           flag: true,
+          set: ['heads'],
           paths: [[0]],
         };
         for (const [kind, value] of Object.entries(right)) {
-          const isTaken = kind === entry.kind || (kind === 'texts' && entry.kind === 'paths');
+          // Lists of any kind will do where lists of paths are wanted, and lists of words where texts are.
+          const lists = ['texts', 'set', 'paths'];
+          const isTaken =
+            kind === entry.kind ||
+            (entry.kind === 'paths' && lists.includes(kind)) ||
+            (entry.kind === 'texts' && kind === 'set');
           if (isTaken) throughLibrary(name, value);
           else if (!(kind === 'paths' && entry.kind === 'texts'))
             expect(() => throughLibrary(name, value), kind).to.throw(UsageError, `${name} must be`);

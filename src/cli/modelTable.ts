@@ -1,0 +1,31 @@
+import type { DamagedModel, ModelSummary } from '../models/listModels.js';
+
+const gigabytes = (bytes: number): string =>
+  bytes < 1e9 ? `${(bytes / 1e6).toFixed(0)} MB` : `${(bytes / 1e9).toFixed(1)} GB`;
+
+/** The prepared models as lines of a table. */
+export function modelTable(models: readonly (ModelSummary | DamagedModel)[]): string[] {
+  const head = ['name', 'family', 'size', 'precisions', 'heads', 'on disk', 'chat template', 'made from'];
+  const rows = models.map((model) =>
+    'error' in model
+      ? [model.name, 'damaged', '', '', '', gigabytes(model.bytes), '', model.error]
+      : [
+          model.name,
+          model.family,
+          model.size,
+          model.precisions.join(', '),
+          model.heads.join(', ') || 'none',
+          gigabytes(model.bytes),
+          model.chatTemplate,
+          model.source,
+        ],
+  );
+  const all = [head, ...rows];
+  const widths = head.map((_, column) => Math.max(...all.map((row) => row[column].length)));
+  return all.map((row) =>
+    row
+      .map((cell, column) => cell.padEnd(widths[column]))
+      .join('  ')
+      .trimEnd(),
+  );
+}
