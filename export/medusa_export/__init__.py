@@ -5,6 +5,7 @@ import os
 VERSION = "0.1.0"
 EXPORTER = f"medusa-plus {VERSION}"
 MINIMUM_ORT = "1.29.0"
+FORMAT = 1  # of manifest.json and of the graphs' interfaces (docs/formats.md)
 
 # ONNX Runtime reads this when it is loaded; without it, it keeps a device id and sends usage events.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")

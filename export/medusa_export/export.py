@@ -27,9 +27,15 @@ def backbone_file(name: str, layout: str) -> str:
 
 
 def export_backbone(
-    source: WeightSource, folder: Path, name: str, layout: str, capacity: int, progress: Progress
+    source: WeightSource,
+    folder: Path,
+    name: str,
+    layout: str,
+    capacity: int,
+    progress: Progress,
+    facts: dict[str, str] | None = None,
 ) -> Entry:
-    """Write one backbone; returns its manifest entry."""
+    """Write one backbone, whose metadata also say `facts`; returns its manifest entry."""
     kind, path = precision(name), folder / backbone_file(name, layout)
     if layout == "split":
         b = build_split(kind.prepared(source), kind.linear(), path, kind.keep_embedding_codes, progress, kind.sums)
@@ -37,12 +43,12 @@ def export_backbone(
         linear = kind.linear()
         b = build_shared(HalfSource(source) if linear.dtype == "float16" else source, linear, path, capacity, progress)
     limit = None if layout == "split" else capacity
-    b.facts = facts_of(source) | {"precision": name, "layout": layout}
+    b.facts = facts_of(source) | (facts or {}) | {"precision": name, "layout": layout}
     return {"precision": name, "layout": layout, "capacity": limit, **graph_entry(b)}
 
 
 def facts_of(source: WeightSource) -> dict[str, str]:
-    """What a graph says about where its weights came from."""
+    """What a graph says about its model."""
     c = source.config
     return {"source": source.path.resolve().name, "family": c.family, "context_length": str(c.context_length)}
 

@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from . import EXPORTER, MINIMUM_ORT
+from . import EXPORTER, FORMAT, MINIMUM_ORT
 from .errors import ExportError
 from .tokenizer_files.facts import TokenizerFacts
 from .weights import ModelConfig
@@ -15,7 +15,6 @@ from .weights.checked import read_json, shown
 from .weights.fields import Fields
 from .weights.hashing import sha256_of
 
-FORMAT = 1
 NAME = "manifest.json"
 # The manifest's own sha256, taken with zeros in its place.
 _SEAL = "manifest_sha256"

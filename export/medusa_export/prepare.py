@@ -22,6 +22,7 @@ from .weights.conditional_file import conditional_beside, read_conditional
 from .weights.hashing import sha256_of
 from .weights.heads_checkpoint import HeadsCheckpoint
 from .weights.medusa_files import heads_bytes, own_heads, read_heads
+from .weights.origin import origin_of
 
 WORTH_TELLING = 10**9  # bytes: smaller models fit anywhere
 TEMPERATURE_TOLERANCE = 0.05  # relative; a conditional joint hardly notices less than that
@@ -127,7 +128,8 @@ def _convert(request: Request, source: WeightSource, paths: list[Path], manifest
         merged = source if adapter is None else AdaptedSource(source, adapter)
         if adapter is not None and "int4" in request.precisions and source.kind == "gguf":
             _tell("Note: int4 rounds the merged weights to 4 bits, since they have no 4-bit codes; int8 is nearer")
-        _export_backbones(request, merged, staged, result)
+        facts = origin_of(source) | {"source_sha256": digest} | ({"adapter": adapter.name} if adapter else {})
+        _export_backbones(request, merged, staged, result, facts)
         for each in heads:
             _export_head(each, staged, result)
         set_defaults(result)
@@ -159,7 +161,9 @@ def _begin(request: Request, source: WeightSource, staged: Path, digest: str, ad
     return new_manifest(model_section(source.config, request.model_id), tokenizer.facts, staged, origin)
 
 
-def _export_backbones(request: Request, source: WeightSource, staged: Path, manifest: Manifest) -> None:
+def _export_backbones(
+    request: Request, source: WeightSource, staged: Path, manifest: Manifest, facts: dict[str, str]
+) -> None:
     # In the shared layout a window is not cut out: its cache ends where the first begins to slide.
     capacity = min(request.capacity, source.config.shortest_window)
     for name in request.precisions:
@@ -170,7 +174,7 @@ def _export_backbones(request: Request, source: WeightSource, staged: Path, mani
             def progress(done: int, total: int, stage: str = stage) -> None:
                 _tell(stage, done, total)
 
-            put(manifest, "backbones", export_backbone(source, staged, name, layout, capacity, progress))
+            put(manifest, "backbones", export_backbone(source, staged, name, layout, capacity, progress, facts))
             if layout == "shared":
                 put(manifest, "keep", export_keep(source.config, staged, name, capacity))
 

@@ -22,12 +22,16 @@ from conftest import TorchTwin
 from gguf_files import write_gguf
 from medusa_export.__main__ import main
 from medusa_export.needs import disk_need
+from medusa_export.precisions import PRECISIONS
 from medusa_export.tokenizer_files.write import write_tokenizer_files
 from medusa_export.weights import open_source
+from medusa_export.weights.hashing import sha256_of
+from medusa_export.weights.origin import origin_of
 from test_weights import write_heads
 from tiny import tiny_tokenizer
 
 EXPORT = Path(__file__).resolve().parents[1]
+FIXTURES = EXPORT.parent / "test" / "fixtures"
 
 
 @pytest.fixture
@@ -255,5 +259,33 @@ def test_graphs_say_what_they_are(tmp_path: Path, checkpoint: Path) -> None:
         facts = {each.key: each.value for each in model.metadata_props}
         assert facts["exporter"].startswith("medusa") and (facts["precision"], facts["layout"]) == ("fp32", layout)
         assert (facts["source"], facts["family"], facts["context_length"]) == ("model.gguf", "llama", "256")
+        assert (facts["format"], facts["source_sha256"]) == ("1", sha256_of(checkpoint))
         for value in [*model.graph.input, *model.graph.output]:
             assert value.doc_string, value.name
+
+
+def test_the_checker_of_onnx_takes_all_graphs_but_the_shared_backbone(tmp_path: Path, checkpoint: Path) -> None:
+    """That one holds SimplifiedLayerNormalization, see norm.py."""
+    names = [p.name for p in PRECISIONS.values() if "split" in p.layouts]
+    arguments = ("--precision", ",".join(names), "--layout", "both")
+    assert run("--from", checkpoint, "--output", tmp_path / "m", *arguments) == 0
+    checked = {path.name for path in (tmp_path / "m").glob("*.onnx") if ".shared." not in path.name}
+    assert checked == {f"backbone.{name}.onnx" for name in names} | {"keep.fp32.onnx"}
+    for path in [*(tmp_path / "m" / name for name in checked), *FIXTURES.glob("tiny*/heads.*.onnx")]:
+        onnx.checker.check_model(path)
+
+
+def test_a_graph_names_repository_revision_and_licence(tmp_path: Path, llama: TorchTwin) -> None:
+    folder = tmp_path / "models--owner--a--name" / "snapshots" / "0123abc"
+    shutil.copytree(llama.folder, folder)
+    assert origin_of(open_source(folder)) == {"source": "owner/a--name", "revision": "0123abc"}
+    for card, licence in (
+        ("---\nlanguage: en\nlicense: apache-2.0\n---\n# Title\n", "apache-2.0"),
+        ('---\nlicense: "llama3.2"\n---\n', "llama3.2"),
+        ("---\ntags: [a]\n---\nlicense: mit\n", None),
+        ("license: mit\n", None),
+    ):
+        (folder / "README.md").write_text(card)
+        assert origin_of(open_source(folder)).get("licence") == licence, card
+    write_gguf(tmp_path / "m.gguf", llama.model, extra={"general.license": "mit"})
+    assert origin_of(open_source(tmp_path / "m.gguf")) == {"source": "m.gguf", "licence": "mit"}

@@ -33,7 +33,7 @@ def build_split(
 ) -> GraphBuilder:
     """Layout "split" (CPU): see docs/formats.md for the interface. The caller calls `finish`."""
     c = source.config
-    b = GraphBuilder("backbone", path)
+    b = GraphBuilder("backbone", path, opset=23)
     ids = b.input("input_ids", "int64", ["n"])
     positions = b.input("position_ids", "int64", ["n"])
     bias = b.input("attention_bias", "float32", ["n", "C + n"])

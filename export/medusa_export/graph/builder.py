@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
-from .. import EXPORTER
+from .. import EXPORTER, FORMAT
 from ..weights.source import Array
 from .meanings import meaning_of
 
@@ -32,7 +32,7 @@ class GraphBuilder:
     """Collects one graph. Weights are written as they come, so the whole model is never in memory at once."""
 
     def __init__(self, name: str, path: Path, opset: int = 21) -> None:
-        self._name, self._path, self._opset = name, path, opset
+        self._name, self._path, self.opset = name, path, opset
         self._nodes: list[onnx.NodeProto] = []
         self._initializers: list[TensorProto] = []
         self._known: set[str] = set()
@@ -153,10 +153,10 @@ class GraphBuilder:
             doc_string="medusa-plus; docs/formats.md describes the interface",
             value_info=self._values,
         )
-        opsets = [helper.make_opsetid("", self._opset), helper.make_opsetid(CONTRIB, 1)]
+        opsets = [helper.make_opsetid("", self.opset), helper.make_opsetid(CONTRIB, 1)]
         model = helper.make_model(graph, opset_imports=opsets, producer_name=EXPORTER)
-        helper.set_model_props(model, {"exporter": EXPORTER, **self.facts})
-        model.ir_version = 10 if self._opset <= 22 else 11
+        helper.set_model_props(model, {"exporter": EXPORTER, "format": str(FORMAT), **self.facts})
+        model.ir_version = 10 if self.opset <= 22 else 11
         self._path.write_bytes(model.SerializeToString())
         if empty:
             self.data_path.unlink()

@@ -1,6 +1,6 @@
 """RMSNorm of every head's queries and keys by themselves, before they are rotated (Qwen3).
 
-q [..., D] --SimplifiedLayerNormalization(gain [D])--> [..., D], and k with a gain of its own
+q [..., D] --RMSNorm(gain [D])--> [..., D], and k with a gain of its own
 """
 
 from __future__ import annotations
