@@ -33,7 +33,7 @@ TEMPLATE = (
     "{% for message in messages %}{{'<|im_start|>' + message['role'] + '\\n' + message['content'] + '<|im_end|>'"
     " + '\\n'}}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
 )
-_TEXT = (
+WORDS = (
     "the of and to in is that for it was on are as with his they at be this from have or by one had not but what all "
     "were when we there can an your which their said if do will each about how up out them then she many some so "
     "these would other into has more her two like him see time could no make than first been its who now people my "
@@ -106,11 +106,11 @@ def tiny_heads(source: TinySource, name: str = "tiny", reads_token: bool = False
     return replace(heads, token_weights=weights, embedding=source.tensor("embed.weight"))
 
 
-def tiny_tokenizer() -> TokenizerFiles:
+def tiny_tokenizer(vocab: int = VOCAB) -> TokenizerFiles:
     """Byte-level BPE: 3 control tokens, 256 bytes, and merges learnt from a few common words."""
     control = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
     alphabet = byte_alphabet()
-    merges = _learn_merges(VOCAB - len(control) - len(alphabet))
+    merges = learn_merges(vocab - len(control) - len(alphabet))
     tokens = control + alphabet + [left + right for left, right in merges]
     types = [CONTROL] * len(control) + [1] * (len(tokens) - len(control))
     document = byte_level_tokenizer(tokens, types, [f"{a} {b}" for a, b in merges], "smollm")
@@ -123,9 +123,9 @@ def tiny_tokenizer() -> TokenizerFiles:
     return TokenizerFiles(document, config, TokenizerFacts(1, [2], False))
 
 
-def _learn_merges(count: int) -> list[tuple[str, str]]:
-    """Plain BPE training on _TEXT, most frequent pair first, ties by text order."""
-    words = [["Ġ", *word] for word in _TEXT.split()]
+def learn_merges(count: int) -> list[tuple[str, str]]:
+    """Plain BPE training on WORDS, most frequent pair first, ties by text order."""
+    words = [["Ġ", *word] for word in WORDS.split()]
     merges: list[tuple[str, str]] = []
     made: set[str] = set()
     while len(merges) < count:
