@@ -12,7 +12,7 @@ import { fileURLToPath } from 'node:url';
 
 const root = fileURLToPath(new URL('..', import.meta.url));
 const folder = join(root, 'docs/figures');
-const speedTable = join(root, 'results/2026-11-28-processors/README.md');
+const speedTable = join(root, 'results/2026-11-29-smollm2-135m-cpu-drafts/README.md');
 
 /** One step of a generation. */
 interface Step {
@@ -184,8 +184,9 @@ function drawStep({ prompt, nodes, accepted, bonus, step }: Step): string {
 
 const rows = [
   ['static tree, n = 4', 'static tree, 4 nodes'],
-  ['dynamic tree with copies, n = 4', 'dynamic with lookup, 4 nodes'],
+  ['dynamic tree, n = 4', 'dynamic tree, 4 nodes'],
   ['the default', 'the default (size by cost)'],
+  ['the default, no heads', 'the default, without heads'],
 ] as const;
 
 /** Speed-ups in a line of a Markdown table. */

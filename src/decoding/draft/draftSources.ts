@@ -29,9 +29,9 @@ export interface DraftUse {
  */
 export class DraftSources {
   /** [nodes, mostSourced] candidates of each node. */
-  tokens = new Int32Array(0);
+  tokens: Int32Array = new Int32Array(0);
   /** [nodes, mostSourced] their probabilities, by these sources alone. */
-  probabilities = new Float32Array(0);
+  probabilities: Float32Array = new Float32Array(0);
   /** [nodes, mostSourced] the same before they were scaled. */
   private unscaled = new Float32Array(0);
   /** [nodes] how many there are; -1 for nodes that were not looked at. */

@@ -14,9 +14,9 @@ export const longestStreak = 3;
  */
 export class RunIndex {
   /** [longestRun] by run length - 1: the token that followed the run `find` found. */
-  readonly found = new Int32Array(longestRun);
+  readonly found: Int32Array = new Int32Array(longestRun);
   /** [longestRun] how often in a row it followed, less one; at most `longestStreak`. */
-  readonly streaks = new Uint8Array(longestRun);
+  readonly streaks: Uint8Array = new Uint8Array(longestRun);
   private tokens = new Int32Array(1024);
   private length = 0;
   /** (position that followed the run + 1) * longestRun + (run length - 1); 0: free. */

@@ -1,5 +1,5 @@
 import { expect } from 'chai';
-import { readFile } from 'node:fs/promises';
+import { readFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { runInfo } from '../../../src/bench/run/formats.js';
 import { readTunings } from '../../../src/models/tuningFile.js';
@@ -19,6 +19,7 @@ describe('the cost that was measured before a run', function () {
 
   it("is drawn from the model's tuning.json, for the run's precision and threads", async () => {
     const model = await copyTiny(folder.path);
+    await rm(join(model, 'tuning.json'), { force: true }); // of other tests' runs here
     const command = [
       'compare',
       '--model',
