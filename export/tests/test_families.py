@@ -12,9 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from transformers import Gemma3ForCausalLM, Gemma3TextConfig
-
-from conftest import LINEAR, LLAMA3, LONG, TorchTwin, make_twin
+from conftest import LINEAR, LLAMA3, TorchTwin, make_twin
 from gguf_files import write_gguf
 from medusa_export.export import export_backbone
 from medusa_export.measure.split_runner import SplitRunner, ancestors
@@ -31,8 +29,9 @@ GREEDY = 48
 
 @pytest.fixture(
     scope="module",
-    params=["llama3", "llama-linear", "llama-yarn", "qwen3", "gemma3", "mistral-window", "qwen2-window", "phi3.5", "phi4"],
-)
+    params=["llama3", "llama-linear", "llama-yarn", "qwen3", "gemma3", "gemma3-scaled", "mistral-window",
+            "qwen2-window", "phi3.5", "phi4"],
+)  # fmt: skip
 def family(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> TorchTwin:
     return make_twin(request.param, tmp_path_factory.mktemp("family") / request.param)
 
@@ -112,18 +111,9 @@ def test_training_sees_the_same_states(family: TorchTwin) -> None:
 
 
 def test_gemma_in_gguf(tmp_path: Path) -> None:
-    """As published: no rope scaling, every sixth layer sees all, scores scaled by the head size."""
-    torch.manual_seed(5)
-    model = Gemma3ForCausalLM(
-        Gemma3TextConfig(
-            **(LONG | {"num_hidden_layers": 7, "num_key_value_heads": 1, "initializer_range": 0.1}), head_dim=32,
-            sliding_window=100, query_pre_attn_scalar=32, pad_token_id=None, bos_token_id=1, eos_token_id=2,
-        )
-    ).eval()  # fmt: skip
-    model.save_pretrained(tmp_path / "hf")
-    write_gguf(tmp_path / "m.gguf", model, arch="gemma3")
-    twin, found = TorchTwin(model, tmp_path / "hf"), open_source(tmp_path / "m.gguf")
-    expected = open_source(tmp_path / "hf").config
+    twin = make_twin("gemma3", tmp_path / "hf")
+    write_gguf(tmp_path / "m.gguf", twin.model, arch="gemma3")
+    found, expected = open_source(tmp_path / "m.gguf"), open_source(twin.folder).config
     assert replace(found.config, attention_scale=expected.attention_scale) == expected
     assert found.config.windows == (100,) * 5 + (0, 100)
     export_backbone(found, tmp_path, "fp32", "split", 0, silent)

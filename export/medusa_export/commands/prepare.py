@@ -27,7 +27,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--from", dest="source", type=Path, required=True, metavar="PATH", help=".gguf or HF folder")
     parser.add_argument("--id", help="the model's name in the manifest (default: the output folder's name)")
     parser.add_argument(
-        "--precision", action="append", metavar="NAME[,NAME]", help=f"{', '.join(PRECISIONS)} (default: int8, for Gemma int8-block)"
+        "--precision",
+        action="append",
+        metavar="NAME[,NAME]",
+        help=f"{', '.join(PRECISIONS)} (default: int8, for Gemma int8-block)",
     )
     parser.add_argument("--layout", choices=LAYOUTS, help="default: split where the precision has it, else shared")
     parser.add_argument(

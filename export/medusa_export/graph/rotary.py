@@ -12,7 +12,7 @@ from .builder import GraphBuilder
 def rotary_tables(
     b: GraphBuilder, config: ModelConfig, dtype: str, positions: int | None = None, is_local: bool = False
 ) -> tuple[str, str]:
-    """Cos and sin, [positions, D / 2] each; all of the context length by default. `is_local`: of layers with a window."""
+    """Cos and sin, [positions, D / 2] each; of the context length by default. `is_local`: of layers with a window."""
     angle = np.arange(positions or config.context_length)[:, None] * inverse_frequencies(config, is_local)
     kind = np.dtype(dtype)
     cos, sin = np.cos(angle), np.sin(angle)
