@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from .errors import ExportError
 from .graph.linear import FloatLinear, Int8RowLinear, Linear
 from .graph.linear_nbits import ExactQ4Linear, NBitsLinear
-from .weights import WeightSource
+from .weights import ModelConfig, WeightSource
 from .weights.rotation import RotatedSource
 
 
@@ -24,6 +24,11 @@ class Precision:
     rotate: bool = False  # the residual stream, see rotation.py
 
     def prepared(self, source: WeightSource) -> WeightSource:
+        if self.rotate and source.config.post_norms:
+            raise ExportError(
+                f"precision {self.name} rotates the residual stream, which the norms after each part of a layer of"
+                f" {source.config.family} do not allow; use int8-block"
+            )
         return RotatedSource(source) if self.rotate else source
 
 
@@ -37,6 +42,11 @@ PRECISIONS = {
         Precision("int4", ExactQ4Linear, ("split",), sums="double", keep_embedding_codes=True),
     )
 }
+
+
+def default_precision(config: ModelConfig) -> str:
+    """For CPUs, where none is asked for."""
+    return "int8-block" if config.post_norms else "int8"
 
 
 def precision(name: str) -> Precision:

@@ -12,7 +12,7 @@ from .errors import ExportError
 from .export import export_backbone, export_heads, export_keep
 from .manifest import Manifest, model_section, new_manifest, put, read_manifest, set_defaults
 from .needs import check_disk, disk_need, enough_memory, memory_need
-from .precisions import precision
+from .precisions import default_precision, precision
 from .staging import check_target, publish, staging_folder
 from .tokenizer_files import write_tokenizer
 from .weights import WeightSource, open_source
@@ -35,7 +35,7 @@ class Request:
     output: Path
     source: Path
     model_id: str
-    precisions: list[str]
+    precisions: list[str]  # none: the family's default
     layout: str
     heads: list[Path] | None  # None: those that the model folder holds
     capacity: int
@@ -56,6 +56,7 @@ def prepare(request: Request) -> Manifest:
     source = open_source(request.source)
     for note in source.config.notes:
         _tell(f"Note: {note}")
+    request = replace(request, precisions=request.precisions or [default_precision(source.config)])
     heads = _heads_paths(request, source)
     with _naming_own_heads(request):
         bytes_of_heads = sum(map(heads_bytes, heads))

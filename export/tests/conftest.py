@@ -14,6 +14,8 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 import torch
 from transformers import (
+    Gemma3ForCausalLM,
+    Gemma3TextConfig,
     LlamaConfig,
     LlamaForCausalLM,
     MistralConfig,
@@ -40,6 +42,7 @@ SIZES: dict[str, Any] = {
     "initializer_range": 0.2,
 }
 LONG = SIZES | {"max_position_embeddings": 1024}
+GEMMA = LONG | {"num_key_value_heads": 1, "initializer_range": 0.1, "head_dim": 32}
 # Of the 8 frequencies of a head, 2 turn too fast to be scaled, 1 lies in between, 5 are divided by the factor.
 LLAMA3 = {
     "rope_type": "llama3", "rope_theta": 500000.0, "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
@@ -96,6 +99,33 @@ FAMILIES: dict[str, Callable[[], torch.nn.Module]] = {
             rope_parameters=longrope(6) | {"partial_rotary_factor": 0.75},
         )
     ),
+    # As Gemma 3 270m and 1b: the heads together are wider than the hidden state, and every sixth layer sees all.
+    "gemma3": lambda: Gemma3ForCausalLM(
+        Gemma3TextConfig(
+            **(GEMMA | {"num_hidden_layers": 7}),
+            sliding_window=100,
+            query_pre_attn_scalar=32,
+            pad_token_id=None,
+            bos_token_id=1,
+            eos_token_id=2,
+        )
+    ),
+    # As the larger ones: scores scaled by another number than the head size, positions of some layers scaled.
+    "gemma3-scaled": lambda: Gemma3ForCausalLM(
+        Gemma3TextConfig(
+            **(GEMMA | {"num_hidden_layers": 3}),
+            sliding_window=100,
+            layer_types=["sliding_attention", "sliding_attention", "full_attention"],
+            query_pre_attn_scalar=64,
+            pad_token_id=None,
+            bos_token_id=1,
+            eos_token_id=2,
+            rope_parameters={
+                "full_attention": {"rope_type": "linear", "rope_theta": 1e6, "factor": 8.0},
+                "sliding_attention": {"rope_type": "default", "rope_theta": 1e4},
+            },
+        )
+    ),
     # As in Qwen3-0.6B, the heads together are wider than the hidden state.
     "qwen3": lambda: Qwen3ForCausalLM(Qwen3Config(**LONG, head_dim=32, tie_word_embeddings=True)),
 }
@@ -145,7 +175,9 @@ def make_twin(family: str, folder: Path, **save: Any) -> TorchTwin:
         for name, parameter in model.named_parameters():
             if name.endswith("bias"):
                 parameter.normal_(0, 0.5)
-            if name.endswith(("q_norm.weight", "k_norm.weight")):
+            if name.endswith(("q_norm.weight", "k_norm.weight", "layernorm.weight")) and "gemma3" in family:
+                parameter.uniform_(-0.5, 1)
+            elif name.endswith(("q_norm.weight", "k_norm.weight")):
                 parameter.uniform_(0.5, 2)
     model.save_pretrained(folder, **save)
     return TorchTwin(model, folder)

@@ -12,6 +12,11 @@ import torch
 from medusa_export.tokenizer_files.facts import TokenizerFiles
 from medusa_export.weights.source import Array
 
+# Gemma 3's names for its norms; the one after attention is called as the others call the one before the MLP.
+GEMMA_NAMES = {
+    "pre_feedforward_layernorm": "ffn_norm", "post_attention_layernorm": "post_attention_norm",
+    "post_feedforward_layernorm": "post_ffw_norm",
+}  # fmt: skip
 NAMES = {
     "model.embed_tokens": "token_embd", "model.norm": "output_norm", "lm_head": "output",
     "input_layernorm": "attn_norm", "post_attention_layernorm": "ffn_norm", "self_attn.q_proj": "attn_q",
@@ -55,7 +60,10 @@ def write_gguf(
         writer.add_key_length(head_dim)
         writer.add_value_length(head_dim)
     writer.add_layer_norm_rms_eps(config.rms_norm_eps)
-    writer.add_rope_freq_base(float((config.rope_parameters or {}).get("rope_theta", 10000.0)))
+    rope = config.rope_parameters or {}
+    writer.add_rope_freq_base(float(rope.get("full_attention", rope).get("rope_theta", 10000.0)))
+    if arch == "gemma3":
+        writer.add_sliding_window(config.sliding_window)
     if tokenizer is not None:
         _add_tokenizer(writer, tokenizer)
     for key, value in (extra or {}).items():
@@ -63,8 +71,10 @@ def write_gguf(
     for name, tensor in model.state_dict().items():
         if name == "lm_head.weight" and config.tie_word_embeddings:
             continue
-        own = _gguf_name(name)
+        own = _gguf_name(name, arch)
         values = tensor.float().numpy()
+        if arch == "gemma3" and own.endswith("norm.weight"):
+            values = values + 1  # as llama.cpp's converter does
         if arch == "llama" and own.split(".")[-2] in ("attn_q", "attn_k"):
             heads = config.num_attention_heads if "attn_q" in own else config.num_key_value_heads
             values = permuted(values, heads)
@@ -102,12 +112,13 @@ def _replace(metadata: dict[str, gguf.gguf_writer.GGUFValue], key: str, value: A
         metadata[key] = gguf.gguf_writer.GGUFValue(value, kind, None)
 
 
-def _gguf_name(name: str) -> str:
+def _gguf_name(name: str, arch: str = "llama") -> str:
+    names = NAMES | (GEMMA_NAMES if arch == "gemma3" else {})
     stem, kind = name.rsplit(".", 1)
-    if stem in NAMES:
-        return f"{NAMES[stem]}.{kind}"
+    if stem in names:
+        return f"{names[stem]}.{kind}"
     _, _, layer, rest = stem.split(".", 3)
-    return f"blk.{layer}.{NAMES[rest]}.{kind}"
+    return f"blk.{layer}.{names[rest]}.{kind}"
 
 
 def _add(writer: gguf.GGUFWriter, name: str, values: Array, kind: gguf.GGMLQuantizationType) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +29,9 @@ GREEDY = 48
 
 @pytest.fixture(
     scope="module",
-    params=["llama3", "llama-linear", "llama-yarn", "qwen3", "mistral-window", "qwen2-window", "phi3.5", "phi4"],
-)
+    params=["llama3", "llama-linear", "llama-yarn", "qwen3", "gemma3", "gemma3-scaled", "mistral-window",
+            "qwen2-window", "phi3.5", "phi4"],
+)  # fmt: skip
 def family(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> TorchTwin:
     return make_twin(request.param, tmp_path_factory.mktemp("family") / request.param)
 
@@ -50,11 +52,19 @@ def test_all_three_bands_of_llama3_occur(tmp_path: Path) -> None:
 
 
 def test_frequencies_are_those_of_transformers(family: TorchTwin) -> None:
-    expected = family.model.model.rotary_emb.inv_freq.numpy()
+    rotary = family.model.model.rotary_emb
+    kinds = [""] if hasattr(rotary, "inv_freq") else ["full_attention_", "sliding_attention_"]  # Gemma has both
+    for kind in kinds:
+        check_frequencies(family, getattr(rotary, f"{kind}inv_freq").numpy(), kind.startswith("sliding"))
+
+
+def check_frequencies(family: TorchTwin, expected: Any, is_local: bool) -> None:
     head_dim = open_source(family.folder).config.head_dim
     expected = np.concatenate([expected, np.zeros(head_dim // 2 - len(expected), np.float32)])  # what does not turn
-    np.testing.assert_allclose(inverse_frequencies(open_source(family.folder).config), expected, rtol=1e-6)
-    np.testing.assert_allclose(load_backbone(family.folder).inverse_frequency.numpy(), expected, rtol=1e-6)
+    backbone = load_backbone(family.folder)
+    np.testing.assert_allclose(inverse_frequencies(backbone.config, is_local), expected, rtol=1e-6)
+    trained = backbone.local_frequency if is_local else backbone.inverse_frequency
+    np.testing.assert_allclose(trained.numpy(), expected, rtol=1e-6)
 
 
 def test_900_tokens_then_a_tree(family: TorchTwin, exported: Path) -> None:
@@ -98,6 +108,17 @@ def test_training_sees_the_same_states(family: TorchTwin) -> None:
     cache = backbone.new_cache(1, 1024)
     steps = [backbone.step(torch.tensor([token]), torch.tensor([i]), cache)[0] for i, token in enumerate(TEXT)]
     close(torch.stack(steps).numpy(), hidden)
+
+
+def test_gemma_in_gguf(tmp_path: Path) -> None:
+    twin = make_twin("gemma3", tmp_path / "hf")
+    write_gguf(tmp_path / "m.gguf", twin.model, arch="gemma3")
+    found, expected = open_source(tmp_path / "m.gguf"), open_source(twin.folder).config
+    assert replace(found.config, attention_scale=expected.attention_scale) == expected
+    assert found.config.windows == (100,) * 5 + (0, 100)
+    export_backbone(found, tmp_path, "fp32", "split", 0, silent)
+    step = SplitRunner(tmp_path / "backbone.fp32.onnx").run(np.array(TEXT), want_logits=True)
+    close(step.logits, twin.causal(TEXT)[1])
 
 
 @pytest.mark.parametrize("name", ["llama3", "llama-linear", "qwen3"])

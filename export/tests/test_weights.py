@@ -22,6 +22,11 @@ from medusa_export.weights.rotation import Orthogonal
 from tiny import TinySource, tiny_heads
 
 Q = gguf.GGMLQuantizationType
+NORMS = {"attn_norm": "input_layernorm", "mlp_norm": "post_attention_layernorm"}
+GEMMA_NORMS = {
+    "attn_norm": "input_layernorm", "post_attn_norm": "post_attention_layernorm",
+    "mlp_norm": "pre_feedforward_layernorm", "post_mlp_norm": "post_feedforward_layernorm",
+}  # fmt: skip
 
 
 @pytest.fixture
@@ -53,12 +58,14 @@ def assert_same(path: Path, model: torch.nn.Module, tolerance: float = 0) -> Non
         stem = {"embed": "model.embed_tokens", "norm": "model.norm", "lm_head": "lm_head"}.get(name.split(".")[0])
         if stem is None:
             _, layer, part, _ = name.split(".")
-            block = {"attn_norm": "input_layernorm", "mlp_norm": "post_attention_layernorm"}.get(part)
+            block = (GEMMA_NORMS if source.config.family == "gemma3" else NORMS).get(part)
             group = "self_attn" if part[0] in "qkvo" else "mlp"
             own = part if part in ("q_norm", "k_norm") else f"{part}_proj"
             stem = f"model.layers.{layer}.{block or f'{group}.{own}'}"
         whole = f"{stem}.{name.rsplit('.', 1)[1]}"
         expected = state[whole] if whole in state else joined_part(state, name, source.config)
+        if source.config.family == "gemma3" and name.endswith("norm.weight"):
+            expected = 1 + expected
         values = found.float32()
         if whole not in state and name.split(".")[2] in "qk" and np.isinf(source.config.rope_divisors[-1:]).any():
             # Channels of each head in another order: where only a part of it is rotated (test_families).

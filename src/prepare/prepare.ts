@@ -53,7 +53,6 @@ export interface PreparedModel {
   readonly isNew: boolean;
 }
 
-const defaultPrecisions: readonly string[] = ['int8'];
 
 /**
  * Fetches (for the default model), converts and exports a model into `modelsDir/<id>`.
@@ -151,10 +150,10 @@ async function presentManifest(folder: string, isForced: boolean): Promise<Manif
   }
 }
 
-/** The asked precisions and those that are there: a new one must not cost an old one. */
+/** The asked precisions and those that are there: a new one must not cost an old one. None: the exporter's default. */
 function wantedPrecisions(asked: readonly string[] | undefined, present: Manifest | undefined): string[] {
   const there = present?.backbones.map((backbone) => backbone.precision) ?? [];
-  return [...new Set([...there, ...(asked ?? (present === undefined ? defaultPrecisions : []))])];
+  return [...new Set([...there, ...(asked ?? [])])];
 }
 
 function lacks(present: Manifest, precisions: readonly string[], options: PrepareOptions): boolean {

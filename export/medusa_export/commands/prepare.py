@@ -27,7 +27,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--from", dest="source", type=Path, required=True, metavar="PATH", help=".gguf or HF folder")
     parser.add_argument("--id", help="the model's name in the manifest (default: the output folder's name)")
     parser.add_argument(
-        "--precision", action="append", metavar="NAME[,NAME]", help=f"{', '.join(PRECISIONS)} (default: int8)"
+        "--precision",
+        action="append",
+        metavar="NAME[,NAME]",
+        help=f"{', '.join(PRECISIONS)} (default: int8, for Gemma int8-block)",
     )
     parser.add_argument("--layout", choices=LAYOUTS, help="default: split where the precision has it, else shared")
     parser.add_argument(
@@ -47,7 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def check(args: argparse.Namespace, error: Callable[[str], NoReturn]) -> None:
-    for name in _list(args.precision or ["int8"]):
+    for name in _list(args.precision or []):
         if name not in PRECISIONS:
             error(f"--precision {name}: unknown (known: {', '.join(PRECISIONS)})")
         if args.layout in ("split", "shared") and args.layout not in PRECISIONS[name].layouts:
@@ -58,7 +61,7 @@ def check(args: argparse.Namespace, error: Callable[[str], NoReturn]) -> None:
 
 def request_of(args: argparse.Namespace) -> Request:
     output = args.output.resolve()
-    names = _list(args.precision or ["int8"])
+    names = _list(args.precision or [])
     heads = None if args.heads is None else [Path(path) for path in _list(args.heads) if path != "none"]
     name, layout = args.id or output.name, args.layout or "auto"
     return Request(output, args.source, name, names, layout, heads, args.capacity, args.adapter, args.chat_template)

@@ -35,8 +35,8 @@ class SharedInputs:
 
     bias: str  # F [1, 1, n, T]
     position_ids: str  # int64 [1, n]
-    cos: str
-    sin: str
+    tables: tuple[str, str]  # cos and sin
+    local_tables: tuple[str, str]  # of the layers with a window
 
 
 def declare_shared_inputs(b: GraphBuilder, config: ModelConfig, dtype: str, capacity: int) -> SharedInputs:
@@ -46,7 +46,9 @@ def declare_shared_inputs(b: GraphBuilder, config: ModelConfig, dtype: str, capa
     b.input("attention_bias", dtype, [1, 1, "n", "T"])
     b.input("seqlens_k", "int32", [1])
     b.input("total_sequence_length", "int32", [])
-    return SharedInputs("attention_bias", "position_ids", *rotary_tables(b, config, dtype, capacity))
+    tables = rotary_tables(b, config, dtype, capacity)
+    local = rotary_tables(b, config, dtype, capacity, is_local=True) if config.local_rope_theta else tables
+    return SharedInputs("attention_bias", "position_ids", tables, local)
 
 
 def shared_attention(
@@ -60,12 +62,13 @@ def shared_attention(
         fresh = _normalised(b, config, name, qkv, norms)
     inputs = [
         *fresh, f"cache_key.{layer}", f"cache_value.{layer}", "seqlens_k", "total_sequence_length",
-        shared.cos, shared.sin, shared.position_ids, shared.bias,
+        *(shared.local_tables if config.windows and config.windows[layer] else shared.tables),
+        shared.position_ids, shared.bias,
     ]  # fmt: skip
     outputs = [name, f"cache_key_out.{layer}", f"cache_value_out.{layer}"]
     b.nodes(
         "GroupQueryAttention", inputs, outputs, CONTRIB,
-        num_heads=config.query_heads, kv_num_heads=config.kv_heads, scale=config.head_dim**-0.5, do_rotary=1,
+        num_heads=config.query_heads, kv_num_heads=config.kv_heads, scale=config.score_scale, do_rotary=1,
         rotary_interleaved=0,
     )  # fmt: skip
     return b.node("Squeeze", [name, b.ints(0)])

@@ -53,12 +53,12 @@ class SplitInputs:
     position_ids: str  # int64 [1, n]
     # By window (0: none) float32 [(Q/G) n, C + n]: the bias once for each query head of a group.
     biases: dict[int, str]
-    cos: str  # [positions, D / 2]
-    sin: str
+    tables: tuple[str, str]  # cos and sin, [positions, D / 2] each
+    local_tables: tuple[str, str]  # of the layers with a window
 
 
 def shared_inputs(
-    b: GraphBuilder, config: ModelConfig, bias: str, position_ids: str, cos: str, sin: str
+    b: GraphBuilder, config: ModelConfig, bias: str, position_ids: str, tables: tuple[str, str], local: tuple[str, str]
 ) -> SplitInputs:
     """Computes once a run what all layers use."""
     heads_a_group = config.query_heads // config.kv_heads
@@ -67,7 +67,7 @@ def shared_inputs(
     for window in sorted(set(config.windows or (0,))):
         own = windowed(b, bias, position_ids, window) if window else bias
         biases[window] = b.node("Concat", [own] * heads_a_group, axis=0)
-    return SplitInputs(positions, biases, cos, sin)
+    return SplitInputs(positions, biases, tables, local)
 
 
 def windowed(b: GraphBuilder, bias: str, position_ids: str, window: int) -> str:
@@ -107,7 +107,8 @@ def split_attention(
     """
 
     def rotate(x: str, result: str) -> str:
-        return b.contrib("RotaryEmbedding", [x, shared.position_ids, shared.cos, shared.sin], result)
+        tables = shared.local_tables if window else shared.tables
+        return b.contrib("RotaryEmbedding", [x, shared.position_ids, *tables], result)
 
     heads, groups, size = config.query_heads, config.kv_heads, config.head_dim
     each = b.reshape(qkv, (1, -1, heads + 2 * groups, size), "n")
@@ -126,7 +127,7 @@ def split_attention(
     grouped = b.reshape(q, (1, groups, -1, size), f"{heads // groups}n")
 
     keys, values = b.node("Concat", [past_key, k], axis=2), b.node("Concat", [past_value, v], axis=2)
-    scores = b.contrib("FusedMatMul", [grouped, keys], transB=1, alpha=size**-0.5)
+    scores = b.contrib("FusedMatMul", [grouped, keys], transB=1, alpha=config.score_scale)
     mixed = _MIXERS[sums](b, b.node("Add", [scores, shared.biases[window]]), values)
     rows = b.node("Transpose", [b.reshape(mixed, (1, heads, -1, size), "n")], perm=[0, 2, 1, 3])
     return b.reshape(rows, (-1, heads * size), "n", name=name + ".mixed"), k, v

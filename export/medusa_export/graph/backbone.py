@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ..weights.config import ModelConfig
 from ..weights.rotation import RotatedSource
 from ..weights.source import Array, WeightSource, WeightTensor
 from .attention_shared import declare_shared_inputs, shared_attention
@@ -43,7 +44,9 @@ def build_split(
     for i in range(c.layers):
         b.input(f"past_key.{i}", "float32", past_shape)
         b.input(f"past_value.{i}", "float32", past_shape)
-    shared = shared_inputs(b, c, bias, positions, *rotary_tables(b, c, "float32"))
+    tables = rotary_tables(b, c, "float32")
+    local = rotary_tables(b, c, "float32", is_local=True) if c.local_rope_theta else tables
+    shared = shared_inputs(b, c, bias, positions, tables, local)
     fresh: list[str] = []
 
     def attend(layer: int, qkv: str) -> str:
@@ -55,7 +58,7 @@ def build_split(
         fresh.extend([k, v])
         return mixed
 
-    x = embed(b, source.tensor("embed.weight"), ids, "float32", keep_embedding_codes)
+    x = _scaled(b, c, embed(b, source.tensor("embed.weight"), ids, "float32", keep_embedding_codes), "float32")
     if isinstance(source, RotatedSource):
         x = b.node("MatMul", [x, b.weight("embed.turn", source.stream.dense())])
     x, skip = _layers(b, source, linear, x, attend, progress)
@@ -81,13 +84,20 @@ def build_shared(source: WeightSource, linear: Linear, path: Path, capacity: int
         return shared_attention(b, c, layer, qkv, shared, head_norms(source, layer, linear.dtype))
 
     ids = b.reshape("input_ids", (-1,), "n", "int64")
-    x = embed(b, source.tensor("embed.weight"), ids, linear.dtype, keep_codes=False)
+    x = _scaled(b, c, embed(b, source.tensor("embed.weight"), ids, linear.dtype, keep_codes=False), linear.dtype)
     x, skip = _layers(b, source, linear, x, attend, progress)
     emit_tail(b, source, linear, x, skip, rows, None)
     for i in range(c.layers):
         b.output(f"cache_key_out.{i}", linear.dtype, cache_shape)
         b.output(f"cache_value_out.{i}", linear.dtype, cache_shape)
     return b
+
+
+def _scaled(b: GraphBuilder, config: ModelConfig, x: str, dtype: str) -> str:
+    """Embeddings times what the model multiplies them by."""
+    if config.embed_scale == 1:
+        return x
+    return b.node("Mul", [x, b.constant("embed_scale", np.asarray(config.embed_scale, np.dtype(dtype)))])
 
 
 def _layers(
@@ -109,20 +119,29 @@ def _layers(
             normed, x = skip_rms_norm(b, p + "attn_norm", x, skip, attn_gain, c.rms_norm_eps, linear.dtype)
         qkv = linear.apply(b, p + "qkv", normed, parts("q", "k", "v"), _qkv_bias(source, p))
         out = linear.apply(b, p + "o", attend(i, qkv), parts("o"))
+        if c.post_norms:
+            out = rms_norm(b, p + "post_attn_norm", out, parts("post_attn_norm")[0], c.rms_norm_eps, linear.dtype)
         normed, x = skip_rms_norm(b, p + "mlp_norm", x, out, mlp_gain, c.rms_norm_eps, linear.dtype)
-        inner = _mlp_inner(b, linear, p, normed, parts("gate", "up"), c.intermediate_size)
+        inner = _mlp_inner(b, linear, p, normed, parts("gate", "up"), c)
         if isinstance(source, RotatedSource):
             inner = _turn_blocks(b, inner, source.inner, c.intermediate_size)
         skip = linear.apply(b, p + "down", inner, parts("down"))
+        if c.post_norms:
+            skip = rms_norm(b, p + "post_mlp_norm", skip, parts("post_mlp_norm")[0], c.rms_norm_eps, linear.dtype)
         progress(i + 1, c.layers)
     return x, skip
 
 
-def _mlp_inner(b: GraphBuilder, linear: Linear, p: str, x: str, gate_up: list[WeightTensor], size: int) -> str:
-    """X [n, H] -> silu(gate(x)) * up(x) [n, I]; gate and up are one product."""
+def _mlp_inner(
+    b: GraphBuilder, linear: Linear, p: str, x: str, gate_up: list[WeightTensor], config: ModelConfig
+) -> str:
+    """X [n, H] -> activation(gate(x)) * up(x) [n, I]; gate and up are one product."""
+    size = config.intermediate_size
     both = linear.apply(b, p + "gate_up", x, gate_up)
     gate, up = b.nodes("Split", [both, b.ints(size, size)], [p + "gate", p + "up"], axis=-1)
-    return b.node("Mul", [b.contrib("QuickGelu", [gate], alpha=1.0), up], p + "inner")
+    silu = config.activation == "silu"
+    active = b.contrib("QuickGelu", [gate], alpha=1.0) if silu else b.node("Gelu", [gate], approximate="tanh")
+    return b.node("Mul", [active, up], p + "inner")
 
 
 def _turn_blocks(b: GraphBuilder, x: str, matrix: Array, size: int) -> str:

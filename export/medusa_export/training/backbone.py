@@ -32,7 +32,9 @@ class Layer:
     gate_up: torch.Tensor  # [2 I, H]
     down: torch.Tensor  # [H, I]
     qkv_bias: torch.Tensor | None = None  # [(Hq + 2 Hkv) D], Qwen2 only
-    qk_gain: torch.Tensor | None = None  # [Hq + Hkv, D], each head's norm of queries or keys, Qwen3 only
+    qk_gain: torch.Tensor | None = None  # [Hq + Hkv, D], each head's norm of queries or keys
+    post_attn_norm: torch.Tensor | None = None  # [H], of what attention gives, Gemma only
+    post_mlp_norm: torch.Tensor | None = None  # [H]
 
 
 class KVCache:
@@ -72,6 +74,8 @@ class Backbone:
         self.layers = [self._place(layer) for layer in layers]
         inverse = torch.from_numpy(inverse_frequencies(config))
         self.inverse_frequency = inverse.to(torch.float32).to(device)  # [D/2]
+        local = torch.from_numpy(inverse_frequencies(config, is_local=True))
+        self.local_frequency = local.to(torch.float32).to(device)  # [D/2], of the layers with a window
         self.rotary_scale = torch.from_numpy(rotary_scales(config)).to(torch.float32).to(device)  # [D/2]
 
     def _place(self, layer: Layer) -> Layer:
@@ -98,16 +102,15 @@ class Backbone:
         visible = (torch.arange(reach, device=self.device) <= positions[:, None])[:, None, None]  # [B, 1, 1, S]
         biases = {window: self._bias(visible, positions, window) for window in set(self.config.windows or (0,))}
         c, b = self.config, tokens.shape[0]
-        x = self.embedding[tokens]
-        angle = positions[:, None].float() * self.inverse_frequency  # [B, D/2]
-        cos, sin = (self.rotary_scale * angle.cos())[:, None], (self.rotary_scale * angle.sin())[:, None]  # [B, 1, D/2]
+        x = self.embed(tokens)
+        turns = self.turns(positions)
         slots = torch.arange(b, device=self.device)
         q_width, kv_width = c.query_heads * c.head_dim, c.kv_heads * c.head_dim
         for index, layer in enumerate(self.layers):
             h = F.rms_norm(x, (c.hidden_size,), layer.attn_norm, c.rms_norm_eps).to(self.compute)
             qkv = F.linear(h, layer.qkv, layer.qkv_bias)
             q_and_k = qkv[:, : q_width + kv_width].view(b, c.query_heads + c.kv_heads, c.head_dim)
-            rotated = rotate(head_norm(q_and_k, layer, c.rms_norm_eps), cos, sin)
+            rotated = rotate(head_norm(q_and_k, layer, c.rms_norm_eps), *turns[bool(window_of(c, index))])
             keys, values = cache.keys[index], cache.values[index]
             keys[slots, :, positions] = rotated[:, c.query_heads :].to(self.compute)
             values[slots, :, positions] = qkv[:, q_width + kv_width :].view(b, c.kv_heads, c.head_dim)
@@ -115,13 +118,25 @@ class Backbone:
             q = rotated[:, : c.query_heads].view(b, c.kv_heads, c.query_heads // c.kv_heads, c.head_dim)
             q = q.to(self.compute)
             mixed = F.scaled_dot_product_attention(
-                q, keys[:, :, :reach], values[:, :, :reach], attn_mask=biases[window_of(c, index)]
+                q, keys[:, :, :reach], values[:, :, :reach], attn_mask=biases[window_of(c, index)], scale=c.score_scale
             )
-            x = x + F.linear(mixed.reshape(b, q_width), layer.out)
+            x = x + post_norm(F.linear(mixed.reshape(b, q_width), layer.out), layer.post_attn_norm, c)
             h = F.rms_norm(x, (c.hidden_size,), layer.mlp_norm, c.rms_norm_eps).to(self.compute)
             gate, up = F.linear(h, layer.gate_up).chunk(2, dim=-1)
-            x = x + F.linear(F.silu(gate) * up, layer.down)
+            x = x + post_norm(F.linear(activate(gate, c) * up, layer.down), layer.post_mlp_norm, c)
         return F.rms_norm(x, (c.hidden_size,), self.final_norm, c.rms_norm_eps)
+
+    def embed(self, tokens: torch.Tensor) -> torch.Tensor:
+        """[..., H] fp32."""
+        return self.embedding[tokens] * self.config.embed_scale
+
+    def turns(self, positions: torch.Tensor) -> tuple[tuple[torch.Tensor, torch.Tensor], ...]:
+        """Cosines and sines [N, 1, D/2] at positions [N]: of the layers that see all, and of those with a window."""
+        both = []
+        for frequency in (self.inverse_frequency, self.local_frequency):
+            angle = positions[:, None].float() * frequency
+            both.append(((self.rotary_scale * angle.cos())[:, None], (self.rotary_scale * angle.sin())[:, None]))
+        return tuple(both)
 
     def _bias(self, visible: torch.Tensor, positions: torch.Tensor, window: int) -> torch.Tensor:
         """Of one kind of layer, [B, 1, 1, S]; `window`: tokens that a token sees, itself included; 0: all."""
@@ -151,6 +166,15 @@ class Backbone:
 
 def window_of(config: ModelConfig, layer: int) -> int:
     return config.windows[layer] if config.windows else 0
+
+
+def post_norm(x: torch.Tensor, gain: torch.Tensor | None, config: ModelConfig) -> torch.Tensor:
+    """What a part of a layer gives, normalised where the model does that before it is added to the stream."""
+    return x if gain is None else F.rms_norm(x.float(), x.shape[-1:], gain, config.rms_norm_eps)
+
+
+def activate(gate: torch.Tensor, config: ModelConfig) -> torch.Tensor:
+    return F.silu(gate) if config.activation == "silu" else F.gelu(gate, approximate="tanh")
 
 
 def head_norm(x: torch.Tensor, layer: Layer, eps: float) -> torch.Tensor:
@@ -193,6 +217,8 @@ def load_backbone(
             down=take(p + "down.weight"),
             qkv_bias=take(*(p + f"{x}.bias" for x in "qkv")) if config.qkv_bias else None,
             qk_gain=head_gains(p) if config.qk_norm else None,
+            post_attn_norm=take(p + "post_attn_norm.weight") if config.post_norms else None,
+            post_mlp_norm=take(p + "post_mlp_norm.weight") if config.post_norms else None,
         )
 
     lm_head = None if config.tied_embeddings else take("lm_head.weight")

@@ -18,7 +18,7 @@ from torch import nn
 from ..errors import ExportError
 from ..weights import ModelConfig
 from ..weights.adapter import SUFFIX, TARGETS, Adapter
-from .backbone import Backbone, Layer, head_norm, rotate, window_of
+from .backbone import Backbone, Layer, activate, head_norm, post_norm, rotate, window_of
 from .checkpoint import write_tensors
 from .recipes import LoraConfig
 
@@ -87,12 +87,8 @@ def run_sequences(backbone: Backbone, tokens: torch.Tensor, lora: Lora | None = 
     sees the padding behind it, and the padding's own states are to be ignored.
     """
     c, (b, s) = backbone.config, tokens.shape
-    x = backbone.embedding[tokens]
-    angle = torch.arange(s, device=tokens.device)[:, None].float() * backbone.inverse_frequency  # [S, D/2]
-    cos, sin = (
-        (backbone.rotary_scale * angle.cos())[:, None],
-        (backbone.rotary_scale * angle.sin())[:, None],
-    )  # [S, 1, D/2]
+    x = backbone.embed(tokens)
+    turns = backbone.turns(torch.arange(s, device=tokens.device))
     for index, layer in enumerate(backbone.layers):
         adapter = lora if lora is not None and lora.adapts(index) else None
 
@@ -102,10 +98,12 @@ def run_sequences(backbone: Backbone, tokens: torch.Tensor, lora: Lora | None = 
 
         h = F.rms_norm(x, (c.hidden_size,), layer.attn_norm, c.rms_norm_eps).to(backbone.compute)
         qkv = product(h, "qkv", layer.qkv_bias).view(b, s, c.query_heads + 2 * c.kv_heads, c.head_dim)
-        x = x + product(_attention(qkv, cos, sin, c, layer, window_of(c, index)).to(backbone.compute), "out")
+        window = window_of(c, index)
+        mixed = _attention(qkv, *turns[bool(window)], c, layer, window).to(backbone.compute)
+        x = x + post_norm(product(mixed, "out"), layer.post_attn_norm, c)
         h = F.rms_norm(x, (c.hidden_size,), layer.mlp_norm, c.rms_norm_eps).to(backbone.compute)
         gate, up = product(h, "gate_up").chunk(2, dim=-1)
-        x = x + product(F.silu(gate) * up, "down")
+        x = x + post_norm(product(activate(gate, c) * up, "down"), layer.post_mlp_norm, c)
     return F.rms_norm(x, (c.hidden_size,), backbone.final_norm, c.rms_norm_eps)
 
 
@@ -124,8 +122,8 @@ def _attention(
     if window:
         at = torch.arange(q.shape[2], device=q.device)
         near = (at[:, None] >= at) & (at[:, None] - at < window)
-        return F.scaled_dot_product_attention(q, k, v, attn_mask=near).transpose(1, 2).flatten(2)
-    mixed = F.scaled_dot_product_attention(q, k, v, is_causal=True)
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=near, scale=c.score_scale).transpose(1, 2).flatten(2)
+    mixed = F.scaled_dot_product_attention(q, k, v, is_causal=True, scale=c.score_scale)
     return mixed.transpose(1, 2).flatten(2)
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from ..errors import ExportError
 
-FAMILIES = ("llama", "mistral", "qwen2", "qwen3", "phi3")
+FAMILIES = ("llama", "mistral", "qwen2", "qwen3", "phi3", "gemma3")
 MAX_HEAD = 1 << 12  # head size
 MAX_CONTEXT = 1 << 22  # positions; every graph holds a rotary table of the whole context
 
@@ -35,6 +35,11 @@ class ModelConfig:
     rope_scale: float = 1.0  # of cosines and sines of the pairs that turn
     # [layers] tokens that a token of the layer sees, itself included; 0: all before it. Empty: all layers see all.
     windows: tuple[int, ...] = ()
+    local_rope_theta: float = 0.0  # of the layers with a window, which scale nothing; 0: they rotate as the others do
+    post_norms: bool = False  # RMSNorm of what attention and MLP give, before it is added to the stream
+    embed_scale: float = 1.0
+    attention_scale: float = 0.0  # of scores; 0: head_dim^-0.5
+    activation: str = "silu"  # of the gate: silu, or gelu_tanh
     notes: tuple[str, ...] = field(default=())  # what was changed on the way in, to be told to the user
 
     def __post_init__(self) -> None:
@@ -59,6 +64,10 @@ class ModelConfig:
             raise ExportError(f"{self.query_heads} query heads do not divide into {self.kv_heads} key-value heads")
         if self.head_dim % 2:
             raise ExportError(f"head size {self.head_dim} is odd; rotary embeddings need an even one")
+
+    @property
+    def score_scale(self) -> float:
+        return self.attention_scale or self.head_dim**-0.5
 
     @property
     def shortest_window(self) -> int:
@@ -95,6 +104,9 @@ class ModelConfig:
             yield p + "gate.weight", (i, h)
             yield p + "up.weight", (i, h)
             yield p + "down.weight", (h, i)
+            if self.post_norms:
+                yield p + "post_attn_norm.weight", (h,)
+                yield p + "post_mlp_norm.weight", (h,)
             if self.qkv_bias:
                 yield p + "q.bias", (q,)
                 yield p + "k.bias", (kv,)

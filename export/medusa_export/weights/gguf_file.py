@@ -1,4 +1,4 @@
-"""Reader of GGUF files (llama.cpp's format) for the architectures `llama`, `qwen2` and `qwen3`.
+"""Reader of GGUF files (llama.cpp's format) for the architectures `llama`, `qwen2`, `qwen3` and `gemma3`.
 
 llama.cpp stores the rows of q and k interleaved per head (its `permute`) for the llama architecture, since its rotary
 embedding pairs neighbours; ours pairs halves as Hugging Face does, so those rows are put back in order here.
@@ -27,9 +27,10 @@ from .source import Array, BlockTensor, WeightTensor
 _LAYER_NAMES = {
     "attn_norm": "attn_norm", "mlp_norm": "ffn_norm", "q": "attn_q", "k": "attn_k", "v": "attn_v", "o": "attn_output",
     "gate": "ffn_gate", "up": "ffn_up", "down": "ffn_down", "q_norm": "attn_q_norm", "k_norm": "attn_k_norm",
+    "post_attn_norm": "post_attention_norm", "post_mlp_norm": "post_ffw_norm",
 }  # fmt: skip
 _TOP_NAMES = {"embed": "token_embd", "norm": "output_norm", "lm_head": "output"}
-_ARCHITECTURES = ("llama", "qwen2", "qwen3")
+_ARCHITECTURES = ("llama", "qwen2", "qwen3", "gemma3")
 _ROPE_FACTORS = "rope_freqs.weight"
 _READABLE = {
     "F32",
@@ -122,8 +123,13 @@ class GgufSource:
             rms_norm_eps=_short_float(of_arch.number("attention.layer_norm_rms_epsilon", above=0, below=1)),
             tied_embeddings="output.weight" not in self._tensors,
             qkv_bias="blk.0.attn_q.bias" in self._tensors,
-            qk_norm=arch == "qwen3",
-            windows=layer_windows(context, window, [True] * layers),
+            qk_norm=arch in ("qwen3", "gemma3"),
+            # llama.cpp knows these by the name of the architecture, and adds 1 to the gains when it converts.
+            post_norms=arch == "gemma3",
+            embed_scale=hidden**0.5 if arch == "gemma3" else 1.0,
+            activation="gelu_tanh" if arch == "gemma3" else "silu",
+            local_rope_theta=of_arch.number("rope.freq_base_swa", 10000.0, above=0) if arch == "gemma3" else 0.0,
+            windows=_windows(arch, context, window, layers),
         )
         return replace(config, rope_divisors=self._rope_divisors(of_arch, config.head_dim // 2))
 
@@ -199,6 +205,12 @@ class GgufSource:
             return None
         heads = shape[0] // self.config.head_dim
         return np.arange(shape[0]).reshape(heads, self.config.head_dim // 2, 2).swapaxes(1, 2).reshape(-1)
+
+
+def _windows(arch: str, context: int, window: int, layers: int) -> tuple[int, ...]:
+    if arch == "gemma3":  # five of six layers, which also rotate otherwise
+        return tuple(window if (layer + 1) % 6 else 0 for layer in range(layers))
+    return layer_windows(context, window, [True] * layers)
 
 
 class _Reader(gguf.GGUFReader):

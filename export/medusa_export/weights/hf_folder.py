@@ -17,11 +17,23 @@ from .safetensors_file import FLOATS
 from .source import Array, WeightTensor
 from .tensor_file import TensorFile, open_tensors
 
-_FAMILIES = {"llama": "llama", "mistral": "mistral", "qwen2": "qwen2", "qwen3": "qwen3", "phi3": "phi3"}
+_FAMILIES = {
+    "llama": "llama",
+    "mistral": "mistral",
+    "qwen2": "qwen2",
+    "qwen3": "qwen3",
+    "phi3": "phi3",
+    "gemma3_text": "gemma3",
+}
 _LAYER_NAMES = {
     "attn_norm": "input_layernorm", "mlp_norm": "post_attention_layernorm", "q": "self_attn.q_proj",
     "k": "self_attn.k_proj", "v": "self_attn.v_proj", "o": "self_attn.o_proj", "gate": "mlp.gate_proj",
     "up": "mlp.up_proj", "down": "mlp.down_proj", "q_norm": "self_attn.q_norm", "k_norm": "self_attn.k_norm",
+}  # fmt: skip
+# Gemma 3 has a norm after each part of a layer too, under the name that the others have for the one before the MLP.
+_GEMMA_NAMES = _LAYER_NAMES | {
+    "mlp_norm": "pre_feedforward_layernorm", "post_attn_norm": "post_attention_layernorm",
+    "post_mlp_norm": "post_feedforward_layernorm",
 }  # fmt: skip
 _TOP_NAMES = {"embed": "model.embed_tokens", "norm": "model.norm", "lm_head": "lm_head"}
 
@@ -39,12 +51,12 @@ def _part(c: ModelConfig, stem: str) -> tuple[int, int, int]:
     }[stem]  # fmt: skip
 
 
-def _hf_name(name: str) -> str:
+def _hf_name(name: str, layer_names: dict[str, str] = _LAYER_NAMES) -> str:
     if not name.startswith("layers."):
         stem, kind = name.split(".")
         return f"{_TOP_NAMES[stem]}.{kind}"
     _, layer, stem, kind = name.split(".")
-    return f"model.layers.{layer}.{_LAYER_NAMES[stem]}.{kind}"
+    return f"model.layers.{layer}.{layer_names[stem]}.{kind}"
 
 
 class HfFolderSource:
@@ -87,6 +99,9 @@ class HfFolderSource:
                 f"{self.path.name}: tensor {source_name} has type {dtype}; quantised folders are not supported"
             )
         shape = file.shape(source_name)
+        if self.config.family == "gemma3" and name.endswith("norm.weight"):
+            # Gemma keeps what is added to 1.
+            return WeightTensor(name, source_name, shape, dtype, lambda: file.float32(source_name) + np.float32(1))
         if rows is None:
             return WeightTensor(name, source_name, shape, dtype, lambda: file.float32(source_name))
         least = int(rows.max()) + 1
@@ -101,7 +116,8 @@ class HfFolderSource:
         order = head_order(c) if stem in ("q", "k") else None
         if c.family != "phi3" or stem not in _JOINED:
             heads = {"q": c.query_heads, "k": c.kv_heads}.get(stem, 0)
-            return _hf_name(name), None if order is None else rows_of_heads(order, heads, 0)
+            names = _GEMMA_NAMES if c.family == "gemma3" else _LAYER_NAMES
+            return _hf_name(name, names), None if order is None else rows_of_heads(order, heads, 0)
         joined, (start, size, heads) = _JOINED[stem], _part(c, stem)
         rows = np.arange(start, start + size) if order is None else rows_of_heads(order, heads, start)
         return _hf_name(name).replace(_LAYER_NAMES[stem], joined), rows
@@ -150,14 +166,22 @@ def config_from_json(raw: dict[str, Any], label: str) -> ModelConfig:
         raise ExportError(
             f"{label}: quantisation '{method}' is not supported; use the unquantised folder or a GGUF file"
         )
-    if raw.get("hidden_act", "silu") != "silu":
-        raise ExportError(f"{label}: activation '{raw['hidden_act']}' is not supported (supported: silu)")
+    is_gemma = model_type == "gemma3_text"
+    key, usual = ("hidden_activation", "gelu_pytorch_tanh") if is_gemma else ("hidden_act", "silu")
+    if raw.get(key, usual) != usual:
+        raise ExportError(f"{label}: activation '{raw[key]}' is not supported (supported: {usual})")
+    if is_gemma:
+        for cap in ("final_logit_softcapping", "attn_logit_softcapping"):
+            if raw.get(cap) is not None:
+                raise ExportError(f"{label}: {cap} is not supported")
     for flag in ("attention_bias", "mlp_bias"):
         if fields.flag(flag, False) and model_type != "qwen2":
             raise ExportError(f"{label}: {flag} is not supported for {model_type}")
     heads, hidden = fields.whole("num_attention_heads"), fields.whole("hidden_size")
     layers = fields.whole("num_hidden_layers")
-    rope = _rope(fields, label)
+    rope, local = _rope(fields, label), 0.0
+    if is_gemma:
+        rope, local = _gemma_rope(fields, label, rope)
     context = fields.whole("max_position_embeddings", 2048)
     notes: tuple[str, ...] = ()
     if rope.text("rope_type", rope.text("type", "default")) == "longrope":
@@ -174,14 +198,19 @@ def config_from_json(raw: dict[str, Any], label: str) -> ModelConfig:
         hidden_size=hidden,
         query_heads=heads,
         kv_heads=fields.whole("num_key_value_heads", heads),
-        head_dim=fields.whole("head_dim", 128 if model_type == "qwen3" else hidden // heads),
+        head_dim=fields.whole("head_dim", {"qwen3": 128, "gemma3_text": 256}.get(model_type, hidden // heads)),
         intermediate_size=fields.whole("intermediate_size"),
         vocab_size=fields.whole("vocab_size"),
         context_length=context,
-        rope_theta=rope.number("rope_theta", fields.number("rope_theta", 10000.0, above=0), above=0),
+        rope_theta=rope.number("rope_theta", fields.number("rope_theta", 1e6 if is_gemma else 1e4, above=0), above=0),
         rms_norm_eps=fields.number("rms_norm_eps", 1e-6, above=0, below=1),
-        tied_embeddings=fields.flag("tie_word_embeddings", False),
-        qk_norm=model_type == "qwen3",
+        tied_embeddings=fields.flag("tie_word_embeddings", is_gemma),
+        qk_norm=model_type == "qwen3" or is_gemma,
+        post_norms=is_gemma,
+        embed_scale=hidden**0.5 if is_gemma else 1.0,
+        attention_scale=fields.number("query_pre_attn_scalar", 256.0, above=0) ** -0.5 if is_gemma else 0.0,
+        activation="gelu_tanh" if is_gemma else "silu",
+        local_rope_theta=local,
         windows=_windows(fields, model_type, layers, context),
         notes=notes,
     )
@@ -201,12 +230,23 @@ def _rope(fields: Fields, label: str) -> Fields:
     return Fields(f"{label}: {key}", (rope_scaling or rope_parameters).get)
 
 
+def _gemma_rope(fields: Fields, label: str, rope: Fields) -> tuple[Fields, float]:
+    """Of the layers that see all, and the base of those with a window, which transformers 5 keeps in one object."""
+    full, sliding = rope.mapping("full_attention"), rope.mapping("sliding_attention")
+    if not full:
+        return rope, fields.number("rope_local_base_freq", 10000.0, above=0)
+    local = Fields(f"{label}: rope_parameters.sliding_attention", sliding.get)
+    if local.text("rope_type", "default") != "default":
+        raise ExportError(f"{label}: rope scaling of the layers with a window is not supported")
+    return Fields(f"{label}: rope_parameters.full_attention", full.get), local.number("rope_theta", 10000.0, above=0)
+
+
 def _windows(fields: Fields, model_type: str, layers: int, context: int) -> tuple[int, ...]:
     """Of each layer. `layer_types` names those that slide; before it there was `max_window_layers`, the first that
     does in Qwen; Mistral and Phi slide throughout.
     """
-    window = fields.whole("sliding_window", 0, least=0)
-    uses = model_type in ("mistral", "phi3") or fields.flag("use_sliding_window", False)
+    window = fields.whole("sliding_window", 512 if model_type == "gemma3_text" else 0, least=0)
+    uses = model_type in ("mistral", "phi3", "gemma3_text") or fields.flag("use_sliding_window", False)
     if not window or not uses:
         return ()
     types = fields.items("layer_types", [])
@@ -216,7 +256,12 @@ def _windows(fields: Fields, model_type: str, layers: int, context: int) -> tupl
                 f"layer_types is {shown(types)}; expected full_attention or sliding_attention for each layer"
             )
         slides = [each == "sliding_attention" for each in types]
+    elif model_type == "gemma3_text":
+        every = fields.whole("sliding_window_pattern", 6)
+        slides = [(layer + 1) % every != 0 for layer in range(layers)]
     else:
         first = fields.whole("max_window_layers", layers, least=0) if model_type.startswith("qwen") else 0
         slides = [layer >= first for layer in range(layers)]
+    if model_type == "gemma3_text":  # which also rotate otherwise: they count even where nothing is cut off
+        return tuple(window if slide else 0 for slide in slides)
     return layer_windows(context, window, slides)

@@ -30,9 +30,11 @@ from .finite import Array
 SCALINGS = ("default", "linear", "llama3", "yarn", "longrope")
 
 
-def inverse_frequencies(config: ModelConfig) -> Array:
-    """Radians a position, float64 [D / 2]."""
+def inverse_frequencies(config: ModelConfig, is_local: bool = False) -> Array:
+    """Radians a position, float64 [D / 2]. `is_local`: of the layers with a window, where they have their own."""
     half = config.head_dim // 2
+    if is_local and config.local_rope_theta:
+        return config.local_rope_theta ** (-np.arange(half, dtype=np.float64) / half)
     unscaled = config.rope_theta ** (-np.arange(half, dtype=np.float64) / half)
     return np.asarray(unscaled / np.asarray(config.rope_divisors) if config.rope_divisors else unscaled)
 
