@@ -53,7 +53,6 @@ export interface PreparedModel {
   readonly isNew: boolean;
 }
 
-
 /**
  * Fetches (for the default model), converts and exports a model into `modelsDir/<id>`.
  *
