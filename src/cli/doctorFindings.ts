@@ -6,10 +6,10 @@ import { MedusaEngine } from '../engine/engine.js';
 import { defaultModelName } from '../models/defaultModel.js';
 import { verifyFiles } from '../models/fileHashes.js';
 import { newerHeads } from '../models/headsFiles.js';
-import { preparedModels } from '../models/locate.js';
+import { preparedModels, whatIsIn } from '../models/locate.js';
 import { modelsFolder } from '../models/modelsFolder.js';
 import { readManifest } from '../models/manifest.js';
-import type { HeadsEntry, Manifest } from '../models/manifestSchema.js';
+import type { Manifest } from '../models/manifestSchema.js';
 import { prepareCommand } from '../models/prepareCommand.js';
 import { findPython } from '../prepare/python.js';
 import { formerNameNotes, readVariable } from '../util/environment.js';
@@ -154,7 +154,8 @@ async function examinePython(isPrepared: boolean): Promise<Finding> {
 
 async function examineModels(modelsDir: string, measure: boolean): Promise<Finding[]> {
   const names = preparedModels(modelsDir);
-  const findings: Finding[] = [{ state: 'ok', what: 'Models folder', detail: modelsDir }];
+  const there = names.length === 0 ? `: ${whatIsIn(modelsDir)}` : '';
+  const findings: Finding[] = [{ state: 'ok', what: 'Models folder', detail: `${modelsDir}${there}` }];
   if (!names.includes(defaultModelName)) {
     const measured = measure && names.length === 0 ? '; there is nothing to measure yet' : '';
     const detail = `not prepared yet; the first command that needs it does so (or: medusa-plus prepare)${measured}`;
@@ -182,7 +183,7 @@ async function examineModel(modelsDir: string, name: string, measure: boolean): 
     const tried = measure ? ofCpu : ofCpu.filter((precision) => precision === usual);
     const notes: string[] = [];
     for (const precision of tried) notes.push(await tryModel(folder, precision, measure));
-    return { state: 'ok', what: name, detail: [describeModel(manifest), ...notes].join('; ') };
+    return { state: 'ok', what: name, detail: [describeFiles(manifest), ...notes].join('; ') };
   } catch (error) {
     return { state: broken, what: name, detail: textOf(error) };
   }
@@ -209,15 +210,10 @@ function describeCosts(costs: readonly CostPoint[]): string {
   return `milliseconds a step ${times.join(', ')}`;
 }
 
-function describeHeads({ name, count, conditional }: HeadsEntry): string {
-  return `${name} (${count} heads${conditional ? ', conditional table' : ''})`;
-}
-
-function describeModel({ model, backbones, heads, source, tokenizer }: Manifest): string {
-  const precisions = backbones.map(({ precision, layout }) => `${precision} (${layout})`).join(', ');
-  const names = [...new Set(heads.map(describeHeads))].join(', ') || 'none';
+/** What it is stands in the table of the prepared models. */
+function describeFiles({ tokenizer }: Manifest): string {
   const isOld = tokenizer.configSha256 === undefined;
   const old =
     ' (made before all files were hashed: prepare it again with --force to have every change noticed)';
-  return `${model.family} from ${source.name}; backbones ${precisions}; heads ${names}; files whole${isOld ? old : ''}`;
+  return `files whole${isOld ? old : ''}`;
 }

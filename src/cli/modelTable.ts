@@ -1,4 +1,5 @@
 import type { DamagedModel, ModelSummary } from '../models/listModels.js';
+import { visibleInLine } from '../util/terminalText.js';
 
 const gigabytes = (bytes: number): string =>
   bytes < 1e9 ? `${(bytes / 1e6).toFixed(0)} MB` : `${(bytes / 1e9).toFixed(1)} GB`;
@@ -20,7 +21,7 @@ export function modelTable(models: readonly (ModelSummary | DamagedModel)[]): st
           model.source,
         ],
   );
-  const all = [head, ...rows];
+  const all = [head, ...rows].map((row) => row.map(visibleInLine));
   const widths = head.map((_, column) => Math.max(...all.map((row) => row[column].length)));
   return all.map((row) =>
     row
@@ -28,4 +29,11 @@ export function modelTable(models: readonly (ModelSummary | DamagedModel)[]): st
       .join('  ')
       .trimEnd(),
   );
+}
+
+/** One of them as JSON has it: the names of the columns, without spaces. */
+export function modelJson(model: ModelSummary | DamagedModel): object {
+  if ('error' in model) return model;
+  const { chatTemplate, source, ...others } = model;
+  return { ...others, chat_template: chatTemplate, made_from: source };
 }

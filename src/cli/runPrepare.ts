@@ -1,11 +1,12 @@
 import { openEngineParts } from '../engine/open.js';
+import { whatIsIn } from '../models/locate.js';
 import { modelsFolder } from '../models/modelsFolder.js';
 import { prepareModel } from '../prepare/prepare.js';
 import { silentReport } from '../util/progressReport.js';
 import { InterruptedError, UsageError } from '../util/errors.js';
 import { catchInterrupt } from './interrupt.js';
 import { readFlag, readText, readTexts, type Arguments } from './options.js';
-import { modelTable } from './modelTable.js';
+import { modelJson, modelTable } from './modelTable.js';
 import { print, printJson } from './output.js';
 import { createReport } from './terminal.js';
 
@@ -22,17 +23,19 @@ async function manageModels(args: Arguments): Promise<void> {
   }
   if (name !== undefined) {
     const { removeModel } = await import('../prepare/remove.js');
-    return print(`Removed ${await removeModel(modelsDir, name)}`);
+    const bar = readFlag(args, 'quiet') ? silentReport : createReport();
+    return print(`Removed ${await removeModel(modelsDir, name, bar)}`);
   }
   const { listModels } = await import('../models/listModels.js');
   const models = await listModels(modelsDir);
-  if (readFlag(args, 'json')) return printJson({ models_dir: modelsDir, models });
-  if (models.length === 0) return print(`No model is prepared in ${modelsDir}.`);
+  if (readFlag(args, 'json')) return printJson({ models_dir: modelsDir, models: models.map(modelJson) });
+  if (models.length === 0) return print(`No prepared model in ${modelsDir}: ${whatIsIn(modelsDir)}.`);
   modelTable(models).forEach((line) => print(line));
 }
 
 /** `medusa-plus prepare`: makes the model, then measures this machine with it. */
 export async function runPrepare(args: Arguments): Promise<void> {
+  if (readFlag(args, 'json') && !readFlag(args, 'list')) throw new UsageError('--json goes with --list.');
   if (readFlag(args, 'list') || args.remove !== undefined) return manageModels(args);
   const heads = readTexts(args, 'heads');
   const interrupt = catchInterrupt();

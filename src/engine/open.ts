@@ -10,7 +10,7 @@ import { MedusaError } from '../util/errors.js';
 import { chooseGraphs, type ChosenGraphs } from '../models/choose.js';
 import { defaultModelName } from '../models/defaultModel.js';
 import { newerHeads } from '../models/headsFiles.js';
-import { locateModel, modelMissing, type ModelPlace } from '../models/locate.js';
+import { locateModel, type ModelPlace } from '../models/locate.js';
 import { modelsFolder } from '../models/modelsFolder.js';
 import { checkChanged } from '../models/fileHashes.js';
 import { readManifest } from '../models/manifest.js';
@@ -91,7 +91,10 @@ async function findModel(options: EngineOptions, report: Report): Promise<ModelP
   const place = locateModel(options.model, modelsDir);
   const mayPrepare = place.name === defaultModelName && options.prepare !== false;
   if (place.isPrepared && !(mayPrepare && (await hasNewerHeads(place)))) return place;
-  if (!mayPrepare) throw modelMissing(place, modelsDir);
+  if (!mayPrepare) {
+    const { modelMissing } = await import('../models/missing.js');
+    throw modelMissing(place, modelsDir);
+  }
   report.note(
     place.isPrepared
       ? `Preparing ${place.name} again: its heads were replaced by newer ones.`

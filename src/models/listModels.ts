@@ -6,6 +6,7 @@ import { object, optional, tryJson } from '../util/json.js';
 import * as v from 'valibot';
 import { preparedModels } from './locate.js';
 import { readManifest } from './manifest.js';
+import type { HeadsEntry } from './manifestSchema.js';
 
 export interface ModelSummary {
   readonly name: string;
@@ -50,7 +51,7 @@ async function summaryOf(modelsDir: string, name: string): Promise<ModelSummary 
           backbones.map(({ precision, layout }) => `${precision}${layout === 'shared' ? ' (CUDA)' : ''}`),
         ),
       ],
-      heads: [...new Set(heads.map((each) => `${each.name} (${each.count})`))],
+      heads: [...new Set(heads.map(describeHeads))],
       bytes,
       chatTemplate: isOwn ? 'own' : (impliedTemplate(model.id, source.name) ?? 'none'),
       source: source.name,
@@ -60,14 +61,24 @@ async function summaryOf(modelsDir: string, name: string): Promise<ModelSummary 
   }
 }
 
+function describeHeads({ name, count, conditional }: HeadsEntry): string {
+  return `${name} (${count}${conditional ? ', conditional table' : ''})`;
+}
+
 const configSchema = object({
   chat_template: optional(v.union([v.string(), v.array(v.unknown())])),
 });
 
+/** A file may go away meanwhile, and counts nothing then. */
 async function bytesOf(folder: string): Promise<number> {
-  const files = await readdir(folder, { recursive: true, withFileTypes: true });
+  const files = await readdir(folder, { recursive: true, withFileTypes: true }).catch(() => []);
   const sizes = files
     .filter((file) => file.isFile())
-    .map(async (file) => (await stat(join(file.parentPath, file.name))).size);
+    .map((file) =>
+      stat(join(file.parentPath, file.name)).then(
+        ({ size }) => size,
+        () => 0,
+      ),
+    );
   return (await Promise.all(sizes)).reduce((sum, size) => sum + size, 0);
 }

@@ -1,9 +1,8 @@
-import { existsSync, readdirSync } from 'node:fs';
+import { existsSync, readdirSync, statSync } from 'node:fs';
 import { join, resolve } from 'node:path';
-import { ModelError, UsageError } from '../util/errors.js';
+import { UsageError } from '../util/errors.js';
 import { defaultModelName } from './defaultModel.js';
 import { manifestName } from './fileNames.js';
-import { prepareCommand } from './prepareCommand.js';
 
 export interface ModelPlace {
   readonly name: string;
@@ -19,29 +18,13 @@ export function locateModel(model: string | undefined, modelsDir: string): Model
   return { name, folder, isPrepared: existsSync(join(folder, manifestName)) };
 }
 
-/** The error for a model that is not there and that is not the default one, which would be prepared. */
-export function modelMissing(place: ModelPlace, modelsDir: string): ModelError {
-  if (isHubName(place.name) && !existsSync(place.folder)) {
-    const name = place.name.split('/')[1];
-    throw new UsageError(
-      `${place.name} is not a folder. If it is a name on the Hugging Face hub, fetch it and prepare it: ` +
-        `hf download ${place.name} --local-dir ${name}, then medusa-plus prepare --from ${name}; ` +
-        `its name is then --model ${name.toLowerCase()}.`,
-    );
-  }
-  if (isPath(place.name)) {
-    const why = existsSync(place.folder)
-      ? `has no ${manifestName}, so it is not a prepared model`
-      : 'does not exist';
-    return new ModelError(
-      `${place.folder} ${why}. Make one: ${prepareCommand(place.folder)}, or leave out --model.`,
-    );
-  }
+/** What there is in a folder of models, in words: "there are: a, b", or why there are none. */
+export function whatIsIn(modelsDir: string): string {
   const names = preparedModels(modelsDir);
-  const there = names.length === 0 ? 'no model is there yet' : `there are: ${names.join(', ')}`;
-  return new ModelError(
-    `No model ${place.name} in ${modelsDir}; ${there}. ` + `Make it: ${prepareCommand(place.folder)}.`,
-  );
+  if (names.length > 0) return `there are: ${names.join(', ')}`;
+  const kind = statSync(modelsDir, { throwIfNoEntry: false });
+  if (kind === undefined) return 'the folder does not exist';
+  return kind.isDirectory() ? 'no model is there yet' : 'it is not a folder';
 }
 
 /** Names of the prepared models in a folder. */
@@ -64,7 +47,4 @@ export function checkModelName(name: string): string {
   );
 }
 
-/** As an owner and a repository: one slash, and nothing that leads elsewhere. */
-const isHubName = (name: string): boolean => /^[A-Za-z0-9][\w.-]*\/[A-Za-z0-9][\w.-]*$/.test(name);
-
-const isPath = (name: string): boolean => /[/\\]/.test(name) || name === '.' || name === '..';
+export const isPath = (name: string): boolean => /[/\\]/.test(name) || name === '.' || name === '..';

@@ -71,7 +71,7 @@ function readText(file: string): string {
   }
 }
 
-/** As a shell takes it. */
-function quoted(text: string): string {
+/** As a shell takes it: in quotes where it needs them. */
+export function quoted(text: string): string {
   return /^[\w@%+=:,./-]+$/.test(text) ? text : `'${text.replaceAll("'", `'\\''`)}'`;
 }

@@ -1,6 +1,12 @@
 import { readdir, rm } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 
+/** What belongs to a model that is being prepared has this name, and an ending: hidden, for it is no model. */
+export const hidden = (modelsDir: string, name: string): string => join(modelsDir, `.${name}`);
+
+/** Held by who makes or removes a model. */
+export const lockFile = (modelsDir: string, name: string): string => `${hidden(modelsDir, name)}.lock`;
+
 const mark = '.partial-';
 
 /** A folder to work in before `target` is complete: beside it, and named after this process. */

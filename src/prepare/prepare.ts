@@ -1,22 +1,24 @@
 import { existsSync } from 'node:fs';
-import { mkdir, readdir, rename, rm, stat } from 'node:fs/promises';
-import { basename, dirname, extname, join, resolve } from 'node:path';
+import { mkdir, rename, rm } from 'node:fs/promises';
+import { basename, dirname, join, resolve } from 'node:path';
 import { chatTemplateText } from '../engine/text/builtinTemplates.js';
 import { MedusaError, ModelError, UsageError } from '../util/errors.js';
 import { committedHeads } from '../models/headsFiles.js';
 import { adaptedName, adapterName, checkAdapter } from './adapters.js';
+import { checkSource } from './checkSource.js';
 import { fetchDefaultWeights } from './defaultWeights.js';
 import { sha256Of } from '../util/sha256.js';
 import { diskFullHint, explainDiskError } from './diskErrors.js';
 import { number, object, optional, text, tryJson } from '../util/json.js';
 import { defaultModelName } from '../models/defaultModel.js';
+import { modelNameOf } from '../models/checkpoint.js';
 import { checkModelName } from '../models/locate.js';
 import { checkPrecision } from '../models/precisions.js';
 import { takeLock } from '../util/lock.js';
 import { manifestName } from '../models/fileNames.js';
 import { checkFiles, readManifest } from '../models/manifest.js';
 import type { Manifest } from '../models/manifestSchema.js';
-import { partialFolder, removeFolder, removePartialFolders } from './partialFolders.js';
+import { hidden, lockFile, partialFolder, removeFolder, removePartialFolders } from './partialFolders.js';
 import type { Report } from '../util/progressReport.js';
 import { exportEnvironment, findPython, runModule, type Python } from './python.js';
 import { ensureRequirements, exporterRequirements } from './pythonPackages.js';
@@ -64,13 +66,13 @@ export async function prepareModel(options: PrepareOptions, report: Report): Pro
   const modelsDir = resolve(options.modelsDir);
   options.precisions?.forEach(checkPrecision);
   const name = checkModelName(options.id ?? nameOf(options.from, options.adapter));
-  if (options.from !== undefined) await checkSource(options.from);
+  if (options.from !== undefined) await checkSource(options.from, modelsDir);
   if (options.adapter !== undefined) await checkAdapter(options.adapter);
   const template = options.chatTemplate && (await chatTemplateText(options.chatTemplate));
   checkName(name, options.from, options.adapter);
   try {
     await mkdir(modelsDir, { recursive: true });
-    const release = await takeLock(`${hidden(modelsDir, name)}.lock`, {
+    const release = await takeLock(lockFile(modelsDir, name), {
       signal,
       onWait: (holder) => report.note(`Process ${holder} is preparing ${name}: waiting for it.`),
     });
@@ -125,8 +127,6 @@ async function prepareLocked(name: string, options: PrepareOptions, report: Repo
   }
 }
 
-/** What belongs to a model that is being prepared has this name, and an ending: hidden, for it is no model. */
-const hidden = (modelsDir: string, name: string): string => join(modelsDir, `.${name}`);
 const oldFolder = (modelsDir: string, name: string): string => `${hidden(modelsDir, name)}.old`;
 
 /** What unfinished preparations and exporters left. The lock is held, so nobody is using it. */
@@ -186,41 +186,8 @@ async function checkSameSource(
 
 /** smollm2-135m-instruct.Q4_1.gguf -> smollm2-135m-instruct.Q4_1; a folder's name otherwise. An adapter adds its own. */
 function nameOf(from: string | undefined, adapter: string | undefined): string {
-  const name = from === undefined ? defaultModelName : basename(resolve(from)).toLowerCase();
-  const base = name.replace(/(-\d{5}-of-\d{5})?\.gguf$/, '');
+  const base = from === undefined ? defaultModelName : modelNameOf(from);
   return adapter === undefined ? base : adaptedName(base, adapter);
-}
-
-async function checkSource(from: string): Promise<void> {
-  const kind = await stat(from).catch(() => undefined);
-  if (kind === undefined) {
-    const hub = /^[\w.-]+\/[\w.-]+$/.test(from)
-      ? ` If it is a name on the Hugging Face hub, fetch it first: hf download ${from} --local-dir ${basename(from)}`
-      : '';
-    throw new UsageError(`--from ${from}: there is no such file or folder.${hub}`);
-  }
-  if (await isOnnx(from, kind.isDirectory())) {
-    throw new UsageError(
-      `--from ${from} is an ONNX export. It has no input for the tree mask and gives no hidden states, so trees cannot ` +
-        'be verified with it. Give the checkpoint that it was made from: a folder with config.json and safetensors, or a .gguf file.',
-    );
-  }
-  if (kind.isFile() && extname(from) !== '.gguf') {
-    throw new UsageError(
-      `--from ${from} is neither a .gguf file nor a folder with config.json and safetensors.`,
-    );
-  }
-}
-
-/** An .onnx file, or a folder with some and no weights of another kind. */
-async function isOnnx(from: string, isFolder: boolean): Promise<boolean> {
-  if (!isFolder) return extname(from) === '.onnx';
-  const names = await readdir(from);
-  const hasWeights = names.some((name) => ['.safetensors', '.bin', '.gguf'].includes(extname(name)));
-  return (
-    !hasWeights &&
-    names.some((name) => extname(name) === '.onnx' || name === 'genai_config.json' || name === 'onnx')
-  );
 }
 
 /**

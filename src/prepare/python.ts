@@ -37,7 +37,7 @@ export async function findPython(environment: NodeJS.ProcessEnv = process.env): 
   }
   throw new RuntimeFailure(
     `Preparing a model needs Python ${oldest.join('.')} or newer with pip: ${complaints.join('; ')}. ` +
-      'Install one, or set MEDUSA_PLUS_PYTHON to the program to use.',
+      'Install one, set MEDUSA_PLUS_PYTHON to the program to use, or prepare the model on another machine and copy its folder.',
   );
 }
 

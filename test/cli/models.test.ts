@@ -1,9 +1,9 @@
 import { expect } from 'chai';
 import { existsSync } from 'node:fs';
-import { mkdir, writeFile } from 'node:fs/promises';
+import { mkdir, readdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { runMain } from '../support/cli.js';
-import { copyTiny, temporaryFolder } from '../support/tinyModel.js';
+import { runCli, runMain } from '../support/cli.js';
+import { copyTiny, temporaryFolder, tinyFolder } from '../support/tinyModel.js';
 
 describe('prepared models', function () {
   this.timeout(60_000);
@@ -17,7 +17,9 @@ describe('prepared models', function () {
     runMain(['prepare', ...args, '--models-dir', temporary.path]);
 
   it('are listed, damaged ones too, and removed by name', async () => {
-    expect((await prepare('--list')).stdout).to.contain('No model is prepared in');
+    expect((await prepare('--list')).stdout).to.contain(
+      `No prepared model in ${temporary.path}: no model is there yet.`,
+    );
     await copyTiny(temporary.path, 'one');
     await copyTiny(temporary.path, 'two');
     await mkdir(join(temporary.path, 'broken'));
@@ -40,7 +42,10 @@ describe('prepared models', function () {
     await prepare('--remove', 'broken');
     for (const [args, words] of [
       [['--remove', 'one'], /no prepared model one .*there are: two/],
-      [['--remove', '../two'], /--id must be a name/],
+      [['--remove', '../two'], /no prepared model \.\.\/two .*there are: two/],
+      [['--remove', 'TWO'], /no prepared model TWO/],
+      [['--remove', 'two', '--json'], /--json goes with --list/],
+      [['--json'], /--json goes with --list/],
       [['--list', '--force'], /--list does not go with --force/],
       [['--remove', 'two', '--list'], /--remove does not go with --list/],
     ] as const) {
@@ -51,59 +56,129 @@ describe('prepared models', function () {
     expect(existsSync(join(temporary.path, 'two'))).to.equal(true);
   });
 
-  it('are not made of ONNX exports, nor of names on the hub, which errors say', async () => {
-    const folder = join(temporary.path, 'export');
-    await mkdir(folder);
-    await writeFile(join(folder, 'config.json'), '{}');
-    await writeFile(join(folder, 'model.onnx'), 'x');
-    for (const [args, words] of [
-      [['--from', folder], /is an ONNX export.*tree mask.*hidden states.*Give the checkpoint/],
-      [['--from', join(folder, 'model.onnx')], /is an ONNX export/],
-      [['--from', 'owner/a-model'], /hf download owner\/a-model --local-dir a-model/],
-    ] as const) {
-      const wrong = await prepare(...args);
-      expect(wrong.code).to.equal(2);
-      expect(wrong.stderr).to.match(words);
+  it('are shown by doctor as they are listed', async () => {
+    const at = ['--models-dir', join(temporary.path, 'shown')];
+    await copyTiny(at[1], 'one');
+    const list = await runMain(['prepare', '--list', ...at]);
+    const table = list.stdout.trimEnd();
+    expect((await runMain(['doctor', ...at])).stdout).to.match(/\n\nname +family/);
+    // The first opening has left tuning.json and verified.json.
+    const [again, doctor] = [await runMain(['prepare', '--list', ...at]), await runMain(['doctor', ...at])];
+    expect(again.stdout.split('\n')[0]).to.equal(table.split('\n')[0]);
+    expect(doctor.stdout).to.contain(`\n\n${again.stdout}`);
+    const ofList = JSON.parse((await runMain(['prepare', '--list', '--json', ...at])).stdout) as object;
+    const ofDoctor = JSON.parse((await runMain(['doctor', '--json', ...at])).stdout) as object;
+    expect(ofDoctor).to.have.deep.property('models', (ofList as { models: unknown }).models);
+    expect(ofList).to.have.nested.property('models[0].chat_template', 'own');
+  });
+
+  it('are not looked for by making folders', async () => {
+    const parent = join(temporary.path, 'typing');
+    await mkdir(parent);
+    await writeFile(join(parent, 'file'), '');
+    for (const [name, words] of [
+      ['mistyped', 'the folder does not exist'],
+      ['file', 'it is not a folder'],
+    ]) {
+      const at = ['--models-dir', join(parent, name)];
+      for (const [args, code] of [
+        [['prepare', '--list'], 0],
+        [['prepare', '--remove', 'one'], 2],
+        [['generate', 'Hi', '--model', 'one'], 1],
+        [['doctor'], 0],
+      ] as const) {
+        const run = await runMain([...args, ...at]);
+        expect(run.code, args.join(' ')).to.equal(code);
+        expect(run.stdout + run.stderr, args.join(' ')).to.contain(`${at[1]}: ${words}`);
+      }
     }
-    const used = await runMain([
-      'generate',
-      'Hi',
-      '--model',
-      'owner/A-Model',
-      '--models-dir',
-      temporary.path,
-    ]);
+    expect(await readdir(parent)).to.deep.equal(['file']);
+  });
+
+  it('are not made of ONNX exports', async () => {
+    const made = async (name: string, ...files: string[]): Promise<string> => {
+      const folder = join(temporary.path, name);
+      await mkdir(folder);
+      for (const file of files) await writeFile(join(folder, file), '{}');
+      return folder;
+    };
+    const optimum = await made(
+      'optimum',
+      'config.json',
+      'model.onnx',
+      'model.onnx_data',
+      'training_args.bin',
+    );
+    const genai = await made('genai', 'genai_config.json', 'tokenizer.json');
+    for (const from of [optimum, join(optimum, 'model.onnx'), genai]) {
+      const wrong = await prepare('--from', from);
+      expect(wrong.code).to.equal(2);
+      expect(wrong.stderr).to.match(
+        /is an ONNX export.*tree mask.*hidden states.*Give the checkpoint that it was made from/,
+      );
+    }
+    const prepared = await copyTiny(temporary.path, 'prepared');
+    for (const from of [prepared, join(prepared, 'backbone.int8.onnx')]) {
+      const wrong = await prepare('--from', from);
+      expect(wrong.code).to.equal(2);
+      expect(wrong.stderr).to.contain(`is a prepared model: use it with --model ${prepared}.`);
+    }
+  });
+
+  it('have no names as on the hub: the error has the commands that fetch and prepare one', async () => {
+    const commands =
+      'hf download owner/A-Model --local-dir A-Model (older: huggingface-cli download), then prepare it: ' +
+      `medusa-plus prepare --from A-Model --models-dir ${temporary.path}; its name is then --model a-model.`;
+    const generate = (model: string): ReturnType<typeof runMain> =>
+      runMain(['generate', 'Hi', '--model', model, '--models-dir', temporary.path]);
+    const used = await generate('owner/A-Model');
     expect(used.code).to.equal(2);
-    expect(used.stderr).to.match(
-      /hf download owner\/A-Model --local-dir A-Model, then medusa-plus prepare --from A-Model/,
+    expect(used.stderr)
+      .to.contain('--model owner/A-Model: there is no such folder.')
+      .and.to.contain(commands);
+    const given = await prepare('--from', 'owner/A-Model');
+    expect(given.code).to.equal(2);
+    expect(given.stderr).to.contain(commands);
+
+    await copyTiny(temporary.path, 'a-model');
+    expect((await generate('owner/A-Model')).stderr).to.contain(
+      'There is a prepared model of that name: --model a-model.',
+    );
+    const fetched = join(temporary.path, 'A Fetched-Model');
+    await mkdir(fetched);
+    await writeFile(join(fetched, 'config.json'), '{}');
+    const checkpoint = await generate(fetched);
+    expect(checkpoint.code).to.equal(2);
+    expect(checkpoint.stderr).to.contain(
+      `is a checkpoint, not a prepared model. Prepare it: medusa-plus prepare --from '${fetched}'`,
     );
   });
 
-  it('run on a machine without Python, which is named only where it is needed', async () => {
-    const model = await copyTiny(temporary.path, 'copied');
-    const path = process.env.PATH;
-    process.env.PATH = join(temporary.path, 'nothing');
-    try {
-      const run = await runMain([
-        'generate',
-        'Hi',
-        '--model',
-        model,
-        '--threads',
-        '1',
-        '--max-new-tokens',
-        '4',
-        '--json',
-      ]);
-      expect(run.code, run.stderr).to.equal(0);
-      expect((JSON.parse(run.stdout) as { token_ids: number[] }).token_ids).to.have.length(4);
-      const source = join(temporary.path, 'source.gguf');
-      await writeFile(source, 'GGUF');
-      const made = await prepare('--from', source);
-      expect(made.code).to.equal(1);
-      expect(made.stderr).to.match(/[Pp]ython/);
-    } finally {
-      process.env.PATH = path;
+  it('run, copied, on a machine without Python, which is named only where it is needed', async () => {
+    const nothing = join(temporary.path, 'nothing');
+    await mkdir(nothing);
+    const env = { PATH: nothing, MEDUSA_PLUS_PYTHON: undefined };
+    const answer = ['--threads', '1', '--max-new-tokens', '24'];
+    const here = await runCli(['generate', 'Hi', '--model', tinyFolder, ...answer]);
+    const copied = await copyTiny(temporary.path, 'copied');
+    const there = await runCli(['generate', 'Hi', '--model', copied, ...answer], { env });
+    expect(there.code, there.stderr).to.equal(0);
+    expect(here.stdout.trim()).to.not.equal('');
+    expect(there.stdout).to.equal(here.stdout);
+
+    const source = join(temporary.path, 'source.gguf');
+    await writeFile(source, 'GGUF');
+    const at = ['--models-dir', temporary.path];
+    for (const args of [
+      ['prepare', '--from', source],
+      ['generate', 'Hi'],
+    ]) {
+      const needed = await runCli([...args, ...at], { env });
+      expect(needed.code, args.join(' ')).to.equal(1);
+      expect(needed.stderr).to.match(
+        /Preparing a model needs Python 3\.10 or newer.* was not found.*on another machine and copy its folder/,
+      );
+      expect(needed.stderr).to.not.match(/^\s+at /m);
     }
   });
 });

@@ -1,0 +1,48 @@
+import { expect } from 'chai';
+import { existsSync } from 'node:fs';
+import { mkdir, readdir, symlink, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { removeModel } from '../../src/prepare/remove.js';
+import { takeLock } from '../../src/util/lock.js';
+import { silentReport } from '../../src/util/progressReport.js';
+import { copyTiny, temporaryFolder } from '../support/tinyModel.js';
+
+describe('removing a prepared model', () => {
+  let models: Awaited<ReturnType<typeof temporaryFolder>>;
+  beforeEach(async () => {
+    models = await temporaryFolder();
+    await copyTiny(models.path, 'one');
+  });
+  afterEach(() => models.remove());
+
+  it('takes what interrupted work left of it, and leaves other models and what was fetched', async () => {
+    await copyTiny(models.path, 'one-more');
+    for (const name of ['.python', '.one.partial-1', '.one-more.partial-1']) {
+      await mkdir(join(models.path, name));
+      await writeFile(join(models.path, name, 'file'), '');
+    }
+    expect(await removeModel(models.path, 'one', silentReport)).to.equal(join(models.path, 'one'));
+    expect((await readdir(models.path)).sort()).to.deep.equal(['.one-more.partial-1', '.python', 'one-more']);
+  });
+
+  it('waits for who is making the model', async () => {
+    const release = await takeLock(join(models.path, '.one.lock'));
+    const notes: string[] = [];
+    const removing = removeModel(models.path, 'one', { note: (message) => notes.push(message) });
+    await sleep(100);
+    expect(existsSync(join(models.path, 'one'))).to.equal(true);
+    await release();
+    await removing;
+    expect(notes).to.deep.equal([`Process ${process.pid} is preparing one: waiting for it.`]);
+    expect(await readdir(models.path)).to.deep.equal([]);
+  });
+
+  it('removes a link, not what it leads to', async () => {
+    await mkdir(join(models.path, 'other'));
+    await symlink(join(models.path, 'one'), join(models.path, 'other', 'link'));
+    await removeModel(join(models.path, 'other'), 'link', silentReport);
+    expect(await readdir(join(models.path, 'other'))).to.deep.equal([]);
+    expect(existsSync(join(models.path, 'one', 'manifest.json'))).to.equal(true);
+  });
+});
