@@ -15,9 +15,9 @@ export const prepareCommand: CommandModule<object, Arguments> = {
         id: { describe: "Name of the model; from the source's (and adapter's) otherwise", requiresArg: true },
         ...optionSpecs('prepare'),
         precision: {
-          describe: `Precision of the base model: ${precisionNames.join(', ')} (CUDA); may be repeated, adds to what is there`,
+          describe: `Precision of the base model: ${precisionNames.join(', ')} (CUDA); several with commas; adds to what is there`,
           requiresArg: true,
-          defaultDescription: 'int8',
+          defaultDescription: 'int8; int8-block for Gemma',
         },
         adapter: {
           describe:

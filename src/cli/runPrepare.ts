@@ -48,7 +48,7 @@ export async function runPrepare(args: Arguments): Promise<void> {
         modelsDir,
         from: readText(args, 'from'),
         id: readText(args, 'id'),
-        precisions: readTexts(args, 'precision'),
+        precisions: readTexts(args, 'precision')?.flatMap((text) => text.split(',')),
         adapter: readText(args, 'adapter'),
         heads: heads?.includes('none') ? [] : heads,
         chatTemplate: readText(args, 'chat-template'),
