@@ -296,9 +296,11 @@ describe('medusa-plus prepare', function () {
       expect(await argumentsOf('a'))
         .to.include(other)
         .and.not.include(heads);
-      expect((await asNamed('--adapter', adapter, '--id', 'b', '--heads', 'none')).code).to.equal(0);
+      const some = ['--heads', 'none', '--precision', 'fp32,int8'];
+      expect((await asNamed('--adapter', adapter, '--id', 'b', ...some)).code).to.equal(0);
       const passed = await argumentsOf('b');
-      expect(passed.slice(passed.indexOf('--heads'))).to.deep.equal(['--heads', 'none']);
+      expect(passed.slice(passed.indexOf('--heads')).slice(0, 2)).to.deep.equal(['--heads', 'none']);
+      expect(passed.filter((_, i) => passed[i - 1] === '--precision')).to.have.members(['fp32', 'int8']);
     });
 
     it('never mixes adapters in one model', async () => {
