@@ -1,6 +1,13 @@
 import { existsSync } from 'node:fs';
 import { join, resolve } from 'node:path';
-import { hubFolderName, hubNameOfPath, isHubFolder, parseHubName, sourceNameOf, type HubName } from '../models/hubName.js';
+import {
+  hubFolderName,
+  hubNameOfPath,
+  isHubFolder,
+  parseHubName,
+  sourceNameOf,
+  type HubName,
+} from '../models/hubName.js';
 import { ModelError } from '../util/errors.js';
 import { object, optional, number, text, tryJson } from '../util/json.js';
 import type { Report } from '../util/progressReport.js';

@@ -3,7 +3,7 @@ import { existsSync } from 'node:fs';
 import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { runMain } from '../support/cli.js';
-import { copyTiny, temporaryFolder } from '../support/tinyModel.js';
+import { copyTiny, readJson, temporaryFolder, writeManifest } from '../support/tinyModel.js';
 
 describe('prepared models', function () {
   this.timeout(60_000);
@@ -51,7 +51,7 @@ describe('prepared models', function () {
     expect(existsSync(join(temporary.path, 'two'))).to.equal(true);
   });
 
-  it('are not made of ONNX exports, nor of names on the hub, which errors say', async () => {
+  it('are not made of ONNX exports nor of what is not there, which errors say', async () => {
     const folder = join(temporary.path, 'export');
     await mkdir(folder);
     await writeFile(join(folder, 'config.json'), '{}');
@@ -59,24 +59,51 @@ describe('prepared models', function () {
     for (const [args, words] of [
       [['--from', folder], /is an ONNX export.*tree mask.*hidden states.*Give the checkpoint/],
       [['--from', join(folder, 'model.onnx')], /is an ONNX export/],
-      [['--from', 'owner/a-model'], /hf download owner\/a-model --local-dir a-model/],
+      [['--from', './owner/a-model'], /no such file or folder.*OWNER\/NAME@REVISION/],
     ] as const) {
       const wrong = await prepare(...args);
       expect(wrong.code).to.equal(2);
       expect(wrong.stderr).to.match(words);
     }
-    const used = await runMain([
-      'generate',
-      'Hi',
-      '--model',
-      'owner/A-Model',
-      '--models-dir',
-      temporary.path,
-    ]);
-    expect(used.code).to.equal(2);
-    expect(used.stderr).to.match(
-      /hf download owner\/A-Model --local-dir A-Model, then medusa-plus prepare --from A-Model/,
-    );
+  });
+
+  it('are found by the names of their sources on the hub', async () => {
+    const made = async (name: string, source: object): Promise<void> => {
+      const folder = await copyTiny(temporary.path, name);
+      const manifest = (await readJson(join(folder, 'manifest.json'))) as { source: object };
+      await writeManifest(folder, { ...manifest, source: { ...manifest.source, ...source } });
+    };
+    await made('a-model', { name: 'Owner/A-Model', revision: 'c0ffee' });
+    await made('adapted', { name: 'Owner/Other', adapter: { name: 'x', sha256: 'y' } });
+    await made('first', { name: 'Owner/Twice' });
+    await made('second', { name: 'Owner/Twice' });
+    const use = (model: string): ReturnType<typeof runMain> =>
+      runMain(
+        ['generate', 'Hi', '--threads', '1', '--max-new-tokens', '2', '--quiet', '--json'].concat([
+          '--nodes',
+          '4',
+          '--model',
+          model,
+          '--models-dir',
+          temporary.path,
+        ]),
+      );
+    for (const name of ['Owner/A-Model', 'owner/a-model', 'Owner/A-Model@c0ff', 'A-Model', 'a-model']) {
+      const run = await use(name);
+      expect(run.code, name + run.stderr).to.equal(0);
+    }
+    for (const [name, words] of [
+      [
+        'Owner/A-Model@main',
+        /medusa-plus prepare --from Owner\/A-Model@main --models-dir .*or add --prepare/,
+      ],
+      ['Owner/Other', /no model in .* was made from a repository of that name/],
+      ['Owner/Twice', /Several models were made from Owner\/Twice.*first, second/],
+    ] as const) {
+      const run = await use(name);
+      expect(run.code, name).to.equal(2);
+      expect(run.stderr).to.match(words);
+    }
   });
 
   it('run on a machine without Python, which is named only where it is needed', async () => {
