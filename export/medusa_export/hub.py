@@ -197,6 +197,8 @@ def _explained(repository: str, revision: str | None) -> Iterator[None]:
     token = "the account of HF_TOKEN may not read it" if get_token() else "set HF_TOKEN to a token that may read it"
     try:
         yield
+    except hub_errors.HFValidationError as error:
+        raise ExportError(f"{repository} is no name on the hub: expected OWNER/NAME") from error
     except hub_errors.GatedRepoError as error:
         raise ExportError(
             f"{repository} is gated: accept its licence at {page}, and set HF_TOKEN to a token of that account"
