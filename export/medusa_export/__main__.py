@@ -11,6 +11,7 @@ from .errors import ExportError
 
 COMMANDS = {
     "prepare": "a checkpoint becomes a model folder",
+    "fetch": "a repository of the Hugging Face hub comes into its cache",
     "distil": "the model answers prompts: the data that heads are trained on",
     "train": "train heads on distilled answers",
     "train-conditional": "train the conditional joint of finished heads",
@@ -57,8 +58,11 @@ def main(arguments: list[str] | None = None) -> int:
         if error.name in ("torch", "tokenizers", "safetensors", "onnxruntime"):
             print(f"error: this command needs {error.name}: install export/requirements-training.txt", file=sys.stderr)
             return 1
+        if error.name in ("httpx2", "huggingface_hub"):
+            print("error: this command needs huggingface_hub: install export/requirements-hub.lock", file=sys.stderr)
+            return 1
         if (error.name or "").startswith(__package__):
-            print("error: only `prepare` comes with the npm package; the other commands need a clone", file=sys.stderr)
+            print("error: the npm package has only `prepare` and `fetch`; other commands need a clone", file=sys.stderr)
             return 1
         raise
     return code if isinstance(code, int) else 0

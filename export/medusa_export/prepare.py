@@ -21,6 +21,7 @@ from .weights.checked import reading
 from .weights.conditional_file import conditional_beside, read_conditional
 from .weights.hashing import sha256_of
 from .weights.heads_checkpoint import HeadsCheckpoint
+from .weights.hub_cache import name_of
 from .weights.medusa_files import heads_bytes, own_heads, read_heads
 from .weights.origin import origin_of
 
@@ -71,7 +72,7 @@ def prepare(request: Request) -> Manifest:
     check_disk(request.output, disk)
     # Told before it is needed: the system may end this process without a word.
     _tell("Reading the checkpoint", 1, memory=need)
-    with enough_memory(request.source.name, need):
+    with enough_memory(name_of(request.source), need):
         result = _convert(request, source, heads, manifest)
     _tell("Done", 1)
     return result
@@ -83,14 +84,15 @@ def _heads_paths(request: Request, source: WeightSource) -> list[Path]:
     if where is None or any(path.resolve() == model for path in asked or []):
         return asked or []
     if asked is None and request.adapter is None:
-        _tell(f"Note: {model.name} holds Medusa heads {where}; they are exported too (--heads none leaves them out)")
+        name = name_of(model)
+        _tell(f"Note: {name} holds Medusa heads {where}; they are exported too (--heads none leaves them out)")
         return [model]
     instead = ""
     if asked:
-        instead = f"; {', '.join(path.name for path in asked)} {'are' if len(asked) > 1 else 'is'} exported instead"
+        instead = f"; {', '.join(map(name_of, asked))} {'are' if len(asked) > 1 else 'is'} exported instead"
     elif asked is None:
         instead = ": they were not trained with the adapter (--heads brings them all the same)"
-    _tell(f"Note: the Medusa heads that {model.name} holds {where} are left out{instead}")
+    _tell(f"Note: the Medusa heads that {name_of(model)} holds {where} are left out{instead}")
     return asked or []
 
 
@@ -102,7 +104,7 @@ def _naming_own_heads(request: Request) -> Iterator[None]:
     except ExportError as error:
         if request.heads is not None:
             raise
-        raise ExportError(f"{error} (--heads none leaves the heads of {request.source.name} out)") from error
+        raise ExportError(f"{error} (--heads none leaves the heads of {name_of(request.source)} out)") from error
 
 
 def _convert(request: Request, source: WeightSource, paths: list[Path], manifest: Manifest | None) -> Manifest:
@@ -111,11 +113,11 @@ def _convert(request: Request, source: WeightSource, paths: list[Path], manifest
     if manifest is not None and manifest["source"]["sha256"] != digest:
         raise ExportError(
             f"--output {request.output} was made from {manifest['source']['name']} (sha256"
-            f" {manifest['source']['sha256'][:12]}...), not from {request.source.name} (sha256 {digest[:12]}...)"
+            f" {manifest['source']['sha256'][:12]}...), not from {name_of(request.source)} (sha256 {digest[:12]}...)"
         )
     adapter = None if request.adapter is None else read_adapter(request.adapter)
     if adapter is not None:
-        adapter.check_fits(source.config, request.source.name, digest)
+        adapter.check_fits(source.config, name_of(request.source), digest)
     if manifest is not None:
         _check_same_adapter(request, manifest, adapter)
     with _naming_own_heads(request):
@@ -156,8 +158,9 @@ def _begin(request: Request, source: WeightSource, staged: Path, digest: str, ad
     tokenizer = write_tokenizer(source, staged, request.chat_template)
     for note in tokenizer.notes:
         _tell(f"Note: {note}")
-    name = request.source.resolve().name
-    origin = {"kind": source.kind, "name": name, "sha256": digest, "quantization": source.quantization}
+    facts = origin_of(source)
+    origin = {"kind": source.kind, "name": facts["source"], "sha256": digest, "quantization": source.quantization}
+    origin |= {"revision": facts["revision"]} if "revision" in facts else {}
     origin |= {} if adapter is None else {"adapter": _adapter_entry(adapter)}
     return new_manifest(model_section(source.config, request.model_id), tokenizer.facts, staged, origin)
 

@@ -83,6 +83,8 @@ CASES = {
     f"{MEASURE} rows --folder ONNX --answers ANSWERS int8": "has no backbone.int8.onnx (precisions there: fp32)",
     f"{MEASURE} bits --folder ONNX --answers ANSWERS fp32": "backbone.fp32.onnx is damaged",
     f"{MEASURE} latency --folder MISSING int8=u8": "--folder MISSING has no backbone.int8.onnx",
+    "fetch no/where": "no/where at revision main is not whole in",
+    "fetch a/b/c": "a/b/c is no name on the hub",
     "random-model --layers 1 --hidden-size 128 --vocab-size 300 --output PROSE/model": "Not a directory",
 }
 

@@ -48,7 +48,7 @@ def test_what_the_npm_package_leaves_out_is_said(tmp_path: Path) -> None:
     assert python("run.py", "prepare", "--help", folder=tmp_path).returncode == 0
     run = python("run.py", "distil", folder=tmp_path)
     assert run.returncode == 1
-    assert run.stderr == "error: only `prepare` comes with the npm package; the other commands need a clone\n"
+    assert run.stderr == "error: the npm package has only `prepare` and `fetch`; other commands need a clone\n"
 
 
 def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -17,16 +17,19 @@ from typing import Any
 
 import onnx
 import pytest
+from safetensors.torch import save_file
 
 from conftest import TorchTwin
 from gguf_files import write_gguf
 from medusa_export.__main__ import main
+from medusa_export.errors import ExportError
 from medusa_export.needs import disk_need
 from medusa_export.precisions import PRECISIONS
 from medusa_export.tokenizer_files.write import write_tokenizer_files
 from medusa_export.weights import open_source
 from medusa_export.weights.hashing import sha256_of
 from medusa_export.weights.origin import origin_of
+from test_medusa_files import tensors
 from test_weights import write_heads
 from tiny import tiny_tokenizer
 
@@ -289,3 +292,30 @@ def test_a_graph_names_repository_revision_and_licence(tmp_path: Path, llama: To
         assert origin_of(open_source(folder)).get("licence") == licence, card
     write_gguf(tmp_path / "m.gguf", llama.model, extra={"general.license": "mit"})
     assert origin_of(open_source(tmp_path / "m.gguf")) == {"source": "m.gguf", "licence": "mit"}
+
+
+def test_what_lies_in_the_cache_of_the_hub_is_named_after_its_repository(tmp_path: Path, llama: TorchTwin) -> None:
+    """The cache's files are links to others that are named by their hashes."""
+    cache = tmp_path / "models--Owner--A-Model"
+    folder, blobs = cache / "snapshots" / "0123abc", cache / "blobs"
+    folder.mkdir(parents=True)
+    blobs.mkdir()
+    write_gguf(blobs / "0", llama.model, tokenizer=tiny_tokenizer())
+    shutil.copytree(llama.folder, tmp_path / "whole")
+    write_tokenizer_files(tiny_tokenizer(), tmp_path / "whole")
+    for i, path in enumerate(sorted((tmp_path / "whole").iterdir()), 1):
+        path.rename(blobs / str(i))
+        (folder / path.name).symlink_to(blobs / str(i))
+    (folder / "m.gguf").symlink_to(blobs / "0")
+    heads = tmp_path / "models--Owner--The-Heads" / "snapshots" / "beef"
+    heads.mkdir(parents=True)
+    save_file(tensors(1), heads / "medusa_lm_head.safetensors")
+    for path, name in ((folder, "Owner/A-Model"), (folder / "m.gguf", "Owner/A-Model:m.gguf")):
+        output = tmp_path / path.name
+        assert run("--from", path, "--output", output, "--precision", "fp32", "--heads", heads) == 0
+        manifest = json.loads((output / "manifest.json").read_text())
+        assert (manifest["source"]["name"], manifest["source"]["revision"]) == (name, "0123abc")
+        assert manifest["heads"][0]["name"] == "The-Heads"
+    (folder / "model.safetensors").unlink()
+    with pytest.raises(ExportError, match="neither model"):
+        open_source(folder)

@@ -9,7 +9,9 @@ export const prepareCommand: CommandModule<object, Arguments> = {
     yargs
       .options({
         from: {
-          describe: 'HF folder (config.json, safetensors or .bin files, tokenizer) or .gguf file',
+          describe:
+            'HF folder (config.json, safetensors or .bin files, tokenizer), .gguf file, or a name on the Hugging Face ' +
+            'hub: OWNER/NAME[@REVISION][:FILE.gguf]',
           requiresArg: true,
         },
         id: { describe: "Name of the model; from the source's (and adapter's) otherwise", requiresArg: true },
@@ -25,7 +27,8 @@ export const prepareCommand: CommandModule<object, Arguments> = {
           requiresArg: true,
         },
         heads: {
-          describe: 'Medusa heads file or folder to export along; may be repeated; none leaves them out',
+          describe:
+            'Medusa heads file, folder or name on the hub to export along; may be repeated; none leaves them out',
           requiresArg: true,
           defaultDescription:
             'heads/<model>/*.safetensors, those beside the adapter, or those in the model folder',
@@ -37,6 +40,10 @@ export const prepareCommand: CommandModule<object, Arguments> = {
         quiet: flag(undefined, 'Nothing on stderr but errors'),
       })
       .example('$0 prepare', 'The default model')
+      .example(
+        '$0 prepare --from lmsys/vicuna-7b-v1.3 --heads FasterDecoding/medusa-vicuna-7b-v1.3',
+        'From the Hugging Face hub',
+      )
       .example(
         '$0 prepare --from ./Llama-2-7b-hf --heads ./medusa_lm_head.safetensors --precision fp16',
         'Your own',

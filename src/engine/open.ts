@@ -10,7 +10,7 @@ import { MedusaError } from '../util/errors.js';
 import { chooseGraphs, type ChosenGraphs } from '../models/choose.js';
 import { defaultModelName } from '../models/defaultModel.js';
 import { newerHeads } from '../models/headsFiles.js';
-import { locateModel, type ModelPlace } from '../models/locate.js';
+import { hubNameOf, locateModel, type ModelPlace } from '../models/locate.js';
 import { modelsFolder } from '../models/modelsFolder.js';
 import { checkChanged } from '../models/fileHashes.js';
 import { readManifest } from '../models/manifest.js';
@@ -85,11 +85,16 @@ async function openMemory(
   };
 }
 
-/** The model's folder. The default model is prepared when it is missing, and again when new heads were committed. */
+/**
+ * The model's folder. The default model is prepared when it is missing, and again when new heads were committed; one of
+ * the hub where that is asked for.
+ */
 async function findModel(options: EngineOptions, report: Report): Promise<ModelPlace> {
   const modelsDir = modelsFolder(options.modelsDir);
   const place = locateModel(options.model, modelsDir);
-  const mayPrepare = place.name === defaultModelName && options.prepare !== false;
+  const isDefault = place.name === defaultModelName;
+  const hub = options.prepare === true ? hubNameOf(place.name) : undefined;
+  const mayPrepare = hub !== undefined || (isDefault && options.prepare !== false);
   if (place.isPrepared && !(mayPrepare && (await hasNewerHeads(place)))) return place;
   if (!mayPrepare) {
     const { modelMissing } = await import('../models/missing.js');
@@ -101,10 +106,14 @@ async function findModel(options: EngineOptions, report: Report): Promise<ModelP
       : `Preparing ${place.name} in ${modelsDir}; this is done once.`,
   );
   const { prepareModel } = await import('../prepare/prepare.js');
-  const precisions = options.precision === undefined ? undefined : [options.precision];
+  // A model of the hub is made as it is wanted here; CUDA runs fp16.
+  const precision =
+    options.precision ?? (hub !== undefined && options.provider === 'cuda' ? 'fp16' : undefined);
+  const precisions = precision === undefined ? undefined : [precision];
   const { signal } = options;
-  await prepareModel({ modelsDir, id: place.name, precisions, force: place.isPrepared, signal }, report);
-  return { ...place, isPrepared: true };
+  const which = hub === undefined ? { id: place.name, force: place.isPrepared } : { from: place.name };
+  const { name, folder } = await prepareModel({ modelsDir, precisions, signal, ...which }, report);
+  return { name, folder, isPrepared: true };
 }
 
 async function hasNewerHeads({ folder, name }: ModelPlace): Promise<boolean> {

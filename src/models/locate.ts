@@ -3,6 +3,8 @@ import { join, resolve } from 'node:path';
 import { UsageError } from '../util/errors.js';
 import { defaultModelName } from './defaultModel.js';
 import { manifestName } from './fileNames.js';
+import { modelNameFrom, parseHubName, shortNameOf, sourceNameOf, type HubName } from './hubName.js';
+import { readOrigin } from './prepareCommand.js';
 
 export interface ModelPlace {
   readonly name: string;
@@ -11,11 +13,42 @@ export interface ModelPlace {
   readonly isPrepared: boolean;
 }
 
-/** Where `model` (a name or a path) lies, prepared or not. */
+/** Where `model` (a name, a name on the Hugging Face hub, or a path) lies, prepared or not. */
 export function locateModel(model: string | undefined, modelsDir: string): ModelPlace {
   const name = model ?? defaultModelName;
+  const hub = hubNameOf(name);
+  if (hub !== undefined) return locateHubModel(name, hub, modelsDir);
   const folder = isPath(name) ? resolve(name) : join(modelsDir, name);
-  return { name, folder, isPrepared: existsSync(join(folder, manifestName)) };
+  const isPrepared = existsSync(join(folder, manifestName));
+  // Names of prepared models have small letters, those of their owners may have others.
+  const small = name.toLowerCase();
+  if (!isPrepared && !isPath(name) && small !== name) {
+    const other = locateModel(small, modelsDir);
+    if (other.isPrepared) return other;
+  }
+  return { name, folder, isPrepared };
+}
+
+/** The parts of a name on the hub; a folder of that name comes first. */
+export const hubNameOf = (name: string): HubName | undefined =>
+  existsSync(name) ? undefined : parseHubName(name);
+
+/** The prepared model that was made from it, without an adapter; of several the one that bears its name. */
+function locateHubModel(name: string, hub: HubName, modelsDir: string): ModelPlace {
+  const isMadeFrom = (model: string): boolean => {
+    const made = readOrigin(join(modelsDir, model));
+    const isRevision = hub.revision === undefined || made?.revision?.startsWith(hub.revision) === true;
+    return isRevision && made?.adapter === undefined && made?.source?.toLowerCase() === wanted;
+  };
+  const wanted = sourceNameOf(hub).toLowerCase();
+  const own = modelNameFrom(shortNameOf(hub));
+  const made = preparedModels(modelsDir).filter(isMadeFrom);
+  if (made.length > 1 && !made.includes(own)) {
+    throw new UsageError(`Several models were made from ${name}; give one with --model: ${made.join(', ')}.`);
+  }
+  const found = made.includes(own) ? own : made[0];
+  const folder = join(modelsDir, found ?? own);
+  return { name: found ?? name, folder, isPrepared: found !== undefined };
 }
 
 /** What there is in a folder of models, in words: "there are: a, b", or why there are none. */

@@ -61,7 +61,10 @@ const tokenizer = fields({
 /** The checkpoint a model was made from, and the MEDUSA-2 adapter that was merged into its weights. */
 const source = fields({
   kind: name,
+  /** On the Hugging Face hub, or of the file or folder. */
   name,
+  /** The commit on the hub. */
+  revision: optional(name),
   sha256: optional(name),
   adapter: optional(fields({ name, sha256: name })),
 });

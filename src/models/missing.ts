@@ -1,18 +1,20 @@
 import { existsSync } from 'node:fs';
 import { type MedusaError, ModelError, UsageError } from '../util/errors.js';
-import { fetchAdvice, isCheckpoint, isHubName, modelNameOf, prepareAdvice } from './checkpoint.js';
+import { isCheckpoint, prepareAdvice } from './checkpoint.js';
 import { manifestName } from './fileNames.js';
-import { isPath, preparedModels, whatIsIn, type ModelPlace } from './locate.js';
-import { prepareCommand } from './prepareCommand.js';
+import { hubNameOf, isPath, whatIsIn, type ModelPlace } from './locate.js';
+import { modelsFolder } from './modelsFolder.js';
+import { prepareCommand, quoted } from './prepareCommand.js';
 
 /** The error for a model that is not there and that is not the default one, which would be prepared. */
 export function modelMissing(place: ModelPlace, modelsDir: string): MedusaError {
-  if (isHubName(place.name) && !existsSync(place.folder)) {
-    const name = modelNameOf(place.name);
-    const advice = preparedModels(modelsDir).includes(name)
-      ? `There is a prepared model of that name: --model ${name}.`
-      : fetchAdvice(place.name, modelsDir);
-    return new UsageError(`--model ${place.name}: there is no such folder. ${advice}`);
+  if (hubNameOf(place.name) !== undefined) {
+    const { name } = place;
+    const elsewhere = modelsDir === modelsFolder(undefined) ? '' : ` --models-dir ${quoted(modelsDir)}`;
+    return new UsageError(
+      `--model ${name}: there is no such folder, and no model in ${modelsDir} was made from a repository of that name. ` +
+        `Make it: medusa-plus prepare --from ${name}${elsewhere}, or add --prepare.`,
+    );
   }
   if (isPath(place.name) && isCheckpoint(place.folder)) {
     return new UsageError(

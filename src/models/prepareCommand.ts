@@ -4,6 +4,7 @@ import * as v from 'valibot';
 import { list, object, optional, text, tryJson } from '../util/json.js';
 import { defaultModelName, defaultWeightsSha256 } from './defaultModel.js';
 import { adapterSuffix, manifestName } from './fileNames.js';
+import { parseHubName } from './hubName.js';
 import { modelsFolder } from './modelsFolder.js';
 
 /**
@@ -20,7 +21,7 @@ export function prepareCommand(folder: string, ...options: readonly string[]): s
   const parts = ['medusa-plus prepare'];
   if (name !== defaultModelName) {
     if (!made?.isDefault && !options.includes('--from'))
-      parts.push(`--from <${made?.source ?? 'HF folder or .gguf file'}>`);
+      parts.push(`--from ${asGiven(made?.source ?? 'HF folder or .gguf file')}`);
     if (made?.adapter !== undefined) parts.push(`--adapter <${made.adapter}${adapterSuffix}>`);
     // An adapter brings the heads that lie beside it.
     else if (!options.includes('--heads'))
@@ -31,6 +32,9 @@ export function prepareCommand(folder: string, ...options: readonly string[]): s
   return [...parts, ...options].join(' ');
 }
 
+/** A name on the hub can be given as it is; of what lay elsewhere only the name is known. */
+const asGiven = (source: string): string => (parseHubName(source) === undefined ? `<${source}>` : source);
+
 /** "Prepare the model again: medusa-plus prepare ... --force." */
 export function prepareAgain(folder: string): string {
   return `Prepare the model again: ${prepareCommand(folder, '--force')} (its folder is ${folder}).`;
@@ -38,12 +42,15 @@ export function prepareAgain(folder: string): string {
 
 const named = object({ name: optional(text) });
 const originSchema = object({
-  source: optional(object({ name: optional(text), sha256: v.unknown(), adapter: optional(named) })),
+  source: optional(
+    object({ name: optional(text), revision: optional(text), sha256: v.unknown(), adapter: optional(named) }),
+  ),
   heads: v.nullish(list(named), []),
 });
 
 interface Origin {
   readonly source: string | undefined;
+  readonly revision: string | undefined;
   readonly adapter: string | undefined;
   readonly heads: readonly string[];
   /** Made from the default model's weights, which need no --from. */
@@ -51,12 +58,13 @@ interface Origin {
 }
 
 /** What a manifest says of where a model came from, as far as it can be read: this is for messages about damaged ones. */
-function readOrigin(folder: string): Origin | undefined {
+export function readOrigin(folder: string): Origin | undefined {
   const origin = tryJson(originSchema, readText(join(folder, manifestName)));
   if (origin === undefined) return undefined;
   const { source, heads } = origin;
   return {
     source: source?.name,
+    revision: source?.revision,
     adapter: source?.adapter?.name,
     heads: [...new Set(heads.flatMap((each) => each.name ?? []))],
     isDefault: source?.sha256 === defaultWeightsSha256,

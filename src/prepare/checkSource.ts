@@ -2,19 +2,17 @@
 import { existsSync } from 'node:fs';
 import { readdir, stat } from 'node:fs/promises';
 import { dirname, extname, join } from 'node:path';
-import { fetchAdvice, isHubName } from '../models/checkpoint.js';
 import { manifestName } from '../models/fileNames.js';
 import { UsageError } from '../util/errors.js';
 
-/**
- * @param modelsDir for the commands in messages
- * @throws UsageError for what is missing, or is a model of another kind
- */
-export async function checkSource(from: string, modelsDir: string): Promise<void> {
+/** @throws UsageError for what is missing, or is a model of another kind */
+export async function checkSource(from: string): Promise<void> {
   const kind = await stat(from).catch(() => undefined);
   if (kind === undefined) {
-    const hub = isHubName(from) ? ` ${fetchAdvice(from, modelsDir)}` : '';
-    throw new UsageError(`--from ${from}: there is no such file or folder.${hub}`);
+    throw new UsageError(
+      `--from ${from}: there is no such file or folder. (A name on the Hugging Face hub is OWNER/NAME, ` +
+        'OWNER/NAME@REVISION or OWNER/NAME:FILE.gguf.)',
+    );
   }
   if (await isOnnx(from, kind.isDirectory())) {
     const folder = kind.isDirectory() ? from : dirname(from);

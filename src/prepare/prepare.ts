@@ -19,13 +19,18 @@ import { manifestName } from '../models/fileNames.js';
 import { checkFiles, readManifest } from '../models/manifest.js';
 import type { Manifest } from '../models/manifestSchema.js';
 import { hidden, lockFile, partialFolder, removeFolder, removePartialFolders } from './partialFolders.js';
+import { localSourceName, sourceNameOf } from '../models/hubName.js';
+import { commitAsked, hubNameAsked, localPath } from './hub.js';
 import type { Report } from '../util/progressReport.js';
 import { exportEnvironment, findPython, runModule, type Python } from './python.js';
 import { ensureRequirements, exporterRequirements } from './pythonPackages.js';
 
 export interface PrepareOptions {
   readonly modelsDir: string;
-  /** HF folder or GGUF file; the default model's weights otherwise. */
+  /**
+   * HF folder, GGUF file, or a name on the Hugging Face hub (OWNER/NAME[@REVISION][:FILE.gguf]); the default model's
+   * weights otherwise.
+   */
   readonly from?: string;
   /** Name of the model; from the source's and the adapter's names otherwise. */
   readonly id?: string;
@@ -34,7 +39,7 @@ export interface PrepareOptions {
   /** MEDUSA-2 adapter to merge into the weights. */
   readonly adapter?: string;
   /**
-   * Heads files or folders; those beside the adapter, committed for the model, or in its own folder otherwise. An empty
+   * Heads files, folders, or names on the hub; those beside the adapter, committed for the model, or in its own folder otherwise. An empty
    * list: none.
    */
   readonly heads?: readonly string[];
@@ -66,7 +71,7 @@ export async function prepareModel(options: PrepareOptions, report: Report): Pro
   const modelsDir = resolve(options.modelsDir);
   options.precisions?.forEach(checkPrecision);
   const name = checkModelName(options.id ?? nameOf(options.from, options.adapter));
-  if (options.from !== undefined) await checkSource(options.from, modelsDir);
+  if (options.from !== undefined && hubNameAsked(options.from) === undefined) await checkSource(options.from);
   if (options.adapter !== undefined) await checkAdapter(options.adapter);
   const template = options.chatTemplate && (await chatTemplateText(options.chatTemplate));
   checkName(name, options.from, options.adapter);
@@ -114,11 +119,17 @@ async function prepareLocked(name: string, options: PrepareOptions, report: Repo
     onInstall: () => report.begin('Installing the Python packages of the exporter'),
     onNote: (message) => report.note(message),
   });
+  const fetching = { ...options, python, requirements };
   const source =
-    options.from ?? (await fetchDefaultWeights(python, options.modelsDir, report, options.signal));
+    options.from === undefined
+      ? await fetchDefaultWeights(python, options.modelsDir, report, options.signal)
+      : await localPath(options.from, 'model', fetching, report);
+  const heads: string[] = [];
+  for (const each of await headsFor(name, options.heads, options.adapter))
+    heads.push(await localPath(each, 'heads', fetching, report));
   const partial = partialFolder(hidden(options.modelsDir, name));
   try {
-    await runExporter({ python, requirements, source, partial, name, precisions }, options, report);
+    await runExporter({ python, requirements, source, heads, partial, name, precisions }, options, report);
     const manifest = await checkExported(partial);
     await replaceFolder(partial, folder);
     return { name, folder, manifest, isNew: true };
@@ -171,8 +182,15 @@ async function checkSameSource(
   { from, adapter }: PrepareOptions,
 ): Promise<void> {
   const fix = 'Give another name with --id, or replace it with --force.';
-  if (from !== undefined && basename(resolve(from)) !== source.name) {
+  if (from !== undefined && localOrHubName(from) !== source.name) {
     throw new UsageError(`Model ${name} is there already and was made from ${source.name}. ${fix}`);
+  }
+  const revision = from === undefined ? undefined : await commitAsked(from);
+  if (revision !== undefined && source.revision?.startsWith(revision) === false) {
+    throw new UsageError(
+      `Model ${name} is there already and was made from ${source.name} at ${source.revision}; asked for is ` +
+        `${revision}. ${fix}`,
+    );
   }
   const asked = adapter === undefined ? undefined : await sha256Of(adapter);
   if (asked === source.adapter?.sha256) return;
@@ -190,6 +208,12 @@ function nameOf(from: string | undefined, adapter: string | undefined): string {
   return adapter === undefined ? base : adaptedName(base, adapter);
 }
 
+/** As the manifest names it. */
+function localOrHubName(from: string): string {
+  const hub = hubNameAsked(from);
+  return hub === undefined ? localSourceName(from) : sourceNameOf(hub);
+}
+
 /**
  * The heads to export: as asked, else those trained with the adapter, else all that are committed for this model. Where
  * none are named, the exporter takes those that a model folder holds itself.
@@ -201,7 +225,8 @@ export async function headsFor(
 ): Promise<string[]> {
   if (asked !== undefined) {
     for (const file of asked) {
-      if (!existsSync(file)) throw new UsageError(`--heads ${file}: there is no such file or folder.`);
+      if (!existsSync(file) && hubNameAsked(file) === undefined)
+        throw new UsageError(`--heads ${file}: there is no such file or folder.`);
     }
     return [...asked];
   }
@@ -216,6 +241,7 @@ interface ExporterRun {
   python: Python;
   requirements: string;
   source: string;
+  heads: readonly string[];
   partial: string;
   name: string;
   precisions: readonly string[];
@@ -231,13 +257,12 @@ const exporterLine = object({
 });
 
 async function runExporter(run: ExporterRun, options: PrepareOptions, report: Report): Promise<void> {
-  const heads = await headsFor(run.name, options.heads, options.adapter);
   // Children do not run in the user's working directory.
   const args = ['--output', run.partial, '--from', resolve(run.source), '--id', run.name];
   for (const precision of run.precisions) args.push('--precision', precision);
   if (options.adapter !== undefined) args.push('--adapter', resolve(options.adapter));
   if (options.chatTemplate !== undefined) args.push('--chat-template', options.chatTemplate);
-  for (const file of heads) args.push('--heads', resolve(file));
+  for (const file of run.heads) args.push('--heads', resolve(file));
   // Without a word about heads the exporter takes those that the model folder holds.
   if (options.heads?.length === 0) args.push('--heads', 'none');
   let stage = '';

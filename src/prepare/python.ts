@@ -83,10 +83,10 @@ function pythonEnvironment(own: readonly string[] = []): NodeJS.ProcessEnv {
   return { PYTHONPATH: path.length > 0 ? path.join(delimiter) : undefined, PYTHONSTARTUP: undefined };
 }
 
-/** Environment in which export/ and the packages of `folder` can be imported. */
-export function exportEnvironment(folder: string): NodeJS.ProcessEnv {
+/** Environment in which export/ and the packages of the folders can be imported. */
+export function exportEnvironment(...folders: readonly string[]): NodeJS.ProcessEnv {
   return {
-    ...pythonEnvironment([exportFolder(), folder]),
+    ...pythonEnvironment([exportFolder(), ...folders]),
     // Packages of the user's own site folder could be of other versions than the pinned ones.
     PYTHONNOUSERSITE: '1',
     PYTHONUNBUFFERED: '1',

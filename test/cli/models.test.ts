@@ -3,7 +3,7 @@ import { existsSync } from 'node:fs';
 import { mkdir, readdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { runCli, runMain } from '../support/cli.js';
-import { copyTiny, temporaryFolder, tinyFolder } from '../support/tinyModel.js';
+import { copyTiny, readJson, temporaryFolder, tinyFolder, writeManifest } from '../support/tinyModel.js';
 
 describe('prepared models', function () {
   this.timeout(60_000);
@@ -125,33 +125,56 @@ describe('prepared models', function () {
     }
   });
 
-  it('have no names as on the hub: the error has the commands that fetch and prepare one', async () => {
-    const commands =
-      'hf download owner/A-Model --local-dir A-Model (older: huggingface-cli download), then prepare it: ' +
-      `medusa-plus prepare --from A-Model --models-dir ${temporary.path}; its name is then --model a-model.`;
-    const generate = (model: string): ReturnType<typeof runMain> =>
-      runMain(['generate', 'Hi', '--model', model, '--models-dir', temporary.path]);
-    const used = await generate('owner/A-Model');
-    expect(used.code).to.equal(2);
-    expect(used.stderr)
-      .to.contain('--model owner/A-Model: there is no such folder.')
-      .and.to.contain(commands);
-    const given = await prepare('--from', 'owner/A-Model');
-    expect(given.code).to.equal(2);
-    expect(given.stderr).to.contain(commands);
-
-    await copyTiny(temporary.path, 'a-model');
-    expect((await generate('owner/A-Model')).stderr).to.contain(
-      'There is a prepared model of that name: --model a-model.',
-    );
+  it('are not checkpoints, which the error says how to prepare', async () => {
     const fetched = join(temporary.path, 'A Fetched-Model');
     await mkdir(fetched);
     await writeFile(join(fetched, 'config.json'), '{}');
-    const checkpoint = await generate(fetched);
+    const checkpoint = await runMain([
+      ...['generate', 'Hi', '--model', fetched, '--models-dir', temporary.path],
+    ]);
     expect(checkpoint.code).to.equal(2);
     expect(checkpoint.stderr).to.contain(
       `is a checkpoint, not a prepared model. Prepare it: medusa-plus prepare --from '${fetched}'`,
     );
+  });
+
+  it('are found by the names of their sources on the hub', async () => {
+    const made = async (name: string, source: object): Promise<void> => {
+      const folder = await copyTiny(temporary.path, name);
+      const manifest = (await readJson(join(folder, 'manifest.json'))) as { source: object };
+      await writeManifest(folder, { ...manifest, source: { ...manifest.source, ...source } });
+    };
+    await made('a-model', { name: 'Owner/A-Model', revision: 'c0ffee' });
+    await made('adapted', { name: 'Owner/Other', adapter: { name: 'x', sha256: 'y' } });
+    await made('first', { name: 'Owner/Twice' });
+    await made('second', { name: 'Owner/Twice' });
+    const use = (model: string): ReturnType<typeof runMain> =>
+      runMain(
+        ['generate', 'Hi', '--threads', '1', '--max-new-tokens', '2', '--quiet', '--json'].concat([
+          '--nodes',
+          '4',
+          '--model',
+          model,
+          '--models-dir',
+          temporary.path,
+        ]),
+      );
+    for (const name of ['Owner/A-Model', 'owner/a-model', 'Owner/A-Model@c0ff', 'A-Model', 'a-model']) {
+      const run = await use(name);
+      expect(run.code, name + run.stderr).to.equal(0);
+    }
+    for (const [name, words] of [
+      [
+        'Owner/A-Model@main',
+        /medusa-plus prepare --from Owner\/A-Model@main --models-dir .*or add --prepare/,
+      ],
+      ['Owner/Other', /no model in .* was made from a repository of that name/],
+      ['Owner/Twice', /Several models were made from Owner\/Twice.*first, second/],
+    ] as const) {
+      const run = await use(name);
+      expect(run.code, name).to.equal(2);
+      expect(run.stderr).to.match(words);
+    }
   });
 
   it('run, copied, on a machine without Python, which is named only where it is needed', async () => {

@@ -108,7 +108,7 @@ describe('Joint conditional', function () {
       expect(JSON.parse(run.stdout), run.stderr).to.include({ joint });
     }
     const doctor = await runMain(['doctor', '--models-dir', temporary.path]);
-    expect(doctor.stdout).to.contain('tiny (4 heads, conditional table)');
+    expect(doctor.stdout).to.contain('tiny (4, conditional table)');
   });
 
   it('runs in bench and compare, where plain and static keep their trees', async () => {

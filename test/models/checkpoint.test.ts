@@ -1,5 +1,5 @@
 import { expect } from 'chai';
-import { isHubName, modelNameOf } from '../../src/models/checkpoint.js';
+import { modelNameOf } from '../../src/models/checkpoint.js';
 
 describe('checkpoints', () => {
   it('give a model its name', () => {
@@ -8,23 +8,8 @@ describe('checkpoints', () => {
       ['B.Q4_1.gguf', 'b.q4_1'],
       ['B-00001-of-00002.gguf', 'b'],
       ['owner/A-Model', 'a-model'],
+      ['owner/A-Model@main:B-00001-of-00002.gguf', 'b'],
     ])
       expect(modelNameOf(source), source).to.equal(name);
-  });
-
-  it('on the hub have an owner and one slash', () => {
-    expect(isHubName('meta-llama/Llama-3.2-1B')).to.equal(true);
-    for (const other of [
-      'model',
-      './model',
-      '../model',
-      '/model',
-      'a/b/c',
-      'a\\b',
-      '~/model',
-      'a /b',
-      'a/b.gguf',
-    ])
-      expect(isHubName(other), other).to.equal(false);
   });
 });

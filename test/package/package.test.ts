@@ -45,6 +45,7 @@ describe('The package', function () {
       'dist/src/bench/report/page/page.css',
       'dist/src/bench/report/page/page.js',
       'export/run_module.py',
+      'export/requirements-hub.lock',
       'export/requirements.lock',
       'export/medusa_export/__main__.py',
       'export/medusa_export/commands/prepare.py',

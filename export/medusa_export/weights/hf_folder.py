@@ -12,6 +12,7 @@ from ..errors import ExportError
 from .checked import read_json, reading, shown
 from .config import ModelConfig, layer_windows
 from .fields import Fields
+from .hub_cache import name_of
 from .rope import head_order, rows_of_heads, scaling_from_json
 from .safetensors_file import FLOATS
 from .source import Array, WeightTensor
@@ -70,17 +71,17 @@ class HfFolderSource:
         self._files = _open_files(path)
         has_head = "lm_head.weight" in self._files
         with reading(path / "config.json"):
-            config = config_from_json(raw, f"{path.name}/config.json")
+            config = config_from_json(raw, f"{name_of(path)}/config.json")
         # Some checkpoints say "tied" and still hold the matrix, others the reverse: the flag decides, then the file.
         tied = config.tied_embeddings or not has_head
         has_bias = "model.layers.0.self_attn.q_proj.bias" in self._files
         if config.family == "phi3" and "model.layers.0.self_attn.qkv_proj.bias" in self._files:
-            raise ExportError(f"{path.name}: biases of joined projections are not supported")
+            raise ExportError(f"{name_of(path)}: biases of joined projections are not supported")
         self.config = replace(config, tied_embeddings=tied, qkv_bias=has_bias)
-        fields = Fields(f"{path.name}/config.json", raw.get)
+        fields = Fields(f"{name_of(path)}/config.json", raw.get)
         self.eos_token_ids = fields.ids("eos_token_id", config.vocab_size)
         if "model.embed_tokens.weight" not in self._files:
-            raise ExportError(f"{path.name}: tensor model.embed_tokens.weight is missing")
+            raise ExportError(f"{name_of(path)}: tensor model.embed_tokens.weight is missing")
         self.quantization = self._files["model.embed_tokens.weight"].dtype("model.embed_tokens.weight")
 
     @property
@@ -92,11 +93,11 @@ class HfFolderSource:
         source_name, rows = self._place(name)
         file = self._files.get(source_name)
         if file is None:
-            raise ExportError(f"{self.path.name}: tensor {source_name} is missing")
+            raise ExportError(f"{name_of(self.path)}: tensor {source_name} is missing")
         dtype = file.dtype(source_name)
         if dtype not in FLOATS:
             raise ExportError(
-                f"{self.path.name}: tensor {source_name} has type {dtype}; quantised folders are not supported"
+                f"{name_of(self.path)}: tensor {source_name} has type {dtype}; quantised folders are not supported"
             )
         shape = file.shape(source_name)
         if self.config.family == "gemma3" and name.endswith("norm.weight"):
@@ -106,7 +107,8 @@ class HfFolderSource:
             return WeightTensor(name, source_name, shape, dtype, lambda: file.float32(source_name))
         least = int(rows.max()) + 1
         if shape[0] < least:
-            raise ExportError(f"{self.path.name}: tensor {source_name} has shape {list(shape)}; expected {least} rows")
+            label = f"{name_of(self.path)}: tensor {source_name}"
+            raise ExportError(f"{label} has shape {list(shape)}; expected {least} rows")
         return WeightTensor(name, source_name, (len(rows), *shape[1:]), dtype, lambda: file.float32(source_name)[rows])
 
     def _place(self, name: str) -> tuple[str, Array | None]:
@@ -146,11 +148,11 @@ def _open_shards(index: Path) -> dict[str, TensorFile]:
         if Path(name).name != name:
             raise ExportError(f"{index.name} names '{name}', which is not a file of its own folder")
         if not (folder / name).is_file():
-            raise ExportError(f"{folder.name}: shard {name}, named by {index.name}, is missing")
+            raise ExportError(f"{name_of(folder)}: shard {name}, named by {index.name}, is missing")
         files[name] = open_tensors(folder / name)
     for tensor, name in weight_map.items():
         if tensor not in files[name].entries:
-            raise ExportError(f"{folder.name}: tensor {tensor} is not in shard {name}, where {index.name} puts it")
+            raise ExportError(f"{name_of(folder)}: tensor {tensor} is not in shard {name}, where {index.name} puts it")
     return {tensor: files[name] for tensor, name in weight_map.items()}
 
 

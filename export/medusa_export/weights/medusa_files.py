@@ -23,6 +23,7 @@ from .hashing import sha256_of, sha256_of_files
 from .heads_checkpoint import HeadMatrix, HeadsCheckpoint, LazyMatrix
 from .heads_file import MAX_HEADS, read_own_heads, token_map_of
 from .hf_folder import HfFolderSource
+from .hub_cache import name_of
 from .safetensors_file import FLOATS, SafetensorsFile
 from .source import Array, WeightSource
 from .tensor_file import PICKLED, TensorFile, open_tensors
@@ -38,7 +39,7 @@ def read_heads(path: Path, source: WeightSource | None = None) -> HeadsCheckpoin
     """Heads of any layout; `path` is a file, a folder, or the stem of this project's two files."""
     with reading(path):
         if path.is_dir():
-            return _read_published(_weights_in(path), path.name, source)
+            return _read_published(_weights_in(path), name_of(path).split("/")[-1], source)
         if path.suffix in PICKLED and path.is_file():
             return _read_published([path], path.stem, source)
         sidecar = path.with_suffix(".json")

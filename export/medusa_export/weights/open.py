@@ -8,6 +8,7 @@ from ..errors import ExportError
 from .checked import is_given, read_json, reading
 from .gguf_file import GgufSource
 from .hf_folder import HfFolderSource
+from .hub_cache import name_of
 from .source import WeightSource
 
 
@@ -30,7 +31,7 @@ def open_source(path: Path) -> WeightSource:
                 raise ExportError(f"{error} (by {by} the model has {source.config.layers} layers)") from error
             if found.shape != shape:
                 raise ExportError(
-                    f"{path.name}: tensor {found.source_name} has shape {list(found.shape)}, expected {list(shape)}"
+                    f"{name_of(path)}: tensor {found.source_name} has shape {list(found.shape)}, expected {list(shape)}"
                     f" by {by}"
                 )
         return source

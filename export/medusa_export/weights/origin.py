@@ -7,6 +7,7 @@ from pathlib import Path
 
 from .checked import reading
 from .gguf_file import GgufSource
+from .hub_cache import in_hub_cache, name_of
 from .source import WeightSource
 
 _CARD_BYTES = 1 << 16  # a model card begins with its metadata
@@ -16,16 +17,11 @@ _LICENCE = re.compile(r"""^license:[ \t]*["']?([\w.+-]+)""", re.MULTILINE)
 def origin_of(source: WeightSource) -> dict[str, str]:
     """`source`, and `revision` and `licence` where they are known.
 
-    The Hub's cache holds a model as models--OWNER--NAME/snapshots/REVISION; other folders and files have their own
-    name. The licence is that of the model card's first lines or of GGUF's metadata.
+    The licence is that of the model card's first lines or of GGUF's metadata.
     """
-    path = source.path.resolve()
-    repository = path.parent.parent.name
-    if path.parent.name == "snapshots" and repository.startswith("models--"):
-        facts = {"source": repository.removeprefix("models--").replace("--", "/", 1), "revision": path.name}
-    else:
-        facts = {"source": path.name}
-    licence = _from_gguf(source) if isinstance(source, GgufSource) else _from_card(path / "README.md")
+    repository, revision = in_hub_cache(source.path)
+    facts = {"source": repository, "revision": revision} if revision else {"source": name_of(source.path)}
+    licence = _from_gguf(source) if isinstance(source, GgufSource) else _from_card(source.path / "README.md")
     return facts | ({"licence": licence} if licence else {})
 
 

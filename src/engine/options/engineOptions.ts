@@ -5,8 +5,6 @@ import { modelTable, type ModelOptions } from './modelOptions.js';
 export interface EngineOptions extends ModelOptions {
   /** Most nodes a tree will have (default 64): device buffers are sized for it. */
   maxNodes?: number;
-  /** Prepare the default model when it is missing (default true). */
-  prepare?: boolean;
   /**
    * Measure what a step costs here, where it is not known (default true). Without it, and with `threads` given, generations
    * need a number of `nodes`.
@@ -21,7 +19,6 @@ export interface EngineOptions extends ModelOptions {
 
 const kinds = {
   maxNodes: 'a whole number',
-  prepare: 'true or false',
   measure: 'true or false',
   measureAgain: 'true or false',
   report: 'an object with begin, progress and note',

@@ -5,8 +5,13 @@ export type ProviderName = 'cpu' | 'cuda' | 'auto';
 
 /** Which model to open, and on what. Everything is optional. */
 export interface ModelOptions {
-  /** Name of a prepared model, or the path of its folder. */
+  /** Name of a prepared model, its source's name on the Hugging Face hub, or the path of its folder. */
   model?: string;
+  /**
+   * Prepare a missing model: true one of the hub too, which is fetched; false none. Otherwise only the default one is
+   * prepared.
+   */
+  prepare?: boolean;
   /** Folder of the prepared models. */
   modelsDir?: string;
   /** Precision of the base model; the manifest's default for the provider otherwise. */
@@ -35,9 +40,15 @@ export const modelTable = {
   model: {
     group,
     kind: 'text',
-    help: 'Name of a prepared model, or the path of its folder',
+    help: 'Name of a prepared model, OWNER/NAME on the Hugging Face hub that it was made from, or the path of its folder',
     defaultText: 'smollm2-135m-instruct',
     inRun: 'model.id',
+  },
+  prepare: {
+    group,
+    kind: 'flag',
+    help: 'Fetch and prepare the model first where it is missing and --model names one of the Hugging Face hub',
+    commands: ['generate', 'bench', 'compare'],
   },
   modelsDir: {
     group,
