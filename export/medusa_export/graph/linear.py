@@ -59,8 +59,8 @@ class Int8RowLinear:
     x --QuantizeLinear(s, zero point 128, blocks of K)--> u8 [n, K]
       --MatMulIntegerToFloat(s, W^T int8 [K, N], column scales [N])--> y [n, N]
 
-    A scale s of two dimensions is multiplied after the column scales whatever n is. One element of one
-    dimension would be multiplied into the column scales first, which rounds otherwise: a row alone would get other bits.
+    A scale s of two dimensions is multiplied after the column scales, whatever n is. One element of one dimension
+    would be multiplied into the column scales first, which rounds otherwise: a row alone would get other bits.
     """
 
     dtype = "float32"
