@@ -89,7 +89,7 @@ class _HeadProducts:
     """The products of the heads in one precision.
 
     int8 goes through MatMulNBits (codes of the checkpoint are kept): its activations have a scale for each block, which
-    the outlying channels of `hidden` need, and it is one node where a scale a row takes seven.
+    the outlying channels of `hidden` need, and it is one node where a scale a row takes five.
     """
 
     def __init__(self, b: GraphBuilder, heads: HeadsCheckpoint, precision: str, dtype: str) -> None:
@@ -159,7 +159,8 @@ class _HeadProducts:
         if block is None:
             codes, scale = (matrix.codes, matrix.scale) if matrix.scale is not None else quantise_rows(matrix.codes)
             weight = b.weight(name + ".weight", codes.T)
-            return self._int8.apply_codes(b, name, x, weight, b.weight(name + ".scale", scale))
+            width = matrix.shape[1]
+            return self._int8.apply_codes(b, name, x, width, weight, b.weight(name + ".scale", scale))
         if matrix.scale is None:
             return emit_nbits(b, name, x, *quantise_blocks(matrix.float32(), 8, block), 8, block)
         scales = np.repeat(matrix.scale[:, None], matrix.shape[1] // block, axis=1)

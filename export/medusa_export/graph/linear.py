@@ -55,9 +55,12 @@ class FloatLinear:
 class Int8RowLinear:
     """int8 weights with one scale a row of W, uint8 activations (or of fewer bits) with one scale a row of x.
 
-    x [n, K] --Abs, ReduceMax--> [n] --x 1/127--> s [n]
-    x --QuantizeLinear(s, zero point 128, axis 0)--> u8 [n, K]
-      --MatMulIntegerToFloat(W^T int8 [K, N], column scales [N])--> [n, N] --Mul(s [n, 1])--> y
+    x [n, K] --Abs, ReduceMax--> [n, 1] --x 1/127--> s [n, 1]
+    x --QuantizeLinear(s, zero point 128, blocks of K)--> u8 [n, K]
+      --MatMulIntegerToFloat(s, W^T int8 [K, N], column scales [N])--> y [n, N]
+
+    A scale s of two dimensions is multiplied after the column scales, whatever n is. One element of one dimension
+    would be multiplied into the column scales first, which rounds otherwise: a row alone would get other bits.
     """
 
     dtype = "float32"
@@ -68,21 +71,21 @@ class Int8RowLinear:
     def apply(self, b: GraphBuilder, name: str, x: str, parts: list[WeightTensor], bias: Array | None = None) -> str:
         codes, scale = quantise_rows(stack(parts))
         weight, scale_name = b.weight(name + ".weight", codes.T), b.weight(name + ".scale", scale)
-        return self.apply_codes(b, name, x, weight, scale_name, bias)
+        return self.apply_codes(b, name, x, codes.shape[1], weight, scale_name, bias)
 
     def apply_codes(
-        self, b: GraphBuilder, name: str, x: str, weight: str, scale: str, bias: Array | None = None
+        self, b: GraphBuilder, name: str, x: str, width: int, weight: str, scale: str, bias: Array | None = None
     ) -> str:
-        peak = b.node("ReduceMax", [b.node("Abs", [x]), b.ints(-1)], keepdims=0)
+        """The same with codes int8 [K, N] and scales [N] that are in the graph already; `width`: K."""
+        peak = b.node("ReduceMax", [b.node("Abs", [x]), b.ints(-1)], keepdims=1)
         most = self._zero - 1
-        row_scale = b.node("Mul", [peak, b.constant(f"f32.1_{most}", 1 / most)])  # [n]
-        one, zero_point = b.constant("f32.1", 1.0), b.constant(f"u8.{self._zero}", np.uint8(self._zero))
+        row_scale = b.node("Mul", [peak, b.constant(f"f32.1_{most}", 1 / most)])  # [n, 1]
+        zero_point = b.constant(f"u8.{self._zero}", np.uint8(self._zero))
         # QuantizeLinear wants a zero point for each scale: n times the same, made once for all products of these rows.
         zero_points = b.once("zero_points", lambda: b.node("Expand", [zero_point, b.node("Shape", [row_scale])]))
-        quantised = b.node("QuantizeLinear", [x, row_scale, zero_points], axis=0)
-        y = b.contrib("MatMulIntegerToFloat", [quantised, weight, one, scale, zero_point], name + ".unscaled")
-        column = b.node("Unsqueeze", [row_scale, b.ints(-1)])  # [n, 1]
-        return add_bias(b, name, b.node("Mul", [y, column], name), bias)
+        quantised = b.node("QuantizeLinear", [x, row_scale, zero_points], axis=1, block_size=width)
+        y = b.contrib("MatMulIntegerToFloat", [quantised, weight, row_scale, scale, zero_point], name)
+        return add_bias(b, name, y, bias)
 
 
 def quantise_rows(weight: Array) -> tuple[Array, Array]:
