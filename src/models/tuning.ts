@@ -15,6 +15,8 @@ import { readTunings, tuningName, writeTunings, type Tuning } from './tuningFile
 const measuredNodes = [1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 64];
 /** Those that numbers of threads are compared at. */
 const searchedNodes = [1, 2, 4, 8];
+/** Those that are looked at behind a longer past too. */
+const longerNodes = [1, 4, 16];
 /** Rounds of a measurement; the least time of each size counts, since whatever disturbs a step makes it longer. */
 const rounds = 5;
 const searchRounds = 3;
@@ -197,6 +199,7 @@ async function measureWith(
     const points = await measureStepCost(model, isWhole ? measuredNodes : searchedNodes, {
       repeats: isWhole ? rounds : searchRounds,
       mostCost: mostWorthwhile,
+      behindLonger: isWhole ? longerNodes : [],
       budget,
       signal,
       onProgress,
@@ -205,7 +208,7 @@ async function measureWith(
     const share = (user + system) / 1000 / (performance.now() - begin) / threads;
     const spread = points.reduce((sum, { milliseconds, least }) => sum + milliseconds / least, 0);
     const isBusy = spec.provider === 'cpu' && (share < calmShare || spread / points.length > calmSpread);
-    const curve = points.map(({ nodes, least }) => ({ nodes, milliseconds: least }));
+    const curve = points.map(({ nodes, least, perPosition }) => ({ nodes, milliseconds: least, perPosition }));
     return { curve: leastOf(undefined, curve), exactRows, isBusy };
   } finally {
     await model.dispose();
@@ -217,13 +220,14 @@ async function measureWith(
  * above a later one was disturbed.
  */
 function leastOf(known: readonly CostPoint[] | undefined, measured: readonly CostPoint[]): CostPoint[] {
-  const before = new Map(known?.map(({ nodes, milliseconds }) => [nodes, milliseconds]));
+  const before = new Map(known?.map((point) => [point.nodes, point]));
   let least = Infinity;
   return [...measured]
     .reverse()
-    .map(({ nodes, milliseconds }) => {
-      least = Math.min(least, milliseconds, before.get(nodes) ?? Infinity);
-      return { nodes, milliseconds: least };
+    .map(({ nodes, milliseconds, perPosition }) => {
+      const earlier = before.get(nodes);
+      least = Math.min(least, milliseconds, earlier?.milliseconds ?? Infinity);
+      return { nodes, milliseconds: least, perPosition: perPosition ?? earlier?.perPosition };
     })
     .reverse();
 }

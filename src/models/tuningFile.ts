@@ -18,12 +18,13 @@ import { writeJson } from '../util/writeFile.js';
 
 /** Times above 0 of ascending numbers of nodes. */
 const curve: Schema<readonly CostPoint[]> = v.pipe(
-  list(object({ nodes: count(), milliseconds: number })),
+  list(object({ nodes: count(), milliseconds: number, perPosition: v.optional(number) })),
   v.check(
     (points) =>
       points.length > 0 &&
       points.every(
-        ({ nodes, milliseconds }, i) => milliseconds > 0 && (i === 0 || nodes > points[i - 1].nodes),
+        ({ nodes, milliseconds, perPosition = 0 }, i) =>
+          milliseconds > 0 && perPosition >= 0 && (i === 0 || nodes > points[i - 1].nodes),
       ),
     'times above 0 of ascending numbers of nodes',
   ),

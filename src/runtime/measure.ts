@@ -1,4 +1,4 @@
-import type { CostPoint } from '../decoding/policy/costCurve.js';
+import { measuredPast } from '../decoding/policy/costCurve.js';
 import { prefill } from '../decoding/prefill.js';
 import { pathTo, rootTree } from '../decoding/tree/candidateTree.js';
 import type { CandidateTree, DraftingModel } from '../decoding/types.js';
@@ -7,6 +7,11 @@ import { median } from '../util/numbers.js';
 export interface MeasureOptions {
   /** Cached positions to measure at; the context may allow fewer. Default 256, and fewer where a step takes long. */
   readonly pastLength?: number;
+  /**
+   * Sizes that are timed behind a longer past too, of up to `LONGER_PAST` positions, where reading it takes a few seconds at
+   * most. Default none.
+   */
+  readonly behindLonger?: readonly number[];
   /** Timed runs of each size, after one untimed. Default 7. */
   readonly repeats?: number;
   /** Sizes above the first that takes so many times the first size's time are left out. Default: none are. */
@@ -21,7 +26,12 @@ export interface MeasureOptions {
 
 const GREEDY = { logits: false };
 const WITH_LOGITS = { logits: true };
-const DEFAULT_PAST = 256;
+const DEFAULT_PAST = measuredPast;
+/** Positions of the longer past, and how many more than the shorter one it must have for the difference to tell. */
+const LONGER_PAST = 1024;
+const LEAST_LONGER = 256;
+/** Milliseconds that reading the longer past may take. */
+const LONGER_BUDGET = 4000;
 /** Of the past, at least; a step that takes as long as this at most is measured behind all of it. */
 const LEAST_PAST = 16;
 const QUICK_STEP = 20;
@@ -30,8 +40,12 @@ const SLOW_STEP = 100;
 const DEFAULT_REPEATS = 7;
 
 /** What verifying a tree of one size took: the median of its rounds, and the least of them. */
-export interface MeasuredPoint extends CostPoint {
+export interface MeasuredPoint {
+  readonly nodes: number;
+  readonly milliseconds: number;
   readonly least: number;
+  /** Milliseconds that each further cached position adds; absent where it was not looked at. */
+  readonly perPosition?: number;
 }
 
 /**
@@ -46,19 +60,38 @@ export async function measureStepCost(
   sizes: readonly number[],
   options: MeasureOptions = {},
 ): Promise<MeasuredPoint[]> {
-  return withPast(model, options, async () => {
-    const room = model.contextLength - model.cachedLength;
-    const trees = sizes.filter((nodes) => nodes <= room).map((nodes) => randomTree(nodes, model.vocabSize));
-    const times = await inTurns(
-      trees.map((tree) => () => model.verify(tree, GREEDY)),
-      options,
-    );
-    return times.map((_, i) => ({
-      nodes: trees[i].size,
-      milliseconds: median(times[i]),
-      least: Math.min(...times[i]),
-    }));
+  return withPast(model, options, async (positionTime) => {
+    const past = model.cachedLength;
+    const measured = await measureSizes(model, sizes, options);
+    const more = Math.min(longestPast(model, LONGER_PAST) - past, Math.floor(LONGER_BUDGET / positionTime));
+    const again = measured.map(({ nodes }) => nodes).filter((nodes) => options.behindLonger?.includes(nodes));
+    if (again.length === 0 || more < LEAST_LONGER) return measured;
+    await prefill(model, randomTokens(more, model.vocabSize), { ...GREEDY, signal: options.signal });
+    const longer = await measureSizes(model, again, { ...options, onProgress: undefined });
+    const addedTo = (point: MeasuredPoint): number | undefined => {
+      const behindLonger = longer.find(({ nodes }) => nodes === point.nodes);
+      return behindLonger && Math.max(0, behindLonger.least - point.least) / more;
+    };
+    return measured.map((point) => ({ ...point, perPosition: addedTo(point) }));
   });
+}
+
+async function measureSizes(
+  model: DraftingModel,
+  sizes: readonly number[],
+  options: MeasureOptions,
+): Promise<MeasuredPoint[]> {
+  const room = model.contextLength - model.cachedLength;
+  const trees = sizes.filter((nodes) => nodes <= room).map((nodes) => randomTree(nodes, model.vocabSize));
+  const times = await inTurns(
+    trees.map((tree) => () => model.verify(tree, GREEDY)),
+    options,
+  );
+  return times.map((_, i) => ({
+    nodes: trees[i].size,
+    milliseconds: median(times[i]),
+    least: Math.min(...times[i]),
+  }));
 }
 
 /** Sizes of the trees whose rows are compared with single ones: a pair, and trees in which kernels take other ways. */
@@ -120,25 +153,35 @@ export async function measureHeads(
   });
 }
 
-/** Extends the cache with random tokens to the length wanted, works, and takes them away again. */
+/**
+ * Extends the cache with random tokens to the length wanted, works, and takes them away again.
+ *
+ * @param work told how long reading each of them took, in milliseconds
+ */
 async function withPast<T>(
   model: DraftingModel,
   options: MeasureOptions,
-  work: () => Promise<T>,
+  work: (positionTime: number) => Promise<T>,
 ): Promise<T> {
   const original = model.cachedLength;
   const { signal } = options;
   try {
     if (original === 0) await prefill(model, randomTokens(1, model.vocabSize), { ...GREEDY, signal });
-    const most = options.pastLength ?? affordablePast(await stepTime(model));
-    const wanted = Math.min(most, Math.floor(model.contextLength / 2));
+    const wanted = longestPast(model, options.pastLength ?? affordablePast(await stepTime(model)));
     const missing = Math.max(0, wanted - model.cachedLength);
+    const begin = performance.now();
     if (missing > 0) await prefill(model, randomTokens(missing, model.vocabSize), { ...GREEDY, signal });
+    const time = performance.now() - begin;
     signal?.throwIfAborted();
-    return await work();
+    return await work(missing > 0 ? time / missing : 0);
   } finally {
     model.truncate(original);
   }
+}
+
+/** At most so many positions: half of the context, so that there is room for trees. */
+function longestPast(model: DraftingModel, wanted: number): number {
+  return Math.min(wanted, Math.floor(model.contextLength / 2));
 }
 
 /** Milliseconds of a plain step, once the memory for it is there. */

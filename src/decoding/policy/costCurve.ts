@@ -2,24 +2,32 @@
 export interface CostPoint {
   /** Nodes, >= 1. */
   readonly nodes: number;
-  /** > 0. */
+  /** Behind `measuredPast` cached positions; > 0. */
   readonly milliseconds: number;
+  /** Milliseconds that each further cached position adds, >= 0; follows from the other points where it is absent. */
+  readonly perPosition?: number;
 }
 
+/** Cached positions that the milliseconds of a `CostPoint` are for. */
+export const measuredPast = 256;
+
 /**
- * T(n): what verifying n nodes costs, in milliseconds. Linear between the measured points, extended by the last slope,
- * constant below the first point, and never decreasing (pooled where the measurement did).
+ * T(n, past): what verifying n nodes behind `past` cached positions costs, in milliseconds. Linear between the measured
+ * points, extended by the last slope, constant below the first point, and never decreasing in n (pooled where the
+ * measurement did). Linear in the past, as attention is.
  *
- * `observe` follows the machine as it is now (other load, a longer past): the logarithms of the whole curve and of the
- * neighbouring points move a little towards what is seen. What is seen is the median of the last three observations
- * thereabouts, so a stall of the machine that comes alone changes nothing.
+ * `observe` follows the machine as it is now (other load, say): the logarithms of the whole curve and of the neighbouring
+ * points move a little towards what is seen. What is seen is the median of the last three observations thereabouts, so a
+ * stall of the machine that comes alone changes nothing.
  */
 export class CostCurve {
   private readonly nodes: Float64Array;
-  private readonly measured: Float64Array;
+  /** [points] as measured: milliseconds without a past, and those that each cached position adds. */
+  private readonly measured: PastLine;
   /** [points] logarithm of the factor learnt for each point. */
   private readonly shifts: Float64Array;
-  private readonly current: Float64Array;
+  /** [points] as believed now. */
+  private readonly current: PastLine;
   /** [points] the last surprises (as logarithms) in the segment that ends at each point. */
   private readonly surprises: number[][];
 
@@ -29,33 +37,47 @@ export class CostCurve {
     sorted.forEach(checkPoint);
     if (sorted.length === 0) throw new RangeError('A cost curve needs at least one measured point.');
     this.nodes = Float64Array.from(sorted, (point) => point.nodes);
-    this.measured = Float64Array.from(sorted, (point) => point.milliseconds);
+    this.measured = pastLine(sorted);
     this.shifts = new Float64Array(sorted.length);
     this.surprises = sorted.map(() => []);
-    this.current = Float64Array.from(this.measured);
-    poolViolators(this.current);
+    this.current = pastLine(sorted);
+    this.update();
   }
 
-  /** T(nodes) as it is believed now. */
-  at(nodes: number): number {
-    const { current } = this;
+  /** T(nodes, past) as it is believed now. */
+  at(nodes: number, past = measuredPast): number {
+    const { start, slope } = this.current;
     const upper = this.upper(nodes);
-    if (upper === 0) return current[0];
     const weight = this.weight(nodes, upper);
-    return current[upper - 1] + weight * (current[upper] - current[upper - 1]);
+    const lower = Math.max(0, upper - 1);
+    const without = start[lower] + weight * (start[upper] - start[lower]);
+    return without + past * (slope[lower] + weight * (slope[upper] - slope[lower]));
   }
 
-  /** Learns that a run of `nodes` nodes took `milliseconds`. */
-  observe(nodes: number, milliseconds: number): void {
+  /** How many times as long a plain step takes behind `past` positions as behind `measuredPast`. */
+  stretch(past: number): number {
+    return this.at(1, past) / this.at(1);
+  }
+
+  /** Learns that a run of `nodes` nodes behind `past` cached positions took `milliseconds`. */
+  observe(nodes: number, milliseconds: number, past = measuredPast): void {
     if (!(milliseconds > 0)) return;
     const upper = this.upper(nodes);
-    const surprise = medianOfThree(this.surprises[upper], Math.log(milliseconds / this.at(nodes)));
+    const expected = this.at(nodes, past);
+    const surprise = medianOfThree(this.surprises[upper], Math.log(milliseconds / expected));
     for (let i = 0; i < this.shifts.length; i++) this.shifts[i] += commonRate * surprise;
     const weight = Math.min(1, this.weight(nodes, upper));
     if (upper > 0) this.shifts[upper - 1] += ownRate * (1 - weight) * surprise;
     this.shifts[upper] += ownRate * weight * surprise;
-    this.shifts.forEach((shift, i) => (this.current[i] = this.measured[i] * Math.exp(shift)));
-    poolViolators(this.current);
+    this.update();
+  }
+
+  private update(): void {
+    const { measured, current, shifts } = this;
+    for (const part of ['start', 'slope'] as const) {
+      shifts.forEach((shift, i) => (current[part][i] = measured[part][i] * Math.exp(shift)));
+      poolViolators(current[part]);
+    }
   }
 
   /** Index of the point that ends the segment of `nodes`; 0 when there is but one point. */
@@ -84,9 +106,43 @@ function medianOfThree(recent: number[], value: number): number {
   return recent.length < 3 ? 0 : [...recent].sort((a, b) => a - b)[1];
 }
 
-function checkPoint({ nodes, milliseconds }: CostPoint, index: number, all: readonly CostPoint[]): void {
+interface PastLine {
+  /** [points] milliseconds without a past. */
+  readonly start: Float64Array;
+  /** [points] milliseconds for each cached position. */
+  readonly slope: Float64Array;
+}
+
+/** Whatever the slopes say, most of a short step goes into the weights, and no step takes no time. */
+const mostOfPast = 0.9;
+
+function pastLine(points: readonly CostPoint[]): PastLine {
+  const slope = slopesOf(points);
+  points.forEach(({ milliseconds }, i) => {
+    slope[i] = Math.min(slope[i], (mostOfPast * milliseconds) / measuredPast);
+  });
+  const start = Float64Array.from(points, ({ milliseconds }, i) => milliseconds - measuredPast * slope[i]);
+  return { start, slope };
+}
+
+/** [points] `perPosition`, on the line through its neighbours where a point has none; 0 where none has. */
+function slopesOf(points: readonly CostPoint[]): Float64Array {
+  const known = points.filter(({ perPosition }) => perPosition !== undefined);
+  return Float64Array.from(points, ({ nodes, perPosition }) => {
+    if (perPosition !== undefined || known.length < 2) return perPosition ?? known[0]?.perPosition ?? 0;
+    const after = known.findIndex((point) => point.nodes > nodes);
+    const upper = Math.max(1, after === -1 ? known.length - 1 : after);
+    const [a, b] = [known[upper - 1], known[upper]];
+    const weight = (nodes - a.nodes) / (b.nodes - a.nodes);
+    return Math.max(0, a.perPosition! + weight * (b.perPosition! - a.perPosition!));
+  });
+}
+
+function checkPoint(point: CostPoint, index: number, all: readonly CostPoint[]): void {
+  const { nodes, milliseconds, perPosition = 0 } = point;
   const repeated = index > 0 && all[index - 1].nodes === nodes;
-  if (nodes >= 1 && milliseconds > 0 && milliseconds < Infinity && !repeated) return;
+  const isTime = milliseconds > 0 && milliseconds < Infinity && perPosition >= 0 && perPosition < Infinity;
+  if (nodes >= 1 && isTime && !repeated) return;
   throw new RangeError(
     `The cost curve has the point ${nodes} nodes = ${milliseconds} ms` +
       `${repeated ? ' twice' : ''}; it needs distinct node counts from 1 and positive times. Measure it again.`,

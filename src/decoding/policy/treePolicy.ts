@@ -6,7 +6,7 @@ import {
 } from '../tree/candidateTree.js';
 import type { ConditionalTable } from '../tree/conditionalTable.js';
 import type { DraftSources } from '../draft/draftSources.js';
-import { CostCurve, type CostPoint } from './costCurve.js';
+import { CostCurve, measuredPast, type CostPoint } from './costCurve.js';
 import { bestTreeSize, Calibration, leastProbabilities, RecentRate, SpeculationAccount } from './treeSize.js';
 import { fillStaticTree, sizeWithin, type StaticTree } from '../tree/staticTree.js';
 import type { CandidateTree, HeadProposals, StepObservation, TreeLimits, TreePolicy } from '../types.js';
@@ -77,6 +77,7 @@ class AutoTreePolicy implements TreePolicy {
   readonly name = 'dynamic';
   private readonly drafter: Drafter;
   private readonly account = new SpeculationAccount();
+  /** In times of steps behind `measuredPast` positions, so that it holds for a text of another length too. */
   private readonly rate = new RecentRate();
   private readonly calibration: Calibration;
   private readonly costs: CostCurve;
@@ -116,21 +117,23 @@ class AutoTreePolicy implements TreePolicy {
   observe(step: StepObservation): void {
     const { costs, account } = this;
     const { tree, rows, times } = step;
+    const past = pastOf(step.text);
     // A stall of the machine says nothing about the tree. Lasting slowness gets into the curve, and so into the cap.
-    const backbone = Math.min(times.backbone, longestStep * costs.at(tree.size));
-    costs.observe(tree.size, times.backbone);
+    const backbone = Math.min(times.backbone, longestStep * costs.at(tree.size, past));
+    costs.observe(tree.size, times.backbone, past);
     this.overhead += 0.1 * (times.accept + times.keep - this.overhead);
     const draft = this.isSpeculative ? this.draftTime(times.heads + times.tree) : 0;
     const besides = draft + times.accept + times.keep;
-    this.rate.observe(rows.length, besides + backbone);
+    const plainTime = this.plainTime(past);
+    this.rate.observe(rows.length, (besides + backbone) / costs.stretch(past));
     this.drafter.learn(step);
     if (this.isSpeculative) {
       this.calibration.observe(tree, rows);
       // The run counts for what such a run is now believed to take: plain steps would have been as slow in a slow moment.
-      const time = besides + costs.at(tree.size);
-      account.speculated(this.earnedTokens(tree, rows.length), time, this.plainTime);
+      const time = besides + costs.at(tree.size, past);
+      account.speculated(this.earnedTokens(tree, rows.length), time, plainTime);
     } else {
-      account.decodedPlainly(this.plainTime);
+      account.decodedPlainly(plainTime);
     }
   }
 
@@ -141,13 +144,16 @@ class AutoTreePolicy implements TreePolicy {
     text?: readonly number[],
   ): CandidateTree {
     const { drafter, costs, account } = this;
-    const rate = this.rate.value(this.plainTime);
-    const least = leastProbabilities(within(this.options, limits).nodes, costs, rate, this.least);
+    const past = pastOf(text);
+    const timeOf = (nodes: number): number => costs.at(nodes, past);
+    const stretch = costs.stretch(past);
+    const rate = this.rate.value(this.plainTime(past) / stretch) / stretch;
+    const least = leastProbabilities(within(this.options, limits).nodes, timeOf, rate, this.least);
     // A try that verifies nothing would learn nothing.
     if (account.probing) least[0] = 0;
     const correction = this.calibration.factors;
     const found = drafter.find(root, proposals, limits, { text, correction, least });
-    const best = bestTreeSize(drafter.probabilities, found, costs, rate);
+    const best = bestTreeSize(drafter.probabilities, found, timeOf, rate);
     return drafter.take(account.probing ? Math.min(found, Math.max(best, 2)) : best);
   }
 
@@ -169,10 +175,13 @@ class AutoTreePolicy implements TreePolicy {
     return acceptedTokens + this.calibration.trust * (promised - acceptedTokens);
   }
 
-  private get plainTime(): number {
-    return this.costs.at(1) + this.overhead;
+  private plainTime(past: number): number {
+    return this.costs.at(1, past) + this.overhead;
   }
 }
+
+/** Positions cached when `text` has been read up to its root; as measured when it is not known. */
+const pastOf = (text: readonly number[] | undefined): number => (text ? text.length - 1 : measuredPast);
 
 /** How many times its expected duration a backbone run counts for at most, and a draft how many times the quickest one. */
 const longestStep = 3;

@@ -1,5 +1,7 @@
-import type { CostCurve } from './costCurve.js';
 import type { CandidateTree } from '../types.js';
+
+/** Milliseconds that a step of so many nodes takes where the text is now. */
+export type StepTime = (nodes: number) => number;
 
 /**
  * The number of nodes that is worth its time.
@@ -16,7 +18,7 @@ import type { CandidateTree } from '../types.js';
 export function bestTreeSize(
   probabilities: ArrayLike<number>,
   count: number,
-  costs: CostCurve,
+  timeOf: StepTime,
   rate: number,
 ): number {
   let best = 1;
@@ -24,7 +26,7 @@ export function bestTreeSize(
   let tokens = 0;
   for (let nodes = 1; nodes <= count; nodes++) {
     tokens += probabilities[nodes - 1];
-    const gain = tokens - rate * costs.at(nodes);
+    const gain = tokens - rate * timeOf(nodes);
     if (gain > bestGain) {
       best = nodes;
       bestGain = gain;
@@ -42,12 +44,12 @@ export function bestTreeSize(
  */
 export function leastProbabilities(
   nodes: number,
-  costs: CostCurve,
+  timeOf: StepTime,
   rate: number,
   into: Float64Array,
 ): Float64Array {
   const times = into; // a time is read for the last time before its place is written
-  for (let n = 1; n <= nodes; n++) times[n - 1] = costs.at(n);
+  for (let n = 1; n <= nodes; n++) times[n - 1] = timeOf(n);
   for (let n = 1; n <= nodes; n++) {
     let slope = Infinity;
     for (let larger = n + 1; larger <= nodes; larger++) {

@@ -16,6 +16,11 @@ import { proposalsOf } from '../../support/reference.js';
 const points = (curve: Record<number, number>): CostPoint[] =>
   Object.entries(curve).map(([nodes, milliseconds]) => ({ nodes: Number(nodes), milliseconds }));
 
+const timesOf =
+  (curve: CostCurve) =>
+  (nodes: number): number =>
+    curve.at(nodes);
+
 /** Measured curves: int8 rows on two threads, 4-bit weights on one, and something like a GPU. */
 const cpu = points({ 1: 6.06, 2: 6.9, 4: 8.2, 6: 9.23, 8: 10.4, 12: 11.3, 16: 12.9, 24: 15.9, 64: 30.4 });
 const steep = points({ 1: 6.08, 2: 6.99, 4: 10.5, 8: 15.8, 16: 26.5, 64: 90 });
@@ -74,7 +79,7 @@ describe('CostCurve', () => {
 describe('bestTreeSize', () => {
   const probabilities = [1, 0.7, 0.5, 0.3, 0.2, 0.1, 0.05, 0.02, 0.01, 0.001];
   const size = (curve: CostPoint[], rate: number, p = probabilities): number =>
-    bestTreeSize(p, p.length, new CostCurve(curve), rate);
+    bestTreeSize(p, p.length, timesOf(new CostCurve(curve)), rate);
 
   it('takes everything where nodes cost nothing', () => {
     expect(size(flat, 0.2)).to.equal(10);
@@ -122,7 +127,7 @@ describe('bestTreeSize', () => {
 describe('leastProbabilities', () => {
   it('are what the cheapest larger tree asks of its nodes', () => {
     const costs = new CostCurve(points({ 1: 10, 2: 16, 3: 17, 4: 25 }));
-    const least = Array.from(leastProbabilities(4, costs, 0.1, new Float64Array(4)));
+    const least = Array.from(leastProbabilities(4, timesOf(costs), 0.1, new Float64Array(4)));
     // From 1 node: 3 nodes cost 3.5 ms each, fewer than 2 (6 ms) or 4 (5 ms); from 2: 3 cost 1 ms more.
     [0.35, 0.1, 0.8].forEach((expected, i) => expect(least[i]).to.be.closeTo(expected, 1e-12));
     expect(least[3]).to.equal(Infinity);
@@ -150,11 +155,11 @@ describe('leastProbabilities', () => {
           );
           const whole = new CandidateTreeBuilder();
           const found = whole.find(1, proposals, { nodes: 32, depth: 4 });
-          const size = bestTreeSize(whole.probabilities, found, costs, rate);
+          const size = bestTreeSize(whole.probabilities, found, timesOf(costs), rate);
           const ended = new CandidateTreeBuilder();
-          const least = leastProbabilities(32, costs, rate, new Float64Array(32));
+          const least = leastProbabilities(32, timesOf(costs), rate, new Float64Array(32));
           const foundFirst = ended.find(1, proposals, { nodes: 32, depth: 4, least });
-          expect(bestTreeSize(ended.probabilities, foundFirst, costs, rate)).to.equal(size);
+          expect(bestTreeSize(ended.probabilities, foundFirst, timesOf(costs), rate)).to.equal(size);
           expect(ended.take(size)).to.deep.equal(whole.take(size));
           if (foundFirst < found) shorter++;
         },
