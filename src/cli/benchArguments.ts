@@ -81,7 +81,9 @@ export function engineOpener(
 ): (options: ModelOptions) => Promise<OpenEngine> {
   return async (options) => {
     const report = quiet ? undefined : createReport();
-    const engine = await MedusaEngine.open({ ...options, report, signal }).finally(() => report?.end());
+    // Runs are compared: their threads stay as they are.
+    const opening = MedusaEngine.open({ ...options, followLoad: false, report, signal });
+    const engine = await opening.finally(() => report?.end());
     return { engine, tokenText: (ids) => engine.tokenizer.decode([...ids]) };
   };
 }

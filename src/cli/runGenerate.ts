@@ -71,7 +71,7 @@ export async function runGenerate(args: Arguments): Promise<void> {
       if (!streams) await output.write(result.text);
       await output.end();
     }
-    if (!quiet && !asJson) printError(styled(stderrColors().dim, summaryLine(result)));
+    if (!quiet && !asJson) printError(styled(stderrColors().dim, summaryLine(result, engine.facts)));
     if (signal.aborted) process.exitCode = ExitCode.interrupted;
   } finally {
     interrupt.release();

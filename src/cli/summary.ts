@@ -38,12 +38,13 @@ export function generationJson(result: GenerationResult, facts: EngineFacts): Re
     heads: facts.heads ?? null,
     provider: facts.provider,
     threads: facts.threads,
+    calm_threads: facts.calmThreads,
     version: packageVersion(),
   };
 }
 
 /** The line under the text: how much, how fast, and where the time went. */
-export function summaryLine(result: GenerationResult): string {
+export function summaryLine(result: GenerationResult, { threads, calmThreads }: EngineFacts): string {
   const { statistics: s } = result;
   const parts = [
     `${s.newTokens} ${s.newTokens === 1 ? 'token' : 'tokens'} (${s.finishReason})`,
@@ -51,6 +52,7 @@ export function summaryLine(result: GenerationResult): string {
     ...(s.steps > 0 ? [`${s.tokensPerStep.toFixed(2)} tokens/step`] : []),
     `${tokensPerSecond(result).toFixed(1)} tokens/s`,
     `first token ${result.timeToFirstToken.toFixed(0)} ms`,
+    ...(threads < calmThreads ? [`${threads} of ${calmThreads} threads (other programs are busy)`] : []),
   ];
   return `${parts.join(', ')}; ${timeSplit(result)}`;
 }

@@ -57,7 +57,7 @@ export interface GenerationResult {
  * one is reused as far as the next prompt begins alike.
  */
 export class MedusaEngine implements AsyncDisposable {
-  readonly facts: EngineFacts;
+  private openFacts: EngineFacts;
   /** Undefined once the engine was disposed: nothing then holds the model's memory. */
   private opened: OpenEngine | undefined;
   /** The tokens whose positions are cached. */
@@ -65,7 +65,7 @@ export class MedusaEngine implements AsyncDisposable {
   private isBusy = false;
 
   private constructor(parts: EngineParts) {
-    this.facts = parts.facts;
+    this.openFacts = parts.facts;
     const memories = new DraftMemories(parts.memory);
     this.opened = { parts, model: parts.model, policies: new PolicyMaker(parts), memories };
   }
@@ -80,6 +80,10 @@ export class MedusaEngine implements AsyncDisposable {
   static async open(options: EngineOptions = {}): Promise<MedusaEngine> {
     checkEngineOptions(options);
     return new MedusaEngine(await openEngineParts(options));
+  }
+
+  get facts(): EngineFacts {
+    return this.openFacts;
   }
 
   /** @throws UsageError once the engine was disposed */
@@ -190,6 +194,7 @@ export class MedusaEngine implements AsyncDisposable {
     const texts: string[] = [];
     let timeToFirstToken = 0;
     try {
+      await this.followLoad();
       const steps = decode(model, promptTokenIds, {
         policy,
         acceptance: createAcceptance({
@@ -214,6 +219,7 @@ export class MedusaEngine implements AsyncDisposable {
         const text = stream.push(textTokens(next.value));
         texts.push(text);
         if (text !== '') yield { kind: 'text', text };
+        if (next.value.finishReason === undefined) await this.followLoad();
       }
       const { tokens, cachedTokens: nowCached, ...statistics } = next.value;
       this.cachedTokens = nowCached;
@@ -226,6 +232,14 @@ export class MedusaEngine implements AsyncDisposable {
     } finally {
       this.isBusy = false;
     }
+  }
+
+  /** Gives up threads to other programs, or takes them back. Between steps: no call to the model is under way. */
+  private async followLoad(): Promise<void> {
+    const { threads } = this.open.parts;
+    if (!threads) return;
+    await threads.follow();
+    if (threads.now !== this.facts.threads) this.openFacts = { ...this.facts, threads: threads.now };
   }
 
   /** An error of a generation, in words that name what the caller knows of. */

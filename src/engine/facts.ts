@@ -12,7 +12,10 @@ export interface EngineFacts {
   readonly maxTopM: number;
   /** Whether the heads carry a table for joint `conditional`. */
   readonly hasConditional: boolean;
+  /** In use now: fewer than `calmThreads` while other programs keep processors busy. */
   readonly threads: number;
+  /** As asked, or found best on a calm machine. */
+  readonly calmThreads: number;
   /** What verifying a tree costs here with these threads, by its nodes, as measured when the model was first opened. */
   readonly costs: readonly CostPoint[];
   /**

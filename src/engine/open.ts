@@ -19,7 +19,10 @@ import { ensureTuning } from '../models/tuning.js';
 import { explainNotFinite } from './notFiniteMessage.js';
 import type { EngineOptions } from './options/engineOptions.js';
 import { mostAutoNodes } from './policies.js';
+import { ThreadsInUse, threadsFor } from './threadsInUse.js';
 import { formerNameNotes } from '../util/environment.js';
+import { OtherPrograms } from '../util/otherPrograms.js';
+import { availableProcessors } from '../util/processors.js';
 import { silentReport, type Report } from '../util/progressReport.js';
 import type { OpenOptions } from '../runtime/spec.js';
 import type { ChatTemplate } from './text/chatTemplate.js';
@@ -30,6 +33,8 @@ import type { Tokenizer } from './text/tokenizer.js';
 export interface EngineParts {
   readonly facts: EngineFacts;
   readonly model: DraftingModel;
+  /** Undefined where the number of threads stays as it is. */
+  readonly threads: ThreadsInUse | undefined;
   readonly tokenizer: Tokenizer;
   readonly chatTemplate: ChatTemplate;
   readonly eosTokenIds: readonly number[];
@@ -122,7 +127,7 @@ async function hasNewerHeads({ folder, name }: ModelPlace): Promise<boolean> {
 
 type OpenedModel = Pick<
   EngineParts,
-  'facts' | 'model' | 'accuracies' | 'staticTrees' | 'costs' | 'loadConditional'
+  'facts' | 'model' | 'threads' | 'accuracies' | 'staticTrees' | 'costs' | 'loadConditional'
 >;
 
 /** `auto` takes CUDA when it works, and says why when it does not; `cuda` never falls back. */
@@ -153,11 +158,12 @@ async function openGraphs(
   const { checkProvider, openModel } = await import('../runtime/index.js');
   // First: who has no card need not prepare graphs for one.
   await checkProvider(options.provider, options.ortLibrary);
+  const others = new OtherPrograms();
   const graphs = chooseGraphs(manifest, options, place.folder);
   const files = [graphs.backbone, graphs.keep, graphs.heads].flatMap((graph) => graph?.files ?? []);
   await checkChanged(place.folder, files, report.note.bind(report));
   const spec = openOptions(place.folder, manifest, graphs, options);
-  const { threads, costs, exactRows } = await ensureTuning(
+  const tuned = await ensureTuning(
     { folder: place.folder, manifest, graphs, spec, report, signal: options.signal },
     options,
   ).catch((error: unknown) => {
@@ -170,7 +176,18 @@ async function openGraphs(
     });
   });
   options.signal?.throwIfAborted();
-  const model = await openModel({ ...spec, threads });
+  const { threads: best, exactRows } = tuned;
+  const processors = availableProcessors();
+  const follows = options.provider === 'cpu' && options.threads === undefined && options.followLoad !== false;
+  const busy = follows && others.elapsed >= leastWindow ? (others.busyProcessors() ?? 0) : 0;
+  const now = threadsFor({ best, processors }, busy);
+  if (now < best) report.note(busyNote(busy, processors, now, best));
+  const costs = tuned.curves[now] ?? tuned.costs;
+  const begin = performance.now();
+  const model = await openModel({ ...spec, threads: now });
+  const opening = performance.now() - begin;
+  const use = follows ? model.useThreads?.bind(model) : undefined;
+  const threads = use && new ThreadsInUse({ best, now, processors, opening, use });
   const { backbone, heads } = graphs;
   if (exactRows === false) report.note(inexactRows(backbone.precision));
   const facts: EngineFacts = {
@@ -182,7 +199,8 @@ async function openGraphs(
     headCount: model.headCount,
     maxTopM: model.maxTopM,
     hasConditional: heads?.conditional !== undefined,
-    threads,
+    threads: now,
+    calmThreads: best,
     costs,
     exactRows,
     contextLength: model.contextLength,
@@ -190,11 +208,22 @@ async function openGraphs(
   return {
     facts,
     model,
+    threads,
     costs,
     accuracies: heads?.accuracies ?? [],
     staticTrees: heads?.staticTrees,
     loadConditional: heads?.conditional && conditionalLoader(place.folder, heads.conditional),
   };
+}
+
+/** Milliseconds of looking at other programs that say something. */
+const leastWindow = 100;
+
+function busyNote(busy: number, processors: number, now: number, best: number): string {
+  return (
+    `Other programs keep ${busy.toFixed(1)} of ${processors} processors busy: ` +
+    `${now} ${now === 1 ? 'thread' : 'threads'} instead of ${best}, until they do not (--threads ${best} keeps ${best}).`
+  );
 }
 
 /** What to expect where a row's result depends on the rows beside it. */

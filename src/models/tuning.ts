@@ -52,6 +52,8 @@ export interface TuningWishes {
 export interface TuningResult {
   readonly threads: number;
   readonly costs: readonly CostPoint[];
+  /** What they cost with other numbers of threads, where that is known. */
+  readonly curves: Tuning['curves'];
   /** Whether a row gives the same bits alone and in a tree; undefined on CUDA. */
   readonly exactRows: boolean | undefined;
 }
@@ -65,7 +67,7 @@ export async function ensureTuning(subject: TuningSubject, wishes: TuningWishes)
   const result = resultOf(first, wishes.threads);
   if (result && !isDoubtful(first)) return result;
   if (wishes.measure === false && wishes.threads !== undefined)
-    return result ?? { threads: wishes.threads, costs: [], exactRows: first.exactRows };
+    return result ?? { threads: wishes.threads, costs: [], curves: {}, exactRows: first.exactRows };
 
   const release = await takeMeasurersLock(subject);
   try {
@@ -86,7 +88,7 @@ function resultOf(tuning: Tuning, asked: number | undefined): TuningResult | und
   const threads = asked ?? tuning.threads;
   const costs = threads === undefined ? undefined : tuning.curves[threads];
   if (threads === undefined || costs === undefined) return undefined;
-  return { threads, costs, exactRows: tuning.exactRows };
+  return { threads, costs, curves: tuning.curves, exactRows: tuning.exactRows };
 }
 
 function isDoubtful({ busyMeasurements = 0 }: Tuning): boolean {
@@ -118,12 +120,14 @@ async function keep({ folder, report }: TuningSubject, key: string, tuned: Tunin
 async function measure(subject: TuningSubject, known: Tuning, asked: number | undefined): Promise<Tuning> {
   const why = isDoubtful(known) ? 'again, since it was busy' : '(once)';
   const progress = new Progress(subject.report, `Measuring what a step costs on this machine ${why}`);
-  const threads = asked ?? (await searchThreads(subject, progress));
+  const found = asked === undefined ? await searchThreads(subject, progress) : { threads: asked, isBusy: false };
+  const { threads } = found;
   const measured = await measureWith(subject, threads, progress.part(1), 'all');
   const curves = { ...known.curves, [threads]: leastOf(known.curves[threads], measured.curve) };
   const exactRows =
     measured.exactRows === undefined ? known.exactRows : measured.exactRows && known.exactRows !== false;
-  const busyMeasurements = measured.isBusy ? (known.busyMeasurements ?? 0) + 1 : undefined;
+  const isBusy = measured.isBusy || found.isBusy;
+  const busyMeasurements = isBusy ? (known.busyMeasurements ?? 0) + 1 : undefined;
   const tuned = { ...known, curves, exactRows, busyMeasurements };
   return asked === undefined ? { ...tuned, threads } : tuned;
 }
@@ -154,15 +158,22 @@ class Progress {
 /**
  * The number of threads with the best score at a few sizes. Cores are tried first, then half of them and so on as long as
  * that is not slower, then all threads of the processor: more threads than cores mostly get in each other's way.
+ *
+ * @returns whether the machine was busy at one of them too: then another number might have won
  */
-async function searchThreads(subject: TuningSubject, progress: Progress): Promise<number> {
-  if (subject.spec.provider === 'cuda') return 1;
+async function searchThreads(
+  subject: TuningSubject,
+  progress: Progress,
+): Promise<{ threads: number; isBusy: boolean }> {
+  if (subject.spec.provider === 'cuda') return { threads: 1, isBusy: false };
   const all = availableProcessors();
   const cores = Math.min(all, physicalCores() ?? all);
-  if (all === 1) return 1;
+  if (all === 1) return { threads: 1, isBusy: false };
+  let isBusy = false;
   const score = async (threads: number): Promise<number> => {
-    const { curve } = await measureWith(subject, threads, progress.part(0.3), 'few');
-    return millisecondsPerToken(curve, subject.graphs);
+    const measured = await measureWith(subject, threads, progress.part(0.3), 'few');
+    isBusy ||= measured.isBusy;
+    return millisecondsPerToken(measured.curve, subject.graphs);
   };
   let best = { threads: cores, score: await score(cores) };
   for (let threads = Math.floor(cores / 2); threads >= 1; threads = Math.floor(threads / 2)) {
@@ -171,8 +182,8 @@ async function searchThreads(subject: TuningSubject, progress: Progress): Promis
     best = found;
   }
   // Where fewer threads than cores are better, more than cores are not.
-  if (all > cores && best.threads === cores && (await score(all)) < best.score) return all;
-  return best.threads;
+  if (all > cores && best.threads === cores && (await score(all)) < best.score) return { threads: all, isBusy };
+  return { threads: best.threads, isBusy };
 }
 
 /**

@@ -1,6 +1,5 @@
-import type { DraftingModel } from '../decoding/types.js';
 import type { Int8Products } from './cpu/kernels.js';
-import type { OpenOptions } from './spec.js';
+import type { OpenModel, OpenOptions } from './spec.js';
 import { switchOffTelemetryInWorker } from './telemetry.js';
 
 export { measureHeads, measureRowExactness, measureStepCost } from './measure.js';
@@ -13,7 +12,7 @@ export type * from './spec.js';
  * @throws ModelError when a graph is missing, damaged or does not fit
  * @throws RuntimeFailure when ONNX Runtime or a library it needs is missing, too old, or fails
  */
-export async function openModel(options: OpenOptions): Promise<DraftingModel> {
+export async function openModel(options: OpenOptions): Promise<OpenModel> {
   await switchOffTelemetryInWorker();
   if (options.provider === 'cuda') return (await import('./cuda/open.js')).openOnCuda(options);
   return (await import('./cpu/splitModel.js')).SplitModel.open(options);

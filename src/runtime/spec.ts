@@ -1,4 +1,5 @@
 /** What the runtime must be told to open a model: plain structs, so that it reads no manifest itself. */
+import type { DraftingModel } from '../decoding/types.js';
 
 /** The sizes of the backbone that the runtime needs for its buffers. */
 export interface ModelShape {
@@ -67,6 +68,14 @@ export interface OpenOptions {
   readonly ortLibrary?: string;
   /** Whether steps are captured as CUDA graphs and replayed; by default as MEDUSA_PLUS_CUDA_GRAPHS says. */
   readonly cudaGraphs?: boolean;
+}
+
+export interface OpenModel extends DraftingModel {
+  /**
+   * Goes on with another number of threads, between any two calls but `verify` and `keep`; what is cached stays. Takes as long as opening the
+   * model, and both are in memory for a moment. Absent on CUDA.
+   */
+  useThreads?(threads: number): Promise<void>;
 }
 
 /** Elements of the cache per position, keys and values of all layers together. */

@@ -38,6 +38,7 @@ export class ScriptedEngine implements BenchEngine {
       maxTopM: 32,
       hasConditional: false,
       threads: this.threads,
+      calmThreads: 1,
       costs: [{ nodes: 1, milliseconds: 2 }],
       exactRows: true,
       contextLength: 1000,

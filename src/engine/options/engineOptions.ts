@@ -12,6 +12,11 @@ export interface EngineOptions extends ModelOptions {
   measure?: boolean;
   /** Measure what a step costs even where it is known (default false). */
   measureAgain?: boolean;
+  /**
+   * Use fewer threads while other programs keep processors busy (default true, on the CPU and where no number of `threads` is
+   * given).
+   */
+  followLoad?: boolean;
   /** Told what takes long before the engine is ready: preparing, measuring. */
   report?: Report;
   signal?: AbortSignal;
@@ -21,6 +26,7 @@ const kinds = {
   maxNodes: 'a whole number',
   measure: 'true or false',
   measureAgain: 'true or false',
+  followLoad: 'true or false',
   report: 'an object with begin, progress and note',
   signal: 'an AbortSignal',
 } as const satisfies Record<Exclude<keyof EngineOptions, keyof ModelOptions>, Kind>;

@@ -2,7 +2,6 @@ import { RuntimeFailure } from '../../util/errors.js';
 import { areFinite, NotFiniteError } from '../../decoding/notFinite.js';
 import type {
   CandidateTree,
-  DraftingModel,
   HeadProposals,
   VerifiedRows,
   VerifyOptions,
@@ -19,7 +18,7 @@ import {
 } from '../modelChecks.js';
 import { backboneInterface, headsInterface } from '../graphInterface.js';
 import { toInt32 } from '../int64.js';
-import type { OpenOptions } from '../spec.js';
+import type { OpenModel, OpenOptions } from '../spec.js';
 import { leastRowsOfBlocks } from './kernels.js';
 import { Tensor } from './ort.js';
 import { CpuSession, type Feeds } from './session.js';
@@ -42,7 +41,7 @@ const NO = new Tensor('bool', [false], []);
  * The CPU model: onnxruntime-node on graphs of the split layout. The past is read in place, a run returns the keys
  * and values of its own rows, and keeping rows is a copy of those into the cache.
  */
-export class SplitModel implements DraftingModel {
+export class SplitModel implements OpenModel {
   readonly vocabSize: number;
   readonly contextLength: number;
   readonly headCount: number;
@@ -68,12 +67,12 @@ export class SplitModel implements DraftingModel {
   private last?: { readonly hidden: Tensor; readonly row: number };
 
   private constructor(
-    private readonly backbone: CpuSession,
-    private readonly heads: CpuSession | undefined,
+    private sessions: Sessions,
     /** Fewest rows of a run, padded where a tree or a piece of the prompt has less. */
     private readonly leastRows: number,
-    { shape, heads: headsFile, contextLength, prefillRows }: OpenOptions,
+    private readonly options: OpenOptions,
   ) {
+    const { shape, heads: headsFile, contextLength, prefillRows } = options;
     this.vocabSize = shape.vocabSize;
     this.contextLength = Math.min(contextLength ?? shape.contextLength, shape.contextLength);
     this.headCount = headsFile?.count ?? 0;
@@ -86,18 +85,19 @@ export class SplitModel implements DraftingModel {
 
   /** @throws ModelError when a graph is missing, damaged or of another kind */
   static async open(options: OpenOptions): Promise<SplitModel> {
-    const { backbone: file, heads: headsFile, shape, threads } = options;
-    const leastRows = options.leastRows ?? (await leastRowsOf(file.precision));
-    const backbone = await CpuSession.open(file.path, threads, backboneInterface('split', shape));
-    try {
-      const headThreads = Math.min(threads || HEAD_THREADS, HEAD_THREADS);
-      const heads =
-        headsFile && (await CpuSession.open(headsFile.path, headThreads, headsInterface(headsFile)));
-      return new SplitModel(backbone, heads, leastRows, options);
-    } catch (error) {
-      await backbone.release();
-      throw error;
-    }
+    const leastRows = options.leastRows ?? (await leastRowsOf(options.backbone.precision));
+    return new SplitModel(await openSessions(options), leastRows, options);
+  }
+
+  async useThreads(threads: number): Promise<void> {
+    await this.turn.take(async () => {
+      const before = this.sessions;
+      this.sessions = await openSessions({ ...this.options, threads });
+      // What a session gave should not outlive it.
+      if (this.last) this.last = { ...this.last, hidden: copyOf(this.last.hidden) };
+      this.verified = undefined;
+      await release(before);
+    });
   }
 
   get cachedLength(): number {
@@ -151,7 +151,8 @@ export class SplitModel implements DraftingModel {
   }
 
   async propose(topM: number, root: number): Promise<HeadProposals> {
-    const { heads, last } = this;
+    const { last } = this;
+    const { heads } = this.sessions;
     if (!heads) throw new RuntimeFailure('This model was opened without heads.');
     if (!last) throw new RuntimeFailure('propose must follow prefill or keep.');
     checkTopM(topM, this.maxTopM);
@@ -180,8 +181,7 @@ export class SplitModel implements DraftingModel {
     if (this.disposed) return;
     this.disposed = true;
     await this.turn.rest();
-    await this.heads?.release();
-    await this.backbone.release();
+    await release(this.sessions);
   }
 
   /** The hidden state of a row that is kept: the logits are computed from it, and are seldom looked at. */
@@ -191,7 +191,7 @@ export class SplitModel implements DraftingModel {
     if (areFinite(values, row * size, (row + 1) * size)) return;
     throw new NotFiniteError(
       'backbone',
-      `${this.backbone.path} gave hidden states that are not finite numbers.`,
+      `${this.sessions.backbone.path} gave hidden states that are not finite numbers.`,
     );
   }
 
@@ -212,7 +212,7 @@ export class SplitModel implements DraftingModel {
     feeds.attention_bias = new Tensor('float32', bias, [size, cache.capacity + size]);
     feeds.output_rows = outputRows;
     feeds.want_logits = logits ? YES : NO;
-    return this.backbone.run(feeds, logits ? WITH_LOGITS : WITHOUT_LOGITS);
+    return this.sessions.backbone.run(feeds, logits ? WITH_LOGITS : WITHOUT_LOGITS);
   }
 
   /** Results of the first `rows` rows of a run. */
@@ -244,6 +244,33 @@ export class SplitModel implements DraftingModel {
     }
     return inputs;
   }
+}
+
+interface Sessions {
+  readonly backbone: CpuSession;
+  readonly heads: CpuSession | undefined;
+}
+
+async function openSessions({ backbone: file, heads: headsFile, shape, threads }: OpenOptions): Promise<Sessions> {
+  const backbone = await CpuSession.open(file.path, threads, backboneInterface('split', shape));
+  try {
+    const headThreads = Math.min(threads || HEAD_THREADS, HEAD_THREADS);
+    const heads =
+      headsFile && (await CpuSession.open(headsFile.path, headThreads, headsInterface(headsFile)));
+    return { backbone, heads };
+  } catch (error) {
+    await backbone.release();
+    throw error;
+  }
+}
+
+async function release({ backbone, heads }: Sessions): Promise<void> {
+  await heads?.release();
+  await backbone.release();
+}
+
+function copyOf(tensor: Tensor): Tensor {
+  return new Tensor('float32', floats(tensor).slice(), tensor.dims);
 }
 
 const WITH_LOGITS = ['next_tokens', 'logits', 'hidden', 'new_kv'];

@@ -1,0 +1,91 @@
+import { OtherPrograms } from '../util/otherPrograms.js';
+
+/** Goes on with another number of threads: what is cached stays. Takes about as long as opening the model. */
+export type UseThreads = (threads: number) => Promise<void>;
+
+export interface ThreadsOptions {
+  /** The number found best on a calm machine: never more than these are used. */
+  readonly best: number;
+  /** Those that the model is open with; `best` when absent. */
+  readonly now?: number;
+  readonly processors: number;
+  readonly use: UseThreads;
+  /** Milliseconds that opening the model took. */
+  readonly opening: number;
+  /** By default the real ones. */
+  readonly others?: Pick<OtherPrograms, 'elapsed' | 'busyProcessors'>;
+}
+
+/**
+ * Gives up threads while other programs keep processors busy, and takes them back later.
+ *
+ * The threads of a run wait for each other. One that shares its processor with another program is often not running, and the
+ * others then wait for it: with two threads on two processors, one of them busy, steps take twice as long as with one.
+ */
+export class ThreadsInUse {
+  private threads: number;
+  /** Milliseconds for which another number would have been right. */
+  private waited = 0;
+  private patience: number;
+
+  constructor(private readonly options: ThreadsOptions) {
+    this.threads = options.now ?? options.best;
+    this.others = options.others ?? new OtherPrograms();
+    this.patience = Math.max(leastPatience, openingsWorth * options.opening);
+  }
+
+  private readonly others: Pick<OtherPrograms, 'elapsed' | 'busyProcessors'>;
+
+  /** How many are in use. */
+  get now(): number {
+    return this.threads;
+  }
+
+  /** Looks at the machine now and then, and changes the number where another was right for a while. Call it between steps. */
+  async follow(): Promise<void> {
+    const { others, options } = this;
+    const { elapsed } = others;
+    if (options.best === 1 || elapsed < windowLength) return;
+    const busy = others.busyProcessors();
+    // What passed long before says nothing about now.
+    if (busy === undefined || elapsed > longestWindow) return;
+    const wanted = threadsFor(options, busy, this.threads);
+    this.waited = wanted === this.threads ? 0 : this.waited + elapsed;
+    if (this.waited < this.patience) return;
+    this.waited = 0;
+    // A program that comes and goes must not have us change at each turn.
+    this.patience = Math.min(mostPatience, 1.5 * this.patience);
+    await options.use(wanted);
+    this.threads = wanted;
+    // The change itself was work of ours.
+    others.busyProcessors();
+  }
+}
+
+/** Milliseconds between looks at the machine, and what counts as recent. */
+const windowLength = 500;
+const longestWindow = 5000;
+/** Milliseconds, and times that opening takes, for which another number must be right before the change is worth it. */
+const leastPatience = 900;
+const openingsWorth = 4;
+const mostPatience = 60_000;
+
+/** Load that a thread stands: processors' worth. Less is asked for to take a thread back than to give one up. */
+const slightLoad = 0.4;
+const noLoad = 0.2;
+
+/**
+ * The number of threads that find a processor each while other programs keep `busy` of them busy.
+ *
+ * @param now those in use
+ */
+export function threadsFor(
+  { best, processors }: Pick<ThreadsOptions, 'best' | 'processors'>,
+  busy: number,
+  now = best,
+): number {
+  const within = (load: number): number =>
+    Math.max(1, Math.min(best, processors - Math.ceil(busy - load)));
+  const strict = within(noLoad);
+  return strict > now ? strict : Math.min(now, within(slightLoad));
+}
