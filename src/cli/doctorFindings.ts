@@ -194,10 +194,11 @@ async function tryModel(folder: string, precision: string, measureAgain: boolean
   const engine = await MedusaEngine.open({ model: folder, precision, measureAgain, report: silentReport });
   try {
     await engine.complete('Hi', { maxNewTokens: 2, raw: true });
-    const { exactRows, threads, costs } = engine.facts;
+    const { exactRows, threads, calmThreads, costs } = engine.facts;
     const kept = exactRows ? 'trees keep its greedy text' : 'with trees its greedy text may change';
     const measured = measureAgain ? `: ${describeCosts(costs)}` : '';
-    return `${precision} runs on ${threads} ${threads === 1 ? 'thread' : 'threads'}, ${kept}${measured}`;
+    const fewer = threads < calmThreads ? ` (${calmThreads} while other programs are not busy)` : '';
+    return `${precision} runs on ${threads} ${threads === 1 ? 'thread' : 'threads'}${fewer}, ${kept}${measured}`;
   } finally {
     await engine.dispose();
   }

@@ -27,14 +27,13 @@ export class ThreadsInUse {
   /** Milliseconds for which another number would have been right. */
   private waited = 0;
   private patience: number;
+  private readonly others: Pick<OtherPrograms, 'elapsed' | 'busyProcessors'>;
 
   constructor(private readonly options: ThreadsOptions) {
     this.threads = options.now ?? options.best;
     this.others = options.others ?? new OtherPrograms();
     this.patience = Math.max(leastPatience, openingsWorth * options.opening);
   }
-
-  private readonly others: Pick<OtherPrograms, 'elapsed' | 'busyProcessors'>;
 
   /** How many are in use. */
   get now(): number {
@@ -49,7 +48,7 @@ export class ThreadsInUse {
     const busy = others.busyProcessors();
     // What passed long before says nothing about now.
     if (busy === undefined || elapsed > longestWindow) return;
-    const wanted = threadsFor(options, busy, this.threads);
+    const wanted = threadsFor(options, busy);
     this.waited = wanted === this.threads ? 0 : this.waited + elapsed;
     if (this.waited < this.patience) return;
     this.waited = 0;
@@ -70,22 +69,17 @@ const leastPatience = 900;
 const openingsWorth = 4;
 const mostPatience = 60_000;
 
-/** Load that a thread stands: processors' worth. Less is asked for to take a thread back than to give one up. */
-const slightLoad = 0.4;
-const noLoad = 0.2;
-
 /**
- * The number of threads that find a processor each while other programs keep `busy` of them busy.
- *
- * @param now those in use
+ * Processors' worth of load that a thread stands: beside a program that works half of the time, two threads on two processors
+ * are as fast as one. A program that shares its processor with a thread gets less of it, so that what keeps a thread from
+ * being taken back is less than what has it given up.
  */
+const slightLoad = 0.5;
+
+/** The number of threads that find a processor each while other programs keep `busy` of them busy. */
 export function threadsFor(
   { best, processors }: Pick<ThreadsOptions, 'best' | 'processors'>,
   busy: number,
-  now = best,
 ): number {
-  const within = (load: number): number =>
-    Math.max(1, Math.min(best, processors - Math.ceil(busy - load)));
-  const strict = within(noLoad);
-  return strict > now ? strict : Math.min(now, within(slightLoad));
+  return Math.max(1, Math.min(best, processors - Math.ceil(busy - slightLoad)));
 }

@@ -120,7 +120,8 @@ async function keep({ folder, report }: TuningSubject, key: string, tuned: Tunin
 async function measure(subject: TuningSubject, known: Tuning, asked: number | undefined): Promise<Tuning> {
   const why = isDoubtful(known) ? 'again, since it was busy' : '(once)';
   const progress = new Progress(subject.report, `Measuring what a step costs on this machine ${why}`);
-  const found = asked === undefined ? await searchThreads(subject, progress) : { threads: asked, isBusy: false };
+  const found =
+    asked === undefined ? await searchThreads(subject, progress) : { threads: asked, isBusy: false };
   const { threads } = found;
   const measured = await measureWith(subject, threads, progress.part(1), 'all');
   const curves = { ...known.curves, [threads]: leastOf(known.curves[threads], measured.curve) };
@@ -182,7 +183,8 @@ async function searchThreads(
     best = found;
   }
   // Where fewer threads than cores are better, more than cores are not.
-  if (all > cores && best.threads === cores && (await score(all)) < best.score) return { threads: all, isBusy };
+  if (all > cores && best.threads === cores && (await score(all)) < best.score)
+    return { threads: all, isBusy };
   return { threads: best.threads, isBusy };
 }
 
@@ -219,7 +221,11 @@ async function measureWith(
     const share = (user + system) / 1000 / (performance.now() - begin) / threads;
     const spread = points.reduce((sum, { milliseconds, least }) => sum + milliseconds / least, 0);
     const isBusy = spec.provider === 'cpu' && (share < calmShare || spread / points.length > calmSpread);
-    const curve = points.map(({ nodes, least, perPosition }) => ({ nodes, milliseconds: least, perPosition }));
+    const curve = points.map(({ nodes, least, perPosition }) => ({
+      nodes,
+      milliseconds: least,
+      perPosition,
+    }));
     return { curve: leastOf(undefined, curve), exactRows, isBusy };
   } finally {
     await model.dispose();

@@ -29,7 +29,7 @@ const WITH_LOGITS = { logits: true };
 const DEFAULT_PAST = measuredPast;
 /** Positions of the longer past, and how many more than the shorter one it must have for the difference to tell. */
 const LONGER_PAST = 1024;
-const LEAST_LONGER = 256;
+const LEAST_LONGER = 192;
 /** Milliseconds that reading the longer past may take. */
 const LONGER_BUDGET = 4000;
 /** Of the past, at least; a step that takes as long as this at most is measured behind all of it. */

@@ -10,13 +10,6 @@ describe('threadsFor', () => {
     expect(threadsFor({ best: 4, processors: 8 }, 3)).to.equal(4);
     expect(threadsFor({ best: 1, processors: 2 }, 2)).to.equal(1);
   });
-
-  it('asks for a calmer machine to take a thread back than to keep it', () => {
-    const machine = { best: 2, processors: 2 };
-    expect([2, 1].map((now) => threadsFor(machine, 0.3, now))).to.deep.equal([2, 1]);
-    expect([2, 1].map((now) => threadsFor(machine, 0.1, now))).to.deep.equal([2, 2]);
-    expect([2, 1].map((now) => threadsFor(machine, 0.6, now))).to.deep.equal([1, 1]);
-  });
 });
 
 describe('ThreadsInUse', () => {

@@ -21,6 +21,31 @@ describe('runtime: measuring steps', () => {
     }
   });
 
+  it('looks behind a longer past too, where the context has one', async () => {
+    const model = await openSplit();
+    try {
+      let longest = 0;
+      const verify = model.verify.bind(model);
+      model.verify = async (tree, options) => {
+        longest = Math.max(longest, model.cachedLength);
+        const rows = await verify(tree, options);
+        if (model.cachedLength > 200) await new Promise((resolve) => setTimeout(resolve, 20 * tree.size));
+        return rows;
+      };
+      const options = { behindLonger: [1, 4], repeats: 1 };
+      const [one, two, four] = await measureStepCost(model, [1, 2, 4], { ...options, pastLength: 0 });
+      expect(longest).to.equal(256);
+      expect(one.perPosition).to.be.within(15 / 255, 40 / 255);
+      expect(two.perPosition).to.equal(undefined);
+      expect(four.perPosition).to.be.within(70 / 255, 120 / 255);
+      expect(model.cachedLength).to.equal(0);
+      const [near] = await measureStepCost(model, [1], { ...options, pastLength: 100 });
+      expect(near.perPosition).to.equal(undefined);
+    } finally {
+      await model.dispose();
+    }
+  });
+
   it('ends after the run under way when it is aborted', async () => {
     const model = await openSplit();
     try {

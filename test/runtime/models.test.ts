@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { ModelError, RuntimeFailure } from '../../src/util/errors.js';
 import { NextTokenDistribution } from '../../src/decoding/distribution.js';
 import type { DraftingModel, VerifiedRows } from '../../src/decoding/types.js';
-import type { OpenOptions } from '../../src/runtime/index.js';
+import { openModel, type OpenOptions } from '../../src/runtime/index.js';
 import { BIAS_BUCKET } from '../../src/runtime/cuda/bindingPlan.js';
 import { CAPACITY_STEP } from '../../src/runtime/cpu/splitCache.js';
 import {
@@ -351,6 +351,31 @@ for (const { name, open, options, boundary } of paths) {
     });
   });
 }
+
+describe('runtime: another number of threads', () => {
+  it('goes on from what is cached, with the same results', async () => {
+    for (const options of [splitOptions, int8Options]) {
+      const [model, same] = await Promise.all([openModel(options), openModel(options)]);
+      try {
+        const proposals: unknown[] = [];
+        for (const each of [model, same]) {
+          await read(each, randomIds(90, 3), { logits: false });
+          if (each === model) await each.useThreads!(2);
+          proposals.push(await each.propose(8, 5));
+          await each.verify(randomTree(5, 8), { logits: false });
+          await each.keep([0]);
+          if (each === model) await each.useThreads!(1);
+        }
+        expect(proposals[0]).to.deep.equal(proposals[1]);
+        const nodes = randomTree(9, 4);
+        const rows = await Promise.all([model, same].map((each) => each.verify(nodes, { logits: true })));
+        expect(rows[0]).to.deep.equal(rows[1]);
+      } finally {
+        await Promise.all([model.dispose(), same.dispose()]);
+      }
+    }
+  });
+});
 
 describe('runtime: both paths', () => {
   it('agree row by row over a long text with trees of many sizes', async () => {

@@ -242,7 +242,7 @@ const costCurve: Schema<readonly CostPoint[] | null> = v.pipe(
   v.unknown(),
   // Older runs have all of tuning.json, which does not say which of its curves was the run's.
   v.transform((value) => (typeof value === 'object' && !Array.isArray(value) ? null : value)),
-  v.nullish(list(object({ nodes: count(), milliseconds: number })), null),
+  v.nullish(list(object({ nodes: count(), milliseconds: number, perPosition: v.optional(number) })), null),
 );
 
 export const runInfo = object({

@@ -22,7 +22,7 @@ export interface ModelOptions {
   provider?: ProviderName;
   /** ONNX Runtime library to load. */
   ortLibrary?: string;
-  /** CPU threads, 1 to 256; measured otherwise. */
+  /** CPU threads, 1 to 256, kept whatever else runs; measured otherwise, and fewer while other programs keep processors busy. */
   threads?: number;
   /** Chat template in place of the model's: vicuna_v1.1, llama-2, chatml, zephyr, mistral, or a file (Jinja). */
   chatTemplate?: string;
@@ -93,7 +93,7 @@ export const modelTable = {
     kind: 'number',
     range: { integer: true, minimum: 1, maximum: 256 },
     help: 'CPU threads',
-    defaultText: 'measured at preparation',
+    defaultText: 'measured at preparation; fewer while other programs keep processors busy',
     inRun: 'machine.threads',
   },
   chatTemplate: {

@@ -1,11 +1,6 @@
 import { RuntimeFailure } from '../../util/errors.js';
 import { areFinite, NotFiniteError } from '../../decoding/notFinite.js';
-import type {
-  CandidateTree,
-  HeadProposals,
-  VerifiedRows,
-  VerifyOptions,
-} from '../../decoding/types.js';
+import type { CandidateTree, HeadProposals, VerifiedRows, VerifyOptions } from '../../decoding/types.js';
 import { chainParents, fillTreeBias, splitLayout, writeInt64 } from '../../decoding/tree/treeMask.js';
 import {
   checkPrompt,
@@ -251,7 +246,12 @@ interface Sessions {
   readonly heads: CpuSession | undefined;
 }
 
-async function openSessions({ backbone: file, heads: headsFile, shape, threads }: OpenOptions): Promise<Sessions> {
+async function openSessions({
+  backbone: file,
+  heads: headsFile,
+  shape,
+  threads,
+}: OpenOptions): Promise<Sessions> {
   const backbone = await CpuSession.open(file.path, threads, backboneInterface('split', shape));
   try {
     const headThreads = Math.min(threads || HEAD_THREADS, HEAD_THREADS);

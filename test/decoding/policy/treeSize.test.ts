@@ -50,10 +50,42 @@ describe('CostCurve', () => {
     );
   });
 
+  it('is linear in the past, and learns behind any length of it', () => {
+    const curve = new CostCurve([
+      { nodes: 1, milliseconds: 10, perPosition: 0.01 },
+      { nodes: 2, milliseconds: 12 },
+      { nodes: 3, milliseconds: 14, perPosition: 0.02 },
+      { nodes: 5, milliseconds: 20 },
+    ]);
+    expect([1, 2, 3, 4, 5].map((nodes) => curve.at(nodes))).to.deep.equal([10, 12, 14, 17, 20]);
+    const longer = [20, 27, 34, 42, 50];
+    longer.forEach((time, i) => expect(curve.at(i + 1, 1256)).to.be.closeTo(time, 1e-9));
+    expect(curve.at(1, 0)).to.be.closeTo(7.44, 1e-9);
+    expect(curve.stretch(1256)).to.be.closeTo(2, 1e-9);
+    for (let i = 0; i < 200; i++) curve.observe(1 + (i % 5), 1.5 * longer[i % 5], 1256);
+    expect(curve.at(4, 1256)).to.be.closeTo(63, 0.5);
+    expect(curve.at(4)).to.be.closeTo(25.5, 0.5);
+  });
+
+  it('makes no time vanish, whatever a long past was measured to add', () => {
+    const curve = new CostCurve([
+      { nodes: 1, milliseconds: 1, perPosition: 5 },
+      { nodes: 4, milliseconds: 2, perPosition: 0 },
+    ]);
+    for (const past of [0, 100, 5000])
+      for (let nodes = 1; nodes < 8; nodes++) {
+        expect(curve.at(nodes, past)).to.be.above(0);
+        expect(curve.at(nodes + 1, past)).to.be.at.least(curve.at(nodes, past));
+      }
+  });
+
   it('refuses points that cannot be measurements', () => {
     expect(() => new CostCurve([])).to.throw(RangeError, /at least one/);
     for (const bad of [0, -1, NaN, Infinity]) {
       expect(() => new CostCurve(points({ 1: 5, 2: bad }))).to.throw(RangeError, /2 nodes = /);
+      if (bad === 0) continue;
+      const bent = [{ nodes: 1, milliseconds: 1, perPosition: bad }];
+      expect(() => new CostCurve(bent)).to.throw(RangeError, /1 nodes = /);
     }
     expect(() => new CostCurve([...points({ 1: 5 }), ...points({ 1: 6 })])).to.throw(RangeError, /twice/);
   });
