@@ -1,3 +1,4 @@
+import { freemem } from 'node:os';
 import { join } from 'node:path';
 import type { ConditionalTable } from '../decoding/tree/conditionalTable.js';
 import type { CostPoint } from '../decoding/policy/costCurve.js';
@@ -187,7 +188,9 @@ async function openGraphs(
   const model = await openModel({ ...spec, threads: now });
   const opening = performance.now() - begin;
   const use = follows ? model.useThreads?.bind(model) : undefined;
-  const threads = use && new ThreadsInUse({ best, now, processors, opening, use });
+  const size = files.reduce((sum, { bytes }) => sum + bytes, 0);
+  const hasRoom = (): boolean => freemem() > roomFactor * size;
+  const threads = use && new ThreadsInUse({ best, now, processors, opening, use, hasRoom });
   const { backbone, heads } = graphs;
   if (exactRows === false) report.note(inexactRows(backbone.precision));
   const facts: EngineFacts = {
@@ -216,6 +219,8 @@ async function openGraphs(
   };
 }
 
+/** Times the size of a model's files that opening it a second time may take. */
+const roomFactor = 2;
 /** Milliseconds of looking at other programs that say something. */
 const leastWindow = 100;
 

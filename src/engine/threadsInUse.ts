@@ -12,6 +12,8 @@ export interface ThreadsOptions {
   readonly use: UseThreads;
   /** Milliseconds that opening the model took. */
   readonly opening: number;
+  /** Whether there is memory for the model twice, as there must be during a change; true when absent. */
+  readonly hasRoom?: () => boolean;
   /** By default the real ones. */
   readonly others?: Pick<OtherPrograms, 'elapsed' | 'busyProcessors'>;
 }
@@ -50,7 +52,7 @@ export class ThreadsInUse {
     if (busy === undefined || elapsed > longestWindow) return;
     const wanted = threadsFor(options, busy);
     this.waited = wanted === this.threads ? 0 : this.waited + elapsed;
-    if (this.waited < this.patience) return;
+    if (this.waited < this.patience || options.hasRoom?.() === false) return;
     this.waited = 0;
     // A program that comes and goes must not have us change at each turn.
     this.patience = Math.min(mostPatience, 1.5 * this.patience);

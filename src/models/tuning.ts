@@ -17,7 +17,7 @@ const measuredNodes = [1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 64];
 const searchedNodes = [1, 2, 4, 8];
 /** Those that are looked at behind a longer past too. */
 const longerNodes = [1, 4, 16];
-/** Rounds of a measurement; the least time of each size counts, since whatever disturbs a step makes it longer. */
+/** Rounds of a measurement; on a calm machine the least time of each size counts: whatever disturbs a step makes it longer. */
 const rounds = 5;
 const searchRounds = 3;
 /** Plain steps that a step is worth at most: a tree is at most 16 deep, and a bonus token follows. */
@@ -65,7 +65,7 @@ export async function ensureTuning(subject: TuningSubject, wishes: TuningWishes)
     (await readTunings(subject.folder, subject.report))[key] ?? { curves: {} };
   const first = wishes.measureAgain ? { curves: {} } : await known();
   const result = resultOf(first, wishes.threads);
-  if (result && !isDoubtful(first)) return result;
+  if (result && !isDoubtful(first, result.threads)) return result;
   if (wishes.measure === false && wishes.threads !== undefined)
     return result ?? { threads: wishes.threads, costs: [], curves: {}, exactRows: first.exactRows };
 
@@ -73,9 +73,9 @@ export async function ensureTuning(subject: TuningSubject, wishes: TuningWishes)
   try {
     // Another process may have measured meanwhile.
     const latest = wishes.measureAgain ? first : await known();
-    const isNew = !result || latest.busyMeasurements !== first.busyMeasurements;
-    const fromOther = isNew && resultOf(latest, wishes.threads);
-    if (fromOther) return fromOther;
+    const fromOther = resultOf(latest, wishes.threads);
+    if (fromOther && !(result && busyCount(latest, fromOther.threads) === busyCount(first, result.threads)))
+      return fromOther;
     const tuned = await measure(subject, latest, wishes.threads);
     await keep(subject, key, tuned);
     return resultOf(tuned, wishes.threads)!;
@@ -91,9 +91,12 @@ function resultOf(tuning: Tuning, asked: number | undefined): TuningResult | und
   return { threads, costs, curves: tuning.curves, exactRows: tuning.exactRows };
 }
 
-function isDoubtful({ busyMeasurements = 0 }: Tuning): boolean {
-  return busyMeasurements > 0 && busyMeasurements < mostBusyMeasurements;
+function isDoubtful(tuning: Tuning, threads: number): boolean {
+  const busy = busyCount(tuning, threads);
+  return busy > 0 && busy < mostBusyMeasurements;
 }
+
+const busyCount = ({ busyMeasurements }: Tuning, threads: number): number => busyMeasurements?.[threads] ?? 0;
 
 /** One process measures at a time, since two would disturb each other. Where no lock can be made, it measures all the same. */
 async function takeMeasurersLock({ folder, report, signal }: TuningSubject): Promise<() => Promise<void>> {
@@ -118,7 +121,9 @@ async function keep({ folder, report }: TuningSubject, key: string, tuned: Tunin
 }
 
 async function measure(subject: TuningSubject, known: Tuning, asked: number | undefined): Promise<Tuning> {
-  const why = isDoubtful(known) ? 'again, since it was busy' : '(once)';
+  const before = asked ?? known.threads;
+  const isRepeated = before !== undefined && isDoubtful(known, before);
+  const why = isRepeated ? 'again, since it was busy' : '(once)';
   const progress = new Progress(subject.report, `Measuring what a step costs on this machine ${why}`);
   const found =
     asked === undefined ? await searchThreads(subject, progress) : { threads: asked, isBusy: false };
@@ -128,7 +133,8 @@ async function measure(subject: TuningSubject, known: Tuning, asked: number | un
   const exactRows =
     measured.exactRows === undefined ? known.exactRows : measured.exactRows && known.exactRows !== false;
   const isBusy = measured.isBusy || found.isBusy;
-  const busyMeasurements = isBusy ? (known.busyMeasurements ?? 0) + 1 : undefined;
+  const { [threads]: earlier = 0, ...others } = known.busyMeasurements ?? {};
+  const busyMeasurements = isBusy ? { ...others, [threads]: earlier + 1 } : others;
   const tuned = { ...known, curves, exactRows, busyMeasurements };
   return asked === undefined ? { ...tuned, threads } : tuned;
 }
@@ -221,9 +227,10 @@ async function measureWith(
     const share = (user + system) / 1000 / (performance.now() - begin) / threads;
     const spread = points.reduce((sum, { milliseconds, least }) => sum + milliseconds / least, 0);
     const isBusy = spec.provider === 'cpu' && (share < calmShare || spread / points.length > calmSpread);
-    const curve = points.map(({ nodes, least, perPosition }) => ({
+    // Beside another program the least times are strokes of luck, of some sizes and not of others; medians have the curve's shape.
+    const curve = points.map(({ nodes, milliseconds, least, perPosition }) => ({
       nodes,
-      milliseconds: least,
+      milliseconds: isBusy ? milliseconds : least,
       perPosition,
     }));
     return { curve: leastOf(undefined, curve), exactRows, isBusy };

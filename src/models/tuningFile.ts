@@ -38,8 +38,8 @@ const tuning = object({
   curves: record(curve),
   /** Whether a row gives the same bits alone and in a tree. Absent on CUDA. */
   exactRows: v.optional(flag),
-  /** How many measurements there were, all on a busy machine; absent after one on a calm machine. */
-  busyMeasurements: v.optional(count()),
+  /** By number of threads, how many measurements there were, all on a busy machine; none after one on a calm machine. */
+  busyMeasurements: v.optional(v.fallback(record(count()), {})),
 });
 export type Tuning = Readonly<v.InferOutput<typeof tuning>>;
 

@@ -68,11 +68,14 @@ export async function measureStepCost(
     if (again.length === 0 || more < LEAST_LONGER) return measured;
     await prefill(model, randomTokens(more, model.vocabSize), { ...GREEDY, signal: options.signal });
     const longer = await measureSizes(model, again, { ...options, onProgress: undefined });
-    const addedTo = (point: MeasuredPoint): number | undefined => {
-      const behindLonger = longer.find(({ nodes }) => nodes === point.nodes);
-      return behindLonger && Math.max(0, behindLonger.least - point.least) / more;
-    };
-    return measured.map((point) => ({ ...point, perPosition: addedTo(point) }));
+    // The machine may be another than seconds ago: what the past adds is the difference to a look right after it.
+    model.truncate(past);
+    const shorter = await measureSizes(model, again, { ...options, onProgress: undefined });
+    return measured.map((point) => {
+      const i = again.indexOf(point.nodes);
+      if (longer[i] === undefined || shorter[i] === undefined) return point;
+      return { ...point, perPosition: Math.max(0, longer[i].milliseconds - shorter[i].milliseconds) / more };
+    });
   });
 }
 
@@ -198,7 +201,10 @@ function affordablePast(plain: number): number {
   return Math.max(LEAST_PAST, Math.min(DEFAULT_PAST, Math.round((DEFAULT_PAST * QUICK_STEP) / plain)));
 }
 
-/** Runs all works once untimed, then in turn, each round. Returns [works][rounds] milliseconds. */
+/**
+ * Runs all works once untimed, then in turn, each round, there and back: a run that always followed the largest one would find
+ * nothing of its own in the processor's caches. Returns [works][rounds] milliseconds.
+ */
 async function inTurns(
   works: readonly (() => Promise<unknown>)[],
   { repeats = DEFAULT_REPEATS, mostCost = Infinity, budget = Infinity, signal, onProgress }: MeasureOptions,
@@ -222,9 +228,10 @@ async function inTurns(
   }
   const times = left.map((): number[] => []);
   for (let round = 0; round < repeats && (round === 0 || performance.now() - begin < budget); round++) {
-    for (const [i, work] of left.entries()) {
-      times[i].push(await timed(work));
-      onProgress?.((round + 1 + (i + 1) / left.length) / (repeats + 1));
+    for (let done = 1; done <= left.length; done++) {
+      const i = round % 2 === 0 ? left.length - done : done - 1;
+      times[i].push(await timed(left[i]));
+      onProgress?.((round + 1 + done / left.length) / (repeats + 1));
     }
   }
   return times;

@@ -73,11 +73,11 @@ describe('tuning.json', function () {
   it('believes a measurement on a busy machine until the next start only, and keeps the lesser times', async () => {
     const { costs } = await open();
     const slow = { 1: costs.map(({ nodes }) => ({ nodes, milliseconds: 1000 + nodes })) };
-    await change((old) => ({ ...old, curves: slow, busyMeasurements: 1 }));
+    await change((old) => ({ ...old, curves: slow, busyMeasurements: { 1: 1 } }));
     const again = await open();
     expect(again.stages).to.have.length(1);
     for (const { milliseconds } of again.costs) expect(milliseconds).to.be.below(1000);
-    await change((old) => ({ ...old, curves: slow, busyMeasurements: 3 }));
+    await change((old) => ({ ...old, curves: slow, busyMeasurements: { 1: 3 } }));
     const last = await open();
     expect(last.stages).to.deep.equal([]);
     expect(last.costs[0].milliseconds).to.equal(1001);
