@@ -64,6 +64,7 @@ export async function runPrepare(args: Arguments): Promise<void> {
         model: model.folder,
         report,
         prepare: false,
+        followLoad: false,
         signal: interrupt.signal,
       });
       await opened.dispose();

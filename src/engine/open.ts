@@ -25,7 +25,7 @@ import { formerNameNotes } from '../util/environment.js';
 import { OtherPrograms } from '../util/otherPrograms.js';
 import { availableProcessors } from '../util/processors.js';
 import { silentReport, type Report } from '../util/progressReport.js';
-import type { OpenOptions } from '../runtime/spec.js';
+import type { OpenModel, OpenOptions } from '../runtime/spec.js';
 import type { ChatTemplate } from './text/chatTemplate.js';
 import { loadTokenizer } from './text/load.js';
 import type { Tokenizer } from './text/tokenizer.js';
@@ -156,7 +156,7 @@ async function openGraphs(
   options: EngineOptions & { provider: 'cpu' | 'cuda' },
   report: Report,
 ): Promise<OpenedModel> {
-  const { checkProvider, openModel } = await import('../runtime/index.js');
+  const { checkProvider } = await import('../runtime/index.js');
   // First: who has no card need not prepare graphs for one.
   await checkProvider(options.provider, options.ortLibrary);
   const others = new OtherPrograms();
@@ -177,20 +177,10 @@ async function openGraphs(
     });
   });
   options.signal?.throwIfAborted();
-  const { threads: best, exactRows } = tuned;
-  const processors = availableProcessors();
-  const follows = options.provider === 'cpu' && options.threads === undefined && options.followLoad !== false;
-  const busy = follows && others.elapsed >= leastWindow ? (others.busyProcessors() ?? 0) : 0;
-  const now = threadsFor({ best, processors }, busy);
-  if (now < best) report.note(busyNote(busy, processors, now, best));
+  const room = { others, bytes: files.reduce((sum, { bytes }) => sum + bytes, 0) };
+  const { model, threads, now } = await openWithin(spec, tuned.threads, room, options, report);
+  const { exactRows } = tuned;
   const costs = tuned.curves[now] ?? tuned.costs;
-  const begin = performance.now();
-  const model = await openModel({ ...spec, threads: now });
-  const opening = performance.now() - begin;
-  const use = follows ? model.useThreads?.bind(model) : undefined;
-  const size = files.reduce((sum, { bytes }) => sum + bytes, 0);
-  const hasRoom = (): boolean => freemem() > roomFactor * size;
-  const threads = use && new ThreadsInUse({ best, now, processors, opening, use, hasRoom });
   const { backbone, heads } = graphs;
   if (exactRows === false) report.note(inexactRows(backbone.precision));
   const facts: EngineFacts = {
@@ -203,7 +193,7 @@ async function openGraphs(
     maxTopM: model.maxTopM,
     hasConditional: heads?.conditional !== undefined,
     threads: now,
-    calmThreads: best,
+    calmThreads: tuned.threads,
     costs,
     exactRows,
     contextLength: model.contextLength,
@@ -217,6 +207,33 @@ async function openGraphs(
     staticTrees: heads?.staticTrees,
     loadConditional: heads?.conditional && conditionalLoader(place.folder, heads.conditional),
   };
+}
+
+/**
+ * Opens a model with as many threads as other programs leave room for.
+ *
+ * @param best threads on a calm machine
+ * @param room what was looked at since a while, and the size of the model's files
+ */
+async function openWithin(
+  spec: OpenOptions,
+  best: number,
+  { others, bytes }: { others: OtherPrograms; bytes: number },
+  options: EngineOptions,
+  report: Report,
+): Promise<{ model: OpenModel; threads: ThreadsInUse | undefined; now: number }> {
+  const { openModel } = await import('../runtime/index.js');
+  const follows = spec.provider === 'cpu' && options.threads === undefined && options.followLoad !== false;
+  const processors = availableProcessors();
+  const busy = follows && others.elapsed >= leastWindow ? (others.busyProcessors() ?? 0) : 0;
+  const now = threadsFor({ best, processors }, busy);
+  if (now < best) report.note(busyNote(busy, processors, now, best));
+  const begin = performance.now();
+  const model = await openModel({ ...spec, threads: now });
+  const opening = performance.now() - begin;
+  const use = follows ? model.useThreads?.bind(model) : undefined;
+  const hasRoom = (): boolean => freemem() > roomFactor * bytes;
+  return { model, threads: use && new ThreadsInUse({ best, now, processors, opening, use, hasRoom }), now };
 }
 
 /** Times the size of a model's files that opening it a second time may take. */
