@@ -226,7 +226,9 @@ async function measureWith(
     const { user, system } = process.cpuUsage(cpu);
     const share = (user + system) / 1000 / (performance.now() - begin) / threads;
     const spread = points.reduce((sum, { milliseconds, least }) => sum + milliseconds / least, 0);
-    const isBusy = spec.provider === 'cpu' && (share < calmShare || spread / points.length > calmSpread);
+    // More threads than are of use do not fill their processors, busy machine or not: that says nothing in a search.
+    const isShared = isWhole && share < calmShare;
+    const isBusy = spec.provider === 'cpu' && (isShared || spread / points.length > calmSpread);
     // Beside another program the least times are strokes of luck, of some sizes and not of others; medians have the curve's shape.
     const curve = points.map(({ nodes, milliseconds, least, perPosition }) => ({
       nodes,
