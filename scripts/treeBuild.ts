@@ -3,10 +3,13 @@
  *
  *   npx tsx scripts/treeBuild.ts [RANK]     (192, that of the default heads' table)
  *
- * Each call sees another of 256 random proposals, so that no branch is learnt by heart. The conditional table has the
- * size of a real one (its rows lie far apart in memory). Drafts come from a text of 2000 tokens that repeats phrases of 100,
- * which is compared with the index before each tree, and from as many recycled tokens.
+ * Each call sees another of 256 random proposals, so that no branch is learnt by heart. The conditional table has the size of a
+ * real one (its rows lie far apart) and is read from a file, as real ones are. Drafts come from a text of 2000 tokens that repeats
+ * phrases of 100, which is compared with the index before each tree, and from as many recycled tokens.
  */
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { CandidateTreeBuilder } from '../src/decoding/tree/candidateTree.js';
 import type { ConditionalTable } from '../src/decoding/tree/conditionalTable.js';
 import { DraftMemory } from '../src/decoding/draft/draftMemory.js';
@@ -14,6 +17,7 @@ import { DraftSources } from '../src/decoding/draft/draftSources.js';
 import { createRandom } from '../src/decoding/random.js';
 import { fillTreeBias, splitLayout, writeInt64 } from '../src/decoding/tree/treeMask.js';
 import type { HeadProposals } from '../src/decoding/types.js';
+import { openConditional } from '../src/models/conditional.js';
 
 const heads = 4;
 const topM = 32;
@@ -46,21 +50,23 @@ function randomValues(count: number): Float32Array {
   return values;
 }
 
-function randomTable(activation: ConditionalTable['activation']): ConditionalTable {
-  return {
-    rank,
-    distances,
-    activation,
-    usesHidden: false,
-    perHead: { biases: randomValues(heads * rank), gains: randomValues(heads * rank).map((x) => 1 + x) },
-    vocabSize,
-    inputs: randomValues(distances * vocabSize * rank),
-    outputs: randomValues(draftVocabSize * rank),
-    // Every third token is in the draft vocabulary.
-    outputRows: Int32Array.from({ length: vocabSize }, (_, token) =>
-      token % spread === 0 ? token / spread : -1,
-    ),
-  };
+const folder = await mkdtemp(join(tmpdir(), 'medusa-plus-trees-'));
+
+/** Every third token is in the draft vocabulary. */
+async function randomTable(activation: ConditionalTable['activation']): Promise<ConditionalTable> {
+  const [file, levels] = [`${activation}.bin`, heads];
+  const content = [
+    Int32Array.from({ length: draftVocabSize }, (_, row) => spread * row),
+    randomValues(distances * vocabSize * rank),
+    randomValues(draftVocabSize * rank),
+    randomValues(levels * rank),
+    randomValues(levels * rank).map((x) => 1 + x),
+  ].map(({ buffer }) => Buffer.from(buffer));
+  await writeFile(join(folder, file), Buffer.concat(content));
+  const bytes = content.reduce((sum, { length }) => sum + length, 0);
+  const sizes = { rank, distances, vocabSize, draftVocabSize, levels, bytes };
+  const unread = { sha256: '', sourceSha256: undefined };
+  return openConditional(folder, { file, activation, context: false, ...sizes, ...unread });
 }
 
 /** Microseconds of a call. The batches are short (half a millisecond), so that a busy machine leaves some of them alone. */
@@ -129,11 +135,13 @@ console.log(
 const titles = ['search', 'search + tree', '+ ids, positions, mask'].map((title) => title.padStart(24));
 console.log(`${'joint'.padEnd(18)}nodes${titles.join('')}`);
 measureJoint('product', undefined);
-measureJoint('conditional', randomTable('none'));
-measureJoint('conditional, silu', randomTable('silu'));
+measureJoint('conditional', await randomTable('none'));
+const table = await randomTable('silu');
+measureJoint('conditional, silu', table);
 const sources = new DraftSources(recycling(), { lookup: true, recycle: true });
-measureJoint('all sources', randomTable('silu'), { sources });
+measureJoint('all sources', table, { sources });
 measureJoint('no heads', undefined, { sources, withoutHeads: true });
+await rm(folder, { recursive: true });
 
 /** A memory in which each token of the text was followed by some others. */
 function recycling(): DraftMemory {

@@ -34,17 +34,23 @@ def export_backbone(
     capacity: int,
     progress: Progress,
     facts: dict[str, str] | None = None,
+    unsigned_weights: bool = False,
 ) -> Entry:
-    """Write one backbone, whose metadata also say `facts`; returns its manifest entry."""
+    """Write one backbone, whose metadata also say `facts`; returns its manifest entry.
+
+    unsigned_weights: keep int8 weights as uint8, in precisions that have such.
+    """
     kind, path = precision(name), folder / backbone_file(name, layout)
+    is_unsigned = unsigned_weights and kind.unsigned_linear is not None
+    linear = kind.unsigned_linear() if is_unsigned else kind.linear()
     if layout == "split":
-        b = build_split(kind.prepared(source), kind.linear(), path, kind.keep_embedding_codes, progress, kind.sums)
+        b = build_split(kind.prepared(source), linear, path, kind.keep_embedding_codes, progress, kind.sums)
     else:
-        linear = kind.linear()
         b = build_shared(HalfSource(source) if linear.dtype == "float16" else source, linear, path, capacity, progress)
     limit = None if layout == "split" else capacity
     b.facts = facts_of(source) | (facts or {}) | {"precision": name, "layout": layout}
-    return {"precision": name, "layout": layout, "capacity": limit, **graph_entry(b)}
+    kept = {"unsigned_weights": True} if is_unsigned else {}
+    return {"precision": name, "layout": layout, "capacity": limit, **kept, **graph_entry(b)}
 
 
 def facts_of(source: WeightSource) -> dict[str, str]:

@@ -22,6 +22,7 @@ class Precision:
     sums: str = "float"  # of attention over tokens, see attention_split.py
     keep_embedding_codes: bool = False
     rotate: bool = False  # the residual stream, see rotation.py
+    unsigned_linear: Callable[[], Linear] | None = None  # the same products of weights that are kept as uint8
 
     def prepared(self, source: WeightSource) -> WeightSource:
         if self.rotate and source.config.post_norms:
@@ -37,7 +38,15 @@ PRECISIONS = {
     for p in (
         Precision("fp32", lambda: FloatLinear("float32"), ("split", "shared"), sums="double"),
         Precision("fp16", lambda: FloatLinear("float16"), ("shared",)),
-        Precision("int8", Int8RowLinear, ("split",), sums="whole", keep_embedding_codes=True, rotate=True),
+        Precision(
+            "int8",
+            Int8RowLinear,
+            ("split",),
+            sums="whole",
+            keep_embedding_codes=True,
+            rotate=True,
+            unsigned_linear=lambda: Int8RowLinear(unsigned_weights=True),
+        ),
         Precision("int8-block", lambda: NBitsLinear(8, 32), ("split",), sums="double", keep_embedding_codes=True),
         Precision("int4", ExactQ4Linear, ("split",), sums="double", keep_embedding_codes=True),
     )

@@ -42,6 +42,7 @@ class Request:
     capacity: int
     adapter: Path | None = None
     chat_template: str | None = None  # in place of the model's own
+    unsigned_weights: bool = False  # int8 weights as uint8
 
 
 def _tell(stage: str, done: int = 0, total: int = 1, **more: int) -> None:
@@ -178,7 +179,8 @@ def _export_backbones(
             def progress(done: int, total: int, stage: str = stage) -> None:
                 _tell(stage, done, total)
 
-            put(manifest, "backbones", export_backbone(source, staged, name, layout, capacity, progress, facts))
+            args = source, staged, name, layout, capacity, progress, facts, request.unsigned_weights
+            put(manifest, "backbones", export_backbone(*args))
             if layout == "shared":
                 put(manifest, "keep", export_keep(source.config, staged, name, capacity))
 

@@ -61,6 +61,29 @@ def test_announced_shapes_are_those_of_a_run(folder: Path, name: str) -> None:
         assert list(value.shape) == expected
 
 
+def test_unsigned_weights_give_the_same_bits(folder: Path, tmp_path: Path) -> None:
+    """As uint8 in the file, which needs no session option, and as int8, exact by whatever this processor needs."""
+    source = open_source(folder / "hf")
+    entry = export_backbone(source, tmp_path, "int8", "split", 0, silent, unsigned_weights=True)
+    assert entry["unsigned_weights"] is True
+    signed = runner(folder, "int8")
+    unsigned = SplitRunner(tmp_path / "backbone.int8.onnx", capacity=64, unsigned_weights=False)
+    for begin, end in ((0, 37), (37, 38), (38, 46), (46, 120)):
+        ids = np.array(TEXT[begin:end])
+        expected, found = signed.run(ids, want_logits=True), unsigned.run(ids, want_logits=True)
+        for name in ("logits", "hidden", "new_kv"):
+            np.testing.assert_array_equal(getattr(found, name), getattr(expected, name), name)
+        signed.append(expected), unsigned.append(found)
+    model = onnx.load(tmp_path / "backbone.int8.onnx", load_external_data=False)
+    products = [node for node in model.graph.node if node.op_type == "MatMulIntegerToFloat"]
+    types = {each.name: each.data_type for each in model.graph.initializer}
+    assert len(products) > 8
+    assert {types[node.input[1]] for node in products} == {onnx.TensorProto.UINT8}
+    # Nothing else changes: other precisions have no int8 weights.
+    other = export_backbone(source, tmp_path, "fp32", "split", 0, silent, unsigned_weights=True)
+    assert "unsigned_weights" not in other
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_rows_do_not_depend_on_siblings_or_on_how_the_past_came(folder: Path, name: str) -> None:
     """Bit for bit: token by token, as one chain, and on a path of a tree among random siblings."""

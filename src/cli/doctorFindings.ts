@@ -183,6 +183,7 @@ async function examineModel(modelsDir: string, name: string, measure: boolean): 
     const tried = measure ? ofCpu : ofCpu.filter((precision) => precision === usual);
     const notes: string[] = [];
     for (const precision of tried) notes.push(await tryModel(folder, precision, measure));
+    notes.push(...(await describeWeights(folder, manifest)));
     return { state: 'ok', what: name, detail: [describeFiles(manifest), ...notes].join('; ') };
   } catch (error) {
     return { state: broken, what: name, detail: textOf(error) };
@@ -209,6 +210,17 @@ function describeCosts(costs: readonly CostPoint[]): string {
   const shown = costs.filter(({ nodes }) => [1, 2, 4, 8, 16, 32, 64].includes(nodes));
   const times = shown.map(({ nodes, milliseconds }) => `${milliseconds.toFixed(1)} (n = ${nodes})`);
   return `milliseconds a step ${times.join(', ')}`;
+}
+
+/** Whether int8 weights are kept for another kind of processor. Either kind gives the same answers. */
+async function describeWeights(folder: string, { backbones }: Manifest): Promise<string[]> {
+  const int8 = backbones.find(({ precision }) => precision === 'int8');
+  const products = await int8Products();
+  if (int8 === undefined || int8.unsignedWeights === (products === 'unsigned')) return [];
+  const what = int8.unsignedWeights
+    ? 'int8 was made for processors without VNNI and runs slower here than it could'
+    : 'int8 was made for processors with VNNI and opens slower here than it could';
+  return [`${what}: ${prepareCommand(folder, '--force')}`];
 }
 
 /** What it is stands in the table of the prepared models. */

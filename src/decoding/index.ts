@@ -2,7 +2,12 @@
 export * from './types.js';
 export { createAcceptance, type AcceptanceOptions } from './acceptance.js';
 export { buildTree, CandidateTreeBuilder, rootTree, type Marginals } from './tree/candidateTree.js';
-export type { ConditionalTable, TableActivation } from './tree/conditionalTable.js';
+export {
+  rowsInMemory,
+  type ConditionalTable,
+  type InputRows,
+  type TableActivation,
+} from './tree/conditionalTable.js';
 export { CostCurve, type CostPoint } from './policy/costCurve.js';
 export { decode, type DecodeResult, type LoopOptions } from './decode.js';
 export { drawTree, type DrawTreeOptions } from './tree/drawTree.js';

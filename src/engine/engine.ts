@@ -163,6 +163,7 @@ export class MedusaEngine implements AsyncDisposable {
     const { opened } = this;
     this.opened = undefined;
     this.cachedTokens = [];
+    await opened?.policies.dispose();
     await opened?.model.dispose();
     const stored = opened?.memories.stored;
     if (stored) await opened.parts.saveMemory?.(stored);

@@ -1,6 +1,5 @@
 import { freemem } from 'node:os';
 import { join } from 'node:path';
-import type { ConditionalTable } from '../decoding/tree/conditionalTable.js';
 import type { CostPoint } from '../decoding/policy/costCurve.js';
 import type { NestedTrees } from '../decoding/tree/nestedTrees.js';
 import type { DraftMemory } from '../decoding/draft/draftMemory.js';
@@ -15,6 +14,7 @@ import { hubNameOf, locateModel, type ModelPlace } from '../models/locate.js';
 import { modelsFolder } from '../models/modelsFolder.js';
 import { checkChanged } from '../models/fileHashes.js';
 import { readManifest } from '../models/manifest.js';
+import type { OpenConditional } from '../models/conditional.js';
 import type { ConditionalEntry, Manifest } from '../models/manifestSchema.js';
 import { ensureTuning } from '../models/tuning.js';
 import { explainNotFinite } from './notFiniteMessage.js';
@@ -44,7 +44,7 @@ export interface EngineParts {
   readonly accuracies: readonly (readonly number[])[];
   readonly staticTrees: NestedTrees | undefined;
   readonly costs: readonly CostPoint[];
-  readonly loadConditional: (() => Promise<ConditionalTable>) | undefined;
+  readonly openConditional: (() => Promise<OpenConditional>) | undefined;
   /** What was kept for drafts, and how to keep it again; undefined where nothing is to be kept. */
   readonly memory: DraftMemory | undefined;
   readonly saveMemory: ((memory: DraftMemory) => Promise<void>) | undefined;
@@ -128,7 +128,7 @@ async function hasNewerHeads({ folder, name }: ModelPlace): Promise<boolean> {
 
 type OpenedModel = Pick<
   EngineParts,
-  'facts' | 'model' | 'threads' | 'accuracies' | 'staticTrees' | 'costs' | 'loadConditional'
+  'facts' | 'model' | 'threads' | 'accuracies' | 'staticTrees' | 'costs' | 'openConditional'
 >;
 
 /** `auto` takes CUDA when it works, and says why when it does not; `cuda` never falls back. */
@@ -205,7 +205,7 @@ async function openGraphs(
     costs,
     accuracies: heads?.accuracies ?? [],
     staticTrees: heads?.staticTrees,
-    loadConditional: heads?.conditional && conditionalLoader(place.folder, heads.conditional),
+    openConditional: heads?.conditional && conditionalOpener(place.folder, heads.conditional),
   };
 }
 
@@ -256,9 +256,9 @@ function inexactRows(precision: string): string {
   );
 }
 
-/** The table is read when it is first wanted: products do without its tens of megabytes. */
-function conditionalLoader(folder: string, entry: ConditionalEntry): () => Promise<ConditionalTable> {
-  return async () => (await import('../models/conditional.js')).readConditional(folder, entry);
+/** The table is opened when it is first wanted: products do without its memory. */
+function conditionalOpener(folder: string, entry: ConditionalEntry): () => Promise<OpenConditional> {
+  return async () => (await import('../models/conditional.js')).openConditional(folder, entry);
 }
 
 /** The runtime's view of the chosen graphs; threads are filled in later. */

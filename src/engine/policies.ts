@@ -1,4 +1,3 @@
-import type { ConditionalTable } from '../decoding/tree/conditionalTable.js';
 import type { CostPoint } from '../decoding/policy/costCurve.js';
 import { CostCurve } from '../decoding/policy/costCurve.js';
 import type { DraftMemory } from '../decoding/draft/draftMemory.js';
@@ -12,6 +11,7 @@ import {
   type StaticTree,
 } from '../decoding/tree/staticTree.js';
 import type { TreePolicy } from '../decoding/types.js';
+import type { OpenConditional } from '../models/conditional.js';
 import type { ResolvedDecodingOptions } from './options/decodingOptions.js';
 import { ModelError, UsageError } from '../util/errors.js';
 
@@ -26,8 +26,8 @@ export interface PolicyFacts {
   readonly staticTrees?: NestedTrees;
   /** Measured cost of verifying n nodes here. */
   readonly costs: readonly CostPoint[];
-  /** Reads the heads' conditional table; absent when they have none. */
-  readonly loadConditional?: () => Promise<ConditionalTable>;
+  /** Opens the heads' conditional table; absent when they have none. */
+  readonly openConditional?: () => Promise<OpenConditional>;
 }
 
 /** Makes the tree policy of a generation. */
@@ -35,8 +35,8 @@ export class PolicyMaker {
   /** Policies of automatic size learn from each step: one for each kind is kept for later generations. */
   private readonly learning = new Map<string, { policy: TreePolicy; sources: DraftSources | undefined }>();
 
-  /** Read when first asked for: tens of megabytes that products do not need. */
-  private conditional: Promise<ConditionalTable> | undefined;
+  /** Opened when first asked for: products do without its memory. */
+  private conditional: Promise<OpenConditional> | undefined;
 
   constructor(private readonly facts: PolicyFacts) {}
 
@@ -53,7 +53,7 @@ export class PolicyMaker {
     }
     if (options.tree === 'static') return staticTree(this.shape(options));
     const { nodes, headsUsed: heads, topM, marginals, joint, draft } = options;
-    const conditional = joint === 'conditional' ? await this.loadConditional() : undefined;
+    const conditional = joint === 'conditional' ? await this.openConditional() : undefined;
     const use = { recycle: draft.includes('recycle'), lookup: draft.includes('lookup') };
     const sources = use.recycle || use.lookup ? new DraftSources(memory, use) : undefined;
     const search = { heads, topM, marginals, conditional, sources };
@@ -69,10 +69,16 @@ export class PolicyMaker {
     return policy;
   }
 
-  private loadConditional(): Promise<ConditionalTable> {
-    const { loadConditional } = this.facts;
-    if (loadConditional === undefined) throw new Error('These heads have no conditional table.');
-    return (this.conditional ??= loadConditional());
+  /** Closes the conditional table, once it is open. The policies that were made draft no more trees. */
+  async dispose(): Promise<void> {
+    // Who wanted a table that could not be opened was told.
+    (await this.conditional?.catch(() => undefined))?.close();
+  }
+
+  private openConditional(): Promise<OpenConditional> {
+    const { openConditional } = this.facts;
+    if (openConditional === undefined) throw new Error('These heads have no conditional table.');
+    return (this.conditional ??= openConditional());
   }
 
   private shape(options: ResolvedDecodingOptions): StaticTree {

@@ -80,6 +80,8 @@ const backboneEntry = fields({
   ...graph,
   layout: choice(['split', 'shared']),
   capacity: optional(count()),
+  /** Whether int8 weights are kept as uint8, as the exact kernel of processors without VNNI wants them. */
+  unsigned_weights: v.nullish(flag, false),
 });
 
 /** A table for joint `conditional` (`ConditionalTable`), in a file of its own. */

@@ -262,6 +262,7 @@ async function runExporter(run: ExporterRun, options: PrepareOptions, report: Re
   for (const precision of run.precisions) args.push('--precision', precision);
   if (options.adapter !== undefined) args.push('--adapter', resolve(options.adapter));
   if (options.chatTemplate !== undefined) args.push('--chat-template', options.chatTemplate);
+  if (await wantsUnsignedWeights()) args.push('--unsigned-weights');
   for (const file of run.heads) args.push('--heads', resolve(file));
   // Without a word about heads the exporter takes those that the model folder holds.
   if (options.heads?.length === 0) args.push('--heads', 'none');
@@ -288,6 +289,13 @@ async function runExporter(run: ExporterRun, options: PrepareOptions, report: Re
   const why = last.replace(/^.*?error:\s*/, '').replace(/\.?\s*$/, '.');
   const message = `The exporter refused: ${why}${diskFullHint(child.errors)}`;
   throw child.code === exporterUsageCode ? new UsageError(message) : new ModelError(message);
+}
+
+/** Whether sessions here would turn int8 weights into uint8 each time they are opened. */
+async function wantsUnsignedWeights(): Promise<boolean> {
+  const { int8Products } = await import('../runtime/index.js');
+  // Where ONNX Runtime does not run, a model may be made for another machine.
+  return (await int8Products().catch(() => undefined)) === 'unsigned';
 }
 
 /** An exporter that a signal ended says nothing itself. Where memory runs out, Linux sends SIGKILL. */

@@ -1,8 +1,9 @@
 import { expect } from 'chai';
 import { truncate } from 'node:fs/promises';
 import { join } from 'node:path';
+import { int8Products } from '../../src/runtime/index.js';
 import { runMain } from '../support/cli.js';
-import { copyTiny, temporaryFolder } from '../support/tinyModel.js';
+import { copyTiny, readJson, temporaryFolder, writeManifest } from '../support/tinyModel.js';
 
 interface Finding {
   state: string;
@@ -39,6 +40,23 @@ describe('medusa-plus doctor', function () {
     expect(findings.get('smollm2-135m-instruct')).to.deep.include({ state: 'absent' });
     expect(findings.get('int8 products')).to.deep.include({ state: 'ok' });
     expect(findings.get('int8 products')!.detail).to.match(/^exact, /);
+  });
+
+  it('says when int8 weights are kept for another kind of processor', async () => {
+    const tiny = await copyTiny(folder.path);
+    const isUnsigned = (await int8Products()) === 'unsigned';
+    for (const made of [isUnsigned, !isUnsigned]) {
+      const manifest = (await readJson(join(tiny, 'manifest.json'))) as { backbones: object[] };
+      const backbones = manifest.backbones.map((each) => ({ ...each, unsigned_weights: made }));
+      await writeManifest(tiny, { ...manifest, backbones });
+      const { state, detail } = (await examine()).findings.get('tiny')!;
+      expect(state, detail).to.equal('ok');
+      if (made === isUnsigned) expect(detail).not.to.contain('was made for');
+      else
+        expect(detail).to.match(
+          /int8 was made for processors with(out)? VNNI and (runs|opens) slower .*: medusa-plus prepare .*--force/,
+        );
+    }
   });
 
   it('says what it measured', async () => {

@@ -3,7 +3,14 @@ import { join } from 'node:path';
 import { MedusaEngine, type DecodeStep, type GenerateOptions } from '../../src/index.js';
 import { openModel } from '../../src/runtime/index.js';
 import { runMain } from '../support/cli.js';
-import { addConditional, contextOutput, copyTiny, temporaryFolder } from '../support/tinyModel.js';
+import { descriptorsOf } from '../support/descriptors.js';
+import {
+  addConditional,
+  conditionalName,
+  contextOutput,
+  copyTiny,
+  temporaryFolder,
+} from '../support/tinyModel.js';
 import { float16Options, openShared, sharedOptions, splitOptions } from '../runtime/tiny.js';
 import { appendFile, cp } from 'node:fs/promises';
 
@@ -62,6 +69,23 @@ describe('Joint conditional', function () {
       }
     });
   }
+
+  it('closes the table with the engine, also where a generation has just begun', async () => {
+    const engine = await open('closed', {});
+    const table = join(engine.facts.modelFolder, conditionalName);
+    expect(descriptorsOf(table)).to.equal(0);
+    const options = { nodes: 8, topM: 8, maxNewTokens: 4 };
+    await engine.complete('Hi', options);
+    await engine.complete('Hi', { ...options, nodes: 'auto' });
+    expect(descriptorsOf(table)).to.equal(1);
+    await engine.dispose();
+    expect(descriptorsOf(table)).to.equal(0);
+    const other = await MedusaEngine.open({ model: engine.facts.modelFolder, threads: 1 });
+    const begun = failure(other.complete('Hi', options));
+    await other.dispose();
+    expect(await begun).to.contain('was disposed');
+    expect(descriptorsOf(table)).to.equal(0);
+  });
 
   it("passes the heads' hidden terms on, from either runtime", async () => {
     const folder = join(temporary.path, 'graphs');

@@ -5,6 +5,7 @@ import { mkdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
+import { int8Products } from '../../src/runtime/index.js';
 import { explainDiskError } from '../../src/prepare/diskErrors.js';
 import { defaultModelName } from '../../src/models/defaultModel.js';
 import { readManifest } from '../../src/models/manifest.js';
@@ -301,6 +302,8 @@ describe('medusa-plus prepare', function () {
       const passed = await argumentsOf('b');
       expect(passed.slice(passed.indexOf('--heads')).slice(0, 2)).to.deep.equal(['--heads', 'none']);
       expect(passed.filter((_, i) => passed[i - 1] === '--precision')).to.have.members(['fp32', 'int8']);
+      // By what this processor's kernels do.
+      expect(passed.includes('--unsigned-weights')).to.equal((await int8Products()) === 'unsigned');
     });
 
     it('never mixes adapters in one model', async () => {

@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { createRandom } from '../../src/decoding/random.js';
-import type { ConditionalTable } from '../../src/decoding/tree/conditionalTable.js';
+import { rowsInMemory, type ConditionalTable } from '../../src/decoding/tree/conditionalTable.js';
 import type { HeadProposals } from '../../src/decoding/types.js';
 import type { ScoredPath } from './reference.js';
 
@@ -48,7 +48,7 @@ export function madeTable(options: MadeTable): ConditionalTable {
     usesHidden,
     perHead: levels === 0 ? undefined : { biases: values(levels * rank), gains: values(levels * rank) },
     vocabSize,
-    inputs: values(distances * vocabSize * rank),
+    inputs: rowsInMemory(values(distances * vocabSize * rank), vocabSize, rank),
     outputs: values(rows * rank),
     outputRows,
   };
@@ -129,14 +129,14 @@ function childProbabilities(
   table: ConditionalTable,
   { renormalised = false, correction }: { renormalised?: boolean; correction?: readonly number[] },
 ): { children: number[]; rounding: number } {
-  const { rank: length, distances, vocabSize, inputs, outputs, outputRows } = table;
+  const { rank: length, distances, inputs, outputs, outputRows } = table;
   // Sizes of the context's terms: what cancels in a sum leaves its rounding behind.
   const sizes = new Array<number>(length).fill(0);
   const context = Array.from({ length }, (_, i) => {
     let sum = table.usesHidden ? hiddenTerms![head * length + i] : 0;
     sizes[i] += Math.abs(sum);
     for (let d = 1; d <= Math.min(distances, path.length); d++) {
-      const term = inputs[((d - 1) * vocabSize + path[path.length - d]) * length + i];
+      const term = inputs.values[inputs.find(d - 1, path[path.length - d]) + i];
       sum += term;
       sizes[i] += Math.abs(term);
     }

@@ -46,6 +46,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="MEDUSA-2 adapter (*.adapter.safetensors) to merge in",
     )
     parser.add_argument("--chat-template", metavar="TEXT", help="Jinja template to keep in place of the model's own")
+    parser.add_argument(
+        "--unsigned-weights",
+        action="store_true",
+        help="int8 weights as uint8: opens faster on processors without VNNI, runs slower on others; same results",
+    )
     parser.add_argument("--capacity", type=int, default=DEFAULT_CAPACITY, help="cache rows of layout shared")
 
 
@@ -64,7 +69,18 @@ def request_of(args: argparse.Namespace) -> Request:
     names = _list(args.precision or [])
     heads = None if args.heads is None else [Path(path) for path in _list(args.heads) if path != "none"]
     name, layout = args.id or output.name, args.layout or "auto"
-    return Request(output, args.source, name, names, layout, heads, args.capacity, args.adapter, args.chat_template)
+    return Request(
+        output,
+        args.source,
+        name,
+        names,
+        layout,
+        heads,
+        args.capacity,
+        args.adapter,
+        args.chat_template,
+        args.unsigned_weights,
+    )
 
 
 def _list(values: list[str]) -> list[str]:

@@ -13,6 +13,7 @@ from ..weights.source import Array, WeightTensor
 from .builder import GraphBuilder
 
 INT8_MAX = 127
+WEIGHT_ZERO = 128  # of int8 codes kept as uint8
 
 
 class Linear(Protocol):
@@ -61,22 +62,28 @@ class Int8RowLinear:
 
     A scale s of two dimensions is multiplied after the column scales, whatever n is. One element of one dimension
     would be multiplied into the column scales first, which rounds otherwise: a row alone would get other bits.
+
+    With `unsigned_weights` W^T is uint8 with zero point 128: the same products, without the saturating kernel that processors
+    without VNNI have for int8.
     """
 
     dtype = "float32"
 
-    def __init__(self, activation_bits: int = 8) -> None:
+    def __init__(self, activation_bits: int = 8, unsigned_weights: bool = False) -> None:
         self._zero = 2 ** (activation_bits - 1)
+        self._unsigned = unsigned_weights
 
     def apply(self, b: GraphBuilder, name: str, x: str, parts: list[WeightTensor], bias: Array | None = None) -> str:
         codes, scale = quantise_rows(stack(parts))
+        if self._unsigned:
+            codes = (codes.astype(np.int16) + WEIGHT_ZERO).astype(np.uint8)
         weight, scale_name = b.weight(name + ".weight", codes.T), b.weight(name + ".scale", scale)
         return self.apply_codes(b, name, x, codes.shape[1], weight, scale_name, bias)
 
     def apply_codes(
         self, b: GraphBuilder, name: str, x: str, width: int, weight: str, scale: str, bias: Array | None = None
     ) -> str:
-        """The same with codes int8 [K, N] and scales [N] that are in the graph already; `width`: K."""
+        """The same with codes [K, N] and scales [N] that are in the graph already; `width`: K."""
         peak = b.node("ReduceMax", [b.node("Abs", [x]), b.ints(-1)], keepdims=1)
         most = self._zero - 1
         row_scale = b.node("Mul", [peak, b.constant(f"f32.1_{most}", 1 / most)])  # [n, 1]
@@ -84,7 +91,9 @@ class Int8RowLinear:
         # QuantizeLinear wants a zero point for each scale: n times the same, made once for all products of these rows.
         zero_points = b.once("zero_points", lambda: b.node("Expand", [zero_point, b.node("Shape", [row_scale])]))
         quantised = b.node("QuantizeLinear", [x, row_scale, zero_points], axis=1, block_size=width)
-        y = b.contrib("MatMulIntegerToFloat", [quantised, weight, row_scale, scale, zero_point], name)
+        zero_points_of_weight = [b.constant("weight_zero", np.uint8(WEIGHT_ZERO))] if self._unsigned else []
+        inputs = [quantised, weight, row_scale, scale, zero_point, *zero_points_of_weight]
+        y = b.contrib("MatMulIntegerToFloat", inputs, name)
         return add_bias(b, name, y, bias)
 
 

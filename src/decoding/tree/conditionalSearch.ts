@@ -173,11 +173,12 @@ export class ConditionalSearch extends BestFirstSearch {
   /** What makes the query of the children of `node`, which `head` speaks about, beside the head's bias. */
   private addTerms(node: number, head: number): void {
     const { kernel, parents } = this;
-    const { rank, distances, vocabSize, inputs, usesHidden } = this.table;
+    const { rank, distances, inputs, usesHidden } = this.table;
     if (usesHidden) kernel.addTerm(this.candidates.proposals.hiddenTerms!, head * rank);
     let ancestor = node;
     for (let distance = 0; distance < distances && ancestor !== -1; distance++) {
-      kernel.addTerm(inputs, (distance * vocabSize + this.token(ancestor)) * rank);
+      const row = inputs.find(distance, this.token(ancestor));
+      kernel.addTerm(inputs.values, row);
       ancestor = parents[ancestor];
     }
   }

@@ -23,12 +23,33 @@ export interface ConditionalTable {
   readonly perHead: { readonly biases: Float32Array; readonly gains: Float32Array } | undefined;
   /** V, the model's vocabulary. */
   readonly vocabSize: number;
-  /** [D, V, r] A_1, A_2, ...: what each token adds to the query of the tokens 1, 2, ... after it. */
-  readonly inputs: Float32Array;
+  /** A_1, A_2, ...: what each token adds to the query of the tokens 1, 2, ... after it. */
+  readonly inputs: InputRows;
   /** [V', r] B, one row for each token that has a score. */
   readonly outputs: Float32Array;
   /** [V] the row of each token in `outputs`; -1 for a token without one, whose score is 0. */
   readonly outputRows: Int32Array;
+}
+
+/**
+ * The rows of A_1, A_2, ..., r float32 values each. Few of them are ever needed: where they are is up to the implementation.
+ */
+export interface InputRows {
+  /** Holds the row that was found last. */
+  readonly values: Float32Array;
+
+  /**
+   * Where in `values` the row A_{distance + 1}[token] begins. It stays there until the next call.
+   *
+   * @param distance 0 .. D - 1
+   * @param token 0 .. V - 1
+   */
+  find(distance: number, token: number): number;
+}
+
+/** @param values [D, V, r] */
+export function rowsInMemory(values: Float32Array, vocabSize: number, rank: number): InputRows {
+  return { values, find: (distance, token) => (distance * vocabSize + token) * rank };
 }
 
 /** The table that scores nothing: a search with it multiplies the heads' probabilities. */
@@ -39,7 +60,7 @@ export const scoreless: ConditionalTable = {
   usesHidden: false,
   perHead: undefined,
   vocabSize: 0,
-  inputs: new Float32Array(0),
+  inputs: rowsInMemory(new Float32Array(0), 0, 0),
   outputs: new Float32Array(0),
   outputRows: new Int32Array(0),
 };

@@ -120,7 +120,7 @@ describe('conditional trees', () => {
 
   it('count scores beyond 60 as 60, and NaN as -60', () => {
     const table = { ...madeTable({ vocabSize, rank: 1, distances: 1, spread: 0 }) };
-    table.inputs[root] = 1;
+    table.inputs.values[root] = 1;
     table.outputs.set([80, 50, NaN], 100);
     const tree = buildTree(root, proposalsOf([[0.5, 0.3, 0.2]]), { nodes: 4, depth: 1 }, table);
     const weights = [0.5, 0.3 * Math.exp(-10), 0.2 * Math.exp(-120)];
@@ -133,7 +133,7 @@ describe('conditional trees', () => {
   it('look back over as many ancestors as the table has distances, the root included', () => {
     // Distance 2 only: the root favours rank 1 of the second head, whatever came first.
     const table = { ...madeTable({ vocabSize, rank: 1, distances: 2, spread: 0 }) };
-    table.inputs[vocabSize + root] = 1;
+    table.inputs.values[vocabSize + root] = 1;
     table.outputs[201] = 5;
     const given = proposalsOf([
       [0.6, 0.3],
@@ -230,7 +230,7 @@ describe('conditional trees', () => {
 /** Two heads of two candidates; token 100 makes token 201 six times as likely. */
 function worked(): { proposals: HeadProposals; table: ConditionalTable } {
   const table = madeTable({ vocabSize, rank: 2, distances: 1, spread: 0 });
-  table.inputs[2 * 100] = Math.log(6);
+  table.inputs.values[2 * 100] = Math.log(6);
   table.outputs[2 * 201] = 1;
   return {
     table,
