@@ -6,12 +6,12 @@
      '-- v [1, G, n, D]
                   where queries and keys have norms: Split -- q, k, v; q and k each -- norm -- RotaryEmbedding
                                           q grouped by key-value head: [1, G, (Q/G) n, D]
-    keys = Concat(past_k, k), values = Concat(past_v, v): [1, G, C + n, D]
-    q x keys^T / sqrt(D) -> [1, G, (Q/G) n, C + n] -- + bias -- softmax -- x values -> [1, G, (Q/G) n, D] -> [n, Q D]
+    q x past_k^T / sqrt(D) + bias: [1, G, (Q/G) n, C]          q x k^T / sqrt(D) + bias: [1, G, (Q/G) n, n]
+    softmax over both, x past_v and x v, summed -> [1, G, (Q/G) n, D] -> [n, Q D]
 
-The past is copied at every layer, and that is still faster than products with past and new rows apart: the copy brings
-the past into the cache in order, which the packing of the products does not (results/*-cpu-precision/attention.csv).
-The bias [n, C + n] is repeated for the query heads of a group once a run, so that layers only add it.
+Past and new rows are multiplied apart. Joined, the past would be copied at every layer, which takes longer than its
+products. The bias [n, C + n] is split once a run. Rows of layers without a window all see the same of the past, so one
+row of its bias is added there; the rest is repeated for the query heads of a group. C is 1 at least.
 
 | symbol | meaning | symbol | meaning |
 |---|---|---|---|
@@ -51,8 +51,9 @@ class SplitInputs:
     """Values that every layer shares."""
 
     position_ids: str  # int64 [1, n]
-    # By window (0: none) float32 [(Q/G) n, C + n]: the bias once for each query head of a group.
-    biases: dict[int, str]
+    # By window (0: none), what is added to scores of the past and of this run's rows:
+    # float32 [1, C], with a window [(Q/G) n, C]; and [(Q/G) n, n].
+    biases: dict[int, tuple[str, str]]
     tables: tuple[str, str]  # cos and sin, [positions, D / 2] each
     local_tables: tuple[str, str]  # of the layers with a window
 
@@ -63,10 +64,16 @@ def shared_inputs(
     """Computes once a run what all layers use."""
     heads_a_group = config.query_heads // config.kv_heads
     positions = b.node("Unsqueeze", [position_ids, b.ints(0)])
+    past = b.node("Shape", ["past_key.0"], start=2, end=3)  # [1]: C
+    sizes = b.node("Concat", [past, b.node("Shape", [position_ids])], axis=0)
     biases = {}
     for window in sorted(set(config.windows or (0,))):
         own = windowed(b, bias, position_ids, window) if window else bias
-        biases[window] = b.node("Concat", [own] * heads_a_group, axis=0)
+        old, new = b.nodes("Split", [own, sizes], [f"bias.{window}.past", f"bias.{window}.new"], axis=1)
+        each_head = [b.node("Concat", [part] * heads_a_group, axis=0) for part in ((old, new) if window else (new,))]
+        if not window:
+            each_head.insert(0, b.node("Slice", [old, b.ints(0), b.ints(1), b.ints(0)]))
+        biases[window] = each_head[0], each_head[1]
     return SplitInputs(positions, biases, tables, local)
 
 
@@ -126,38 +133,74 @@ def split_attention(
         v = b.node("Round", [v], name + ".v_whole")
     grouped = b.reshape(q, (1, groups, -1, size), f"{heads // groups}n")
 
-    keys, values = b.node("Concat", [past_key, k], axis=2), b.node("Concat", [past_value, v], axis=2)
-    scores = b.contrib("FusedMatMul", [grouped, keys], transB=1, alpha=config.score_scale)
-    mixed = _MIXERS[sums](b, b.node("Add", [scores, shared.biases[window]]), values)
+    parts = []
+    for keys, values, bias in zip((past_key, k), (past_value, v), shared.biases[window], strict=True):
+        scores = b.contrib("FusedMatMul", [grouped, keys], transB=1, alpha=config.score_scale)
+        parts.append((b.node("Add", [scores, bias]), values))
+    mixed = _MIXERS[sums](b, parts)
     rows = b.node("Transpose", [b.reshape(mixed, (1, heads, -1, size), "n")], perm=[0, 2, 1, 3])
     return b.reshape(rows, (-1, heads * size), "n", name=name + ".mixed"), k, v
 
 
-def _mix_float(b: GraphBuilder, scores: str, values: str) -> str:
-    """Scores [1, G, (Q/G) n, C + n], values [1, G, C + n, D] -> softmax(scores) x values [1, G, (Q/G) n, D]."""
-    return b.node("MatMul", [b.node("Softmax", [scores], axis=-1), values])
+Parts = list[tuple[str, str]]  # scores [1, G, (Q/G) n, T] and values [1, G, T, D] of the T tokens of each part
 
 
-def _mix_double(b: GraphBuilder, scores: str, values: str) -> str:
+def _mix_float(b: GraphBuilder, parts: Parts) -> str:
+    """softmax(scores) x values over the tokens of all parts: [1, G, (Q/G) n, D]."""
+    top = _top(b, parts)
+    weights = [b.node("Exp", [b.node("Sub", [scores, top])]) for scores, _ in parts]
+    summed = _sum(b, [b.node("MatMul", [w, values]) for w, (_, values) in zip(weights, parts, strict=True)])
+    return b.node("Div", [summed, _total(b, weights)])
+
+
+def _mix_double(b: GraphBuilder, parts: Parts) -> str:
     """The same with both sums in float64."""
-    top = b.node("ReduceMax", [scores, b.ints(-1)], keepdims=1)
-    weights = b.node("Cast", [b.node("Exp", [b.node("Sub", [scores, top])])], to=TensorProto.DOUBLE)
-    total = b.node("ReduceSum", [weights, b.ints(-1)], keepdims=1)
-    summed = b.node("MatMul", [weights, b.node("Cast", [values], to=TensorProto.DOUBLE)])
-    return b.node("Cast", [b.node("Div", [summed, total])], to=TensorProto.FLOAT)
+    top = _top(b, parts)
+    weights, products = [], []
+    for scores, values in parts:
+        weight = b.node("Cast", [b.node("Exp", [b.node("Sub", [scores, top])])], to=TensorProto.DOUBLE)
+        weights.append(weight)
+        products.append(b.node("MatMul", [weight, b.node("Cast", [values], to=TensorProto.DOUBLE)]))
+    return b.node("Cast", [b.node("Div", [_sum(b, products), _total(b, weights)])], to=TensorProto.FLOAT)
 
 
-def _mix_whole(b: GraphBuilder, scores: str, values: str) -> str:
+def _mix_whole(b: GraphBuilder, parts: Parts) -> str:
     """The same with probabilities in whole multiples of 1 / UNIT and whole values below 2^11.
 
     e = round(UNIT exp(s - max)), p = round(e UNIT / sum(e)). All terms and partial sums are whole numbers below 2^24,
-    so float32 adds them without error, in any order.
+    so float32 adds them without error, in any order, and so are the parts' products, counted in 1 / UNIT.
     """
-    top = b.node("ReduceMax", [scores, b.ints(-1)], keepdims=1)
-    base = b.node("Sub", [top, b.constant("f32.log_unit", float(np.log(UNIT)))])
-    e = b.node("Round", [b.node("Exp", [b.node("Sub", [scores, base])])])
-    factor = b.node("Div", [b.constant("f32.unit", float(UNIT)), b.node("ReduceSum", [e, b.ints(-1)], keepdims=1)])
-    return b.contrib("FusedMatMul", [b.node("Round", [b.node("Mul", [e, factor])]), values], alpha=1 / UNIT)
+    base = b.node("Sub", [_top(b, parts), b.constant("f32.log_unit", float(np.log(UNIT)))])
+    weights = [_rounded(b, b.node("Exp", [b.node("Sub", [scores, base])])) for scores, _ in parts]
+    factor = b.node("Div", [b.constant("f32.unit", float(UNIT)), _total(b, weights)])
+    products = []
+    for e, (_, values) in zip(weights, parts, strict=True):
+        p = _rounded(b, b.node("Mul", [e, factor]))
+        products.append(b.contrib("FusedMatMul", [p, values], alpha=1 / UNIT))
+    return _sum(b, products)
+
+
+def _rounded(b: GraphBuilder, x: str) -> str:
+    """X in 0..2^22 rounded to whole numbers: its float32 sum with 1.5 * 2^23 has no place for more.
+
+    The same as Round, which ONNX Runtime runs on one thread and without vectors.
+    """
+    shift = b.constant("f32.shift", 1.5 * 2**23)
+    return b.node("Sub", [b.node("Add", [x, shift]), shift])
+
+
+def _top(b: GraphBuilder, parts: Parts) -> str:
+    """The largest score of each row: [1, G, (Q/G) n, 1]."""
+    return b.node("Max", [b.node("ReduceMax", [scores, b.ints(-1)], keepdims=1) for scores, _ in parts])
+
+
+def _total(b: GraphBuilder, weights: list[str]) -> str:
+    """The sum of each row's weights: [1, G, (Q/G) n, 1]."""
+    return _sum(b, [b.node("ReduceSum", [each, b.ints(-1)], keepdims=1) for each in weights])
+
+
+def _sum(b: GraphBuilder, terms: list[str]) -> str:
+    return b.node("Add", terms)
 
 
 _MIXERS = {"float": _mix_float, "double": _mix_double, "whole": _mix_whole}
