@@ -25,10 +25,36 @@ const commands: readonly CommandModule[] = [
 /** Runs the command line and sets the exit code; never throws. */
 export async function main(args: readonly string[]): Promise<void> {
   try {
-    await buildParser(args).parseAsync();
+    await parseAndRun(args);
   } catch (error) {
     reportError(error);
   }
+}
+
+/**
+ * What a command does, thrown by its handler to end the parsing. When a handler has returned, yargs lays out the command's
+ * whole help to have it at hand: some 40 ms of each start.
+ */
+class Chosen extends Error {
+  constructor(readonly run: () => Promise<void> | void) {
+    super('a command was chosen');
+  }
+}
+
+async function parseAndRun(args: readonly string[]): Promise<void> {
+  try {
+    await buildParser(args).parseAsync();
+  } catch (error) {
+    if (!(error instanceof Chosen)) throw error;
+    await error.run();
+  }
+}
+
+function endingTheParse(command: CommandModule): CommandModule {
+  const handler: CommandModule['handler'] = (args) => {
+    throw new Chosen(() => command.handler(args));
+  };
+  return { ...command, handler };
 }
 
 function buildParser(args: readonly string[]): Argv {
@@ -54,7 +80,7 @@ function buildParser(args: readonly string[]): Argv {
           : '';
       throw new UsageError(`${message}${hint}\nRun medusa-plus --help, or medusa-plus <command> --help.`);
     });
-  for (const command of commands) parser = parser.command(command);
+  for (const command of commands) parser = parser.command(endingTheParse(command));
   return parser;
 }
 

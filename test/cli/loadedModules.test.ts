@@ -7,6 +7,11 @@ import { packageRoot } from '../../src/util/packageRoot.js';
 import { runCli } from '../support/cli.js';
 import { temporaryFolder, tinyFolder } from '../support/tinyModel.js';
 
+interface Coverage {
+  url: string;
+  functions: { functionName: string; ranges: { count: number }[] }[];
+}
+
 /** What a user does not ask for is not loaded either: a start stays short, and a fault in it harms nobody. */
 describe('The modules that are loaded', function () {
   this.timeout(60_000);
@@ -18,16 +23,17 @@ describe('The modules that are loaded', function () {
   });
   afterEach(() => folder.remove());
 
-  /** Paths within src/ of the modules that the processes ran which wrote their coverage into the folder. */
+  /** Of the processes that wrote it into the folder. */
+  async function coverage(): Promise<Coverage[]> {
+    const names = await readdir(folder.path);
+    const texts = await Promise.all(names.map((name) => readFile(join(folder.path, name), 'utf8')));
+    return texts.flatMap((text) => (JSON.parse(text) as { result: Coverage[] }).result);
+  }
+
+  /** Paths within src/ of the modules that the processes ran. */
   async function loadedModules(): Promise<string[]> {
-    const modules = new Set<string>();
-    for (const name of await readdir(folder.path)) {
-      const text = await readFile(join(folder.path, name), 'utf8');
-      const { result } = JSON.parse(text) as { result: { url: string }[] };
-      for (const { url } of result)
-        if (url.startsWith(source)) modules.add(url.slice(source.length).replace(/\?.*/, ''));
-    }
-    return [...modules].sort();
+    const urls = (await coverage()).map(({ url }) => url).filter((url) => url.startsWith(source));
+    return [...new Set(urls.map((url) => url.slice(source.length).replace(/\?.*/, '')))].sort();
   }
 
   const isForeign = (path: string): boolean => /^(prepare|bench|runtime\/cuda)\//.test(path);
@@ -42,6 +48,13 @@ describe('The modules that are loaded', function () {
     expect(modules).to.include.members(['decoding/decode.ts', 'runtime/cpu/splitModel.ts']);
     expect(modules.filter(isForeign)).to.deep.equal([]);
     expect(modules.length).to.be.below(115);
+    // What yargs would do after each command: lay out its help, for nobody.
+    const yargs = (await coverage()).filter(({ url }) => /\/yargs\/.*\/usage\.js$/.test(url));
+    expect(yargs).to.have.length(1);
+    const [layOut] = yargs[0].functions.filter(
+      ({ functionName }) => functionName === 'self.cacheHelpMessage',
+    );
+    expect(layOut.ranges[0].count).to.equal(0);
   });
 
   it('are none of preparation, bench or a runtime when the library is imported', async () => {
