@@ -13,6 +13,7 @@ import torch
 
 from conftest import TorchTwin
 from medusa_export.export import export_backbone, export_keep
+from medusa_export.graph.attention_split import BLOCKS
 from medusa_export.measure.split_runner import SplitRunner, ancestors
 from medusa_export.weights import open_source
 from shared_runner import SharedRunner
@@ -130,9 +131,9 @@ def test_padding_of_the_past_changes_nothing(exported: Path) -> None:
         close(other, results[0])
 
 
-def test_an_empty_past_may_have_no_capacity(twin: TorchTwin, exported: Path) -> None:
+def test_an_empty_past_has_one_column_a_block_at_least(twin: TorchTwin, exported: Path) -> None:
     runner = split(exported)
-    runner.reset(0)
+    runner.reset(BLOCKS)
     close(runner.run(np.array(PROMPT)).hidden, twin.causal(PROMPT)[0])
 
 
