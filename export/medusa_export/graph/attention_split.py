@@ -11,10 +11,10 @@
     softmax over all, x past_v and x v, summed over blocks -> [1, G, 1, (Q/G) n, D] -> [n, Q D]
 
 Past and new rows are multiplied apart. Joined, the past would be copied at every layer, which takes longer than its
-products. ONNX Runtime gives the products of a head to one thread, where threads are as few as heads: with 3 heads one of
-2 threads would wait. So the past is cut into B blocks; C is a multiple of B. The bias [n, C + n] is split once a run.
-Rows of layers without a window all see the same of the past, so one row of its bias is added there; the rest is repeated
-for the query heads of a group.
+products. ONNX Runtime gives the products of a head to one thread where there are as many heads as threads or more: of 2
+threads with 3 heads, one would wait. So the past is cut into B blocks, and C is a multiple of B. The bias [n, C + n] is
+split once a run. Rows of layers without a window all see the same of the past, so one row of its bias is added there;
+the rest is repeated for the query heads of a group.
 
 | symbol | meaning | symbol | meaning |
 |---|---|---|---|
