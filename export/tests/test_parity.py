@@ -121,7 +121,7 @@ def test_output_rows_in_any_order_and_logits_only_on_request(exported: Path) -> 
 def test_padding_of_the_past_changes_nothing(exported: Path) -> None:
     """The padded columns hold rubbish on purpose: only the mask keeps it out."""
     results = []
-    for capacity in (11, 16, 256):
+    for capacity in (12, 16, 256):
         runner = split(exported)
         runner.reset(capacity)
         runner.past[:] = 1e3
