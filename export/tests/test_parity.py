@@ -13,6 +13,7 @@ import torch
 
 from conftest import TorchTwin
 from medusa_export.export import export_backbone, export_keep
+from medusa_export.graph.attention_split import BLOCKS
 from medusa_export.measure.split_runner import SplitRunner, ancestors
 from medusa_export.weights import open_source
 from shared_runner import SharedRunner
@@ -120,7 +121,7 @@ def test_output_rows_in_any_order_and_logits_only_on_request(exported: Path) -> 
 def test_padding_of_the_past_changes_nothing(exported: Path) -> None:
     """The padded columns hold rubbish on purpose: only the mask keeps it out."""
     results = []
-    for capacity in (11, 16, 256):
+    for capacity in (12, 16, 256):
         runner = split(exported)
         runner.reset(capacity)
         runner.past[:] = 1e3
@@ -130,9 +131,9 @@ def test_padding_of_the_past_changes_nothing(exported: Path) -> None:
         close(other, results[0])
 
 
-def test_an_empty_past_may_have_no_capacity(twin: TorchTwin, exported: Path) -> None:
+def test_an_empty_past_has_one_column_a_block_at_least(twin: TorchTwin, exported: Path) -> None:
     runner = split(exported)
-    runner.reset(0)
+    runner.reset(BLOCKS)
     close(runner.run(np.array(PROMPT)).hidden, twin.causal(PROMPT)[0])
 
 

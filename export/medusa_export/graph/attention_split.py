@@ -5,19 +5,22 @@
      |-- q,k [1, Q + G, n, D] -- RotaryEmbedding(position_ids [1, n]) -- Split -- q [1, Q, n, D], k [1, G, n, D]
      '-- v [1, G, n, D]
                   where queries and keys have norms: Split -- q, k, v; q and k each -- norm -- RotaryEmbedding
-                                          q grouped by key-value head: [1, G, (Q/G) n, D]
-    q x past_k^T / sqrt(D) + bias: [1, G, (Q/G) n, C]          q x k^T / sqrt(D) + bias: [1, G, (Q/G) n, n]
-    softmax over both, x past_v and x v, summed -> [1, G, (Q/G) n, D] -> [n, Q D]
+                                          q grouped by key-value head: [1, G, 1, (Q/G) n, D]
+                                          past as blocks of C/B tokens: [1, G, B, C/B, D], the same memory
+    q x past_k^T / sqrt(D) + bias: [1, G, B, (Q/G) n, C/B]     q x k^T / sqrt(D) + bias: [1, G, 1, (Q/G) n, n]
+    softmax over all, x past_v and x v, summed over blocks -> [1, G, 1, (Q/G) n, D] -> [n, Q D]
 
 Past and new rows are multiplied apart. Joined, the past would be copied at every layer, which takes longer than its
-products. The bias [n, C + n] is split once a run. Rows of layers without a window all see the same of the past, so one
-row of its bias is added there; the rest is repeated for the query heads of a group. C is 1 at least.
+products. ONNX Runtime gives the products of a head to one thread where there are as many heads as threads or more: of 2
+threads with 3 heads, one would wait. So the past is cut into B blocks, and C is a multiple of B. The bias [n, C + n] is
+split once a run. Rows of layers without a window all see the same of the past, so one row of its bias is added there;
+the rest is repeated for the query heads of a group.
 
 | symbol | meaning | symbol | meaning |
 |---|---|---|---|
 | n | rows of this run | Q | query heads |
 | C | padded past | G | key-value heads |
-| D | head size | | |
+| D | head size | B | BLOCKS |
 
 A row must give the same bits wherever its ancestors stand: in the past or among the rows of this run. Everything else
 in the graph works row by row, but the last bit of a float32 sum over tokens depends on their order, and an int8
@@ -43,6 +46,7 @@ from .builder import GraphBuilder
 from .head_norm import HeadNorms
 
 UNIT = 2**13  # steps between probability 0 and 1 where sums are "whole"
+BLOCKS = 4  # of the past
 CLOSED = -1e9  # added to scores of what a row does not see, as the runtime's bias does
 
 
@@ -52,7 +56,7 @@ class SplitInputs:
 
     position_ids: str  # int64 [1, n]
     # By window (0: none), what is added to scores of the past and of this run's rows:
-    # float32 [1, C], with a window [(Q/G) n, C]; and [(Q/G) n, n].
+    # float32 [B, 1, C/B], with a window [B, (Q/G) n, C/B]; and [(Q/G) n, n].
     biases: dict[int, tuple[str, str]]
     tables: tuple[str, str]  # cos and sin, [positions, D / 2] each
     local_tables: tuple[str, str]  # of the layers with a window
@@ -70,10 +74,12 @@ def shared_inputs(
     for window in sorted(set(config.windows or (0,))):
         own = windowed(b, bias, position_ids, window) if window else bias
         old, new = b.nodes("Split", [own, sizes], [f"bias.{window}.past", f"bias.{window}.new"], axis=1)
-        each_head = [b.node("Concat", [part] * heads_a_group, axis=0) for part in ((old, new) if window else (new,))]
-        if not window:
-            each_head.insert(0, b.node("Slice", [old, b.ints(0), b.ints(1), b.ints(0)]))
-        biases[window] = each_head[0], each_head[1]
+        if window:
+            old = b.node("Concat", [old] * heads_a_group, axis=0)
+        else:
+            old = b.node("Slice", [old, b.ints(0), b.ints(1), b.ints(0)])
+        blocks = b.node("Transpose", [b.node("Reshape", [old, b.ints(0, BLOCKS, -1)])], perm=[1, 0, 2])
+        biases[window] = blocks, b.node("Concat", [new] * heads_a_group, axis=0)
     return SplitInputs(positions, biases, tables, local)
 
 
@@ -131,10 +137,11 @@ def split_attention(
         q, k = rotate(q, name + ".q"), rotate(k, name + ".k")
     if sums == "whole":
         v = b.node("Round", [v], name + ".v_whole")
-    grouped = b.reshape(q, (1, groups, -1, size), f"{heads // groups}n")
-
+    grouped = b.reshape(q, (1, groups, 1, -1, size), f"{heads // groups}n")
     parts = []
-    for keys, values, bias in zip((past_key, k), (past_value, v), shared.biases[window], strict=True):
+    old, new = shared.biases[window]
+    for keys, values, count, bias in ((past_key, past_value, BLOCKS, old), (k, v, 1, new)):
+        keys, values = (b.node("Reshape", [x, b.ints(1, groups, count, -1, size)]) for x in (keys, values))
         scores = b.contrib("FusedMatMul", [grouped, keys], transB=1, alpha=config.score_scale)
         parts.append((b.node("Add", [scores, bias]), values))
     mixed = _MIXERS[sums](b, parts)
@@ -142,11 +149,12 @@ def split_attention(
     return b.reshape(rows, (-1, heads * size), "n", name=name + ".mixed"), k, v
 
 
-Parts = list[tuple[str, str]]  # scores [1, G, (Q/G) n, T] and values [1, G, T, D] of the T tokens of each part
+# Of the past and of the new rows: scores [1, G, b, (Q/G) n, T] and values [1, G, b, T, D] of b blocks of T tokens.
+Parts = list[tuple[str, str]]
 
 
 def _mix_float(b: GraphBuilder, parts: Parts) -> str:
-    """softmax(scores) x values over the tokens of all parts: [1, G, (Q/G) n, D]."""
+    """softmax(scores) x values over the tokens of all parts: [1, G, 1, (Q/G) n, D]."""
     top = _top(b, parts)
     weights = [b.node("Exp", [b.node("Sub", [scores, top])]) for scores, _ in parts]
     summed = _sum(b, [b.node("MatMul", [w, values]) for w, (_, values) in zip(weights, parts, strict=True)])
@@ -190,17 +198,22 @@ def _rounded(b: GraphBuilder, x: str) -> str:
 
 
 def _top(b: GraphBuilder, parts: Parts) -> str:
-    """The largest score of each row: [1, G, (Q/G) n, 1]."""
-    return b.node("Max", [b.node("ReduceMax", [scores, b.ints(-1)], keepdims=1) for scores, _ in parts])
+    """The largest score of each row: [1, G, 1, (Q/G) n, 1]."""
+    return _over_blocks(b, "ReduceMax", [b.node("ReduceMax", [scores, b.ints(-1)], keepdims=1) for scores, _ in parts])
 
 
 def _total(b: GraphBuilder, weights: list[str]) -> str:
-    """The sum of each row's weights: [1, G, (Q/G) n, 1]."""
+    """The sum of each row's weights: [1, G, 1, (Q/G) n, 1]."""
     return _sum(b, [b.node("ReduceSum", [each, b.ints(-1)], keepdims=1) for each in weights])
 
 
 def _sum(b: GraphBuilder, terms: list[str]) -> str:
-    return b.node("Add", terms)
+    return _over_blocks(b, "ReduceSum", terms)
+
+
+def _over_blocks(b: GraphBuilder, op: str, parts: list[str]) -> str:
+    """Values [1, G, b, ...] of each part -> [1, G, 1, ...]."""
+    return b.node(op, [b.node("Concat", parts, axis=2), b.ints(2)], keepdims=1)
 
 
 _MIXERS = {"float": _mix_float, "double": _mix_double, "whole": _mix_whole}
