@@ -1,4 +1,5 @@
 import { expect } from 'chai';
+import { execFileSync } from 'node:child_process';
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { runMain } from '../support/cli.js';
@@ -138,6 +139,17 @@ describe('Bad options', function () {
     await expectUsageError(args, 'The prompt is empty');
     await writeFile(file, Buffer.from([0x80, 0xff]));
     await expectUsageError(args, 'not UTF-8');
+  });
+
+  it('files that are pipes or folders, which are not read', async function () {
+    if (process.platform === 'win32') return;
+    const pipe = join(folder.path, 'pipe');
+    execFileSync('mkfifo', [pipe]);
+    for (const option of ['--chat-template', '--tree-file'])
+      await expectUsageError([...tiny, option, pipe], pipe, 'it is a pipe');
+    await expectUsageError(['bench', '--model', tinyFolder, '--questions', pipe], pipe, 'it is a pipe');
+    await expectUsageError([...tiny, '--tree-file', folder.path], folder.path, 'it is a folder');
+    await expectUsageError(['generate', '--file', folder.path], folder.path, 'not a regular file or a pipe');
   });
 
   it('a prompt that does not fit says what does', async () => {
