@@ -83,12 +83,10 @@ async function openMemory(
   report: Report,
 ): Promise<Pick<EngineParts, 'memory' | 'saveMemory'>> {
   if (file === undefined) return { memory: undefined, saveMemory: undefined };
-  const { readMemory, writeMemory } = await import('../models/memoryFile.js');
+  const { openMemoryFile } = await import('../models/memoryFile.js');
   const owner = { model: model.id, tokenizer: tokenizer.sha256, vocabSize: model.vocabSize };
-  return {
-    memory: await readMemory(file, owner, report),
-    saveMemory: (memory) => writeMemory(file, memory, owner),
-  };
+  const { memory, save } = await openMemoryFile(file, owner, report);
+  return { memory, saveMemory: save };
 }
 
 /**
