@@ -10,7 +10,12 @@ import { openEngineParts, type EngineParts } from './open.js';
 import { checkPromptKind } from './options/check.js';
 import type { ResolvedDecodingOptions } from './options/decodingOptions.js';
 import { checkEngineOptions, type EngineOptions } from './options/engineOptions.js';
-import { checkGenerateOptions, type GenerateOptions, type PromptOptions } from './options/generateOptions.js';
+import {
+  checkForget,
+  checkGenerateOptions,
+  type GenerateOptions,
+  type PromptOptions,
+} from './options/generateOptions.js';
 import { resolveDecodingOptions } from './options/resolve.js';
 import { DraftMemories } from './draftMemories.js';
 import { PolicyMaker } from './policies.js';
@@ -146,13 +151,16 @@ export class MedusaEngine implements AsyncDisposable {
 
   /**
    * Forgets the cached positions, so that the next prompt is computed from its start, and what drafts learnt from the texts so
-   * far (with a `memory` file what it held, too).
+   * far: of one user, or of all calls (with a `memory` file what it held, too).
    *
-   * @param options `drafts: false` keeps the latter
+   * @param what the name of a user, or options: `drafts: false` keeps what drafts learnt
+   * @throws UsageError for an empty name, and for other options
    */
-  forget({ drafts = true }: { drafts?: boolean } = {}): void {
+  forget(what: string | { drafts?: boolean } = {}): void {
+    checkForget(what);
     this.cachedTokens = [];
-    if (drafts) this.opened?.memories.forget();
+    if (typeof what === 'string') this.opened?.memories.forgetUser(what);
+    else if (what.drafts !== false) this.opened?.memories.forget();
   }
 
   /**

@@ -125,11 +125,37 @@ describe('Drafts', function () {
       expect(await stepsOf(engine, { user: 'ann' })).to.be.at.most(again);
       engine.forget({ drafts: false });
       expect(await stepsOf(engine, { user: 'ann' })).to.be.at.most(again);
-      engine.forget();
+      // One user, and nobody else.
+      const ofBob = await stepsOf(engine, { user: 'bob' });
+      const ofNobody = await stepsOf(engine);
+      engine.forget('ann');
+      expect(await stepsOf(engine, { user: 'bob' })).to.be.at.most(ofBob);
+      expect(await stepsOf(engine)).to.be.at.most(ofNobody);
       expect(await stepsOf(engine, { user: 'ann' })).to.equal(first);
+      engine.forget();
+      for (const user of ['ann', 'bob', undefined]) expect(await stepsOf(engine, { user })).to.equal(first);
       // More users than are kept: the first is forgotten.
       for (let user = 0; user < 16; user++) await stepsOf(engine, { user: `${user}`, maxNewTokens: 2 });
       expect(await stepsOf(engine, { user: 'ann' })).to.equal(first);
+    } finally {
+      await engine.dispose();
+    }
+  });
+
+  it('do not mix up users for want of a name', async () => {
+    const engine = await MedusaEngine.open({ model: tinyFolder, threads: 1, heads: 'none' });
+    try {
+      const failure = await stepsOf(engine, { user: '' }).catch((error: unknown) => error);
+      expect(failure).to.be.instanceOf(UsageError);
+      expect(String(failure)).to.contain('user must be a text of at least one character, not ""');
+      expect(() => engine.forget('')).to.throw(UsageError, 'user must be a text');
+      for (const [what, words] of [
+        [{ user: 5 }, 'user must be'],
+        [{ draft: false }, 'no option draft'],
+        [{ drafts: 'no' }, 'drafts must be true or false'],
+        [null, 'must be an object'],
+      ] as const)
+        expect(() => engine.forget(what as never)).to.throw(UsageError, words);
     } finally {
       await engine.dispose();
     }
