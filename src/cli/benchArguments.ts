@@ -10,6 +10,7 @@ import { decodingTable, type DecodingOptions } from '../engine/options/decodingO
 import { promptTable, type PromptOptions } from '../engine/options/generateOptions.js';
 import type { ModelOptions } from '../engine/options/modelOptions.js';
 import { forQuestions } from '../engine/options/table.js';
+import { splitList } from '../engine/options/values.js';
 import { ExitCode, UsageError } from '../util/errors.js';
 import { readDecodingOptions, readFlag, readNumber, readText, readValue, type Arguments } from './options.js';
 import { printError } from './output.js';
@@ -38,10 +39,9 @@ export async function readRunArguments(args: Arguments): Promise<RunArguments> {
   const seed = readNumber(args, 'seed', seeds.range) ?? seeds.forQuestions.default;
   const repeats = readNumber(args, 'repeat', countRange) ?? 1;
   const set = await loadQuestions(readText(args, 'questions') ?? 'builtin');
+  const categories = readText(args, 'categories');
   const questions = selectQuestions(set, {
-    categories: readText(args, 'categories')
-      ?.split(',')
-      .map((name) => name.trim()),
+    categories: categories === undefined ? undefined : splitList(categories),
     limit: readNumber(args, 'limit', countRange),
     shard: shard === undefined ? undefined : parseShard(shard),
   });
