@@ -12,7 +12,15 @@ import type { ModelOptions } from '../engine/options/modelOptions.js';
 import { forQuestions } from '../engine/options/table.js';
 import { splitList } from '../engine/options/values.js';
 import { ExitCode, UsageError } from '../util/errors.js';
-import { readDecodingOptions, readFlag, readNumber, readText, readValue, type Arguments } from './options.js';
+import {
+  readDecodingOptions,
+  readFlag,
+  readNumber,
+  readRaw,
+  readText,
+  readValue,
+  type Arguments,
+} from './options.js';
 import { printError } from './output.js';
 import { createReport } from './terminal.js';
 
@@ -46,7 +54,7 @@ export async function readRunArguments(args: Arguments): Promise<RunArguments> {
     shard: shard === undefined ? undefined : parseShard(shard),
   });
   const onError = readText(args, 'on-error') === 'stop' ? 'stop' : 'skip';
-  const [keepDrafts, raw] = [readFlag(args, 'keep-drafts'), readFlag(args, 'raw')];
+  const [keepDrafts, raw] = [readFlag(args, 'keep-drafts'), readRaw(args)];
   const thinking = readValue(args, 'thinking', promptTable.thinking) as PromptOptions['thinking'];
   const temperature = rule ?? heat.default;
   return { set, questions, temperature, seed, repeats, keepDrafts, raw, thinking, onError, shard };

@@ -10,6 +10,7 @@ import {
   readDecodingOptions,
   readFlag,
   readModelOptions,
+  readRaw,
   readText,
   readValue,
   type Arguments,
@@ -22,11 +23,8 @@ import { TreePrinter } from './showTree.js';
 
 /** `medusa-plus generate`: text on stdout as it is accepted, everything else on stderr. */
 export async function runGenerate(args: Arguments): Promise<void> {
-  const raw = readFlag(args, 'raw');
+  const raw = readRaw(args);
   const system = readText(args, 'system');
-  if (raw && system !== undefined) {
-    throw new UsageError('--system needs the chat template, which --raw leaves out. Give one of the two.');
-  }
   const thinking = readValue(args, 'thinking', promptTable.thinking) as PromptOptions['thinking'];
   const [asJson, quiet, showTree] = ['json', 'quiet', 'show-tree'].map((name) => readFlag(args, name));
   const modelOptions = await readModelOptions(args);

@@ -61,14 +61,15 @@ export async function runPrepare(args: Arguments): Promise<void> {
     );
     // Opening measures what is not measured yet. A model for CUDA alone cannot be opened here.
     if (model.manifest.backbones.some((backbone) => backbone.layout === 'split')) {
-      const { model: opened } = await openEngineParts({
+      const opened = await openEngineParts({
         model: model.folder,
         report,
         prepare: false,
         followLoad: false,
         signal: interrupt.signal,
       });
-      await opened.dispose();
+      opened.noteTemplate?.();
+      await opened.model.dispose();
     }
     bar?.end();
     print(

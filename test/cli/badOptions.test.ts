@@ -73,6 +73,8 @@ describe('Bad options', function () {
     ['unknown precision', ['--precision', 'int3'], ['int3', 'int8', 'fp32']],
     ['empty stop', ['--stop', ''], ['--stop']],
     ['system with raw', ['--raw', '--system', 'x'], ['--system', '--raw']],
+    ['thinking with raw', ['--raw', '--thinking', 'off'], ['--thinking', '--raw']],
+    ['chat template with raw', ['--raw', '--chat-template', 'chatml'], ['--chat-template', '--raw']],
     ['prompt and file', ['--file', 'x.txt'], ['--file', 'not both']],
     ['tree file with another tree', ['--tree', 'dynamic', '--tree-file', 'TREE [[0]]'], ['tree file']],
     ['missing tree file', ['--tree-file', '/nowhere/t.json'], ['/nowhere/t.json', 'no such file']],
@@ -119,6 +121,14 @@ describe('Bad options', function () {
     await writeFile(file, wide ? Buffer.from(`\ufeff${json}`, 'utf16le') : json);
     return file;
   }
+
+  it('of bench and compare: the chat template with raw', async () => {
+    for (const command of ['bench', 'compare'])
+      await expectUsageError(
+        [command, '--model', tinyFolder, '--raw', '--chat-template', 'chatml'],
+        '--chat-template is about the chat template, which --raw leaves out',
+      );
+  });
 
   it('no command, an unknown one, a misspelt one', async () => {
     await expectUsageError([], 'Give a command');
