@@ -2,7 +2,6 @@ import { constants, openSync } from 'node:fs';
 import { readFile, stat } from 'node:fs/promises';
 import { buffer } from 'node:stream/consumers';
 import { UsageError } from '../util/errors.js';
-import { notRegular } from '../util/regularFile.js';
 
 /** Where a prompt may come from. */
 export interface PromptSource {
@@ -33,6 +32,7 @@ async function read(file: string): Promise<Buffer> {
   try {
     const info = await stat(file);
     if (info.isFIFO()) return await readPipe(file);
+    const { notRegular } = await import('../util/regularFile.js');
     const other = notRegular(info);
     if (other !== undefined) throw new Error(`${other} or a pipe`);
     return await readFile(file);

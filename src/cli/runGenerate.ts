@@ -19,7 +19,7 @@ import { AnswerOutput, printError, printJson, writeError } from './output.js';
 import { readPrompt } from './prompt.js';
 import { generationJson, summaryLine } from './summary.js';
 import { createReport, stderrColors, type TerminalReport } from './terminal.js';
-import { TreePrinter } from './showTree.js';
+import type { TreePrinter } from './showTree.js';
 
 /** `medusa-plus generate`: text on stdout as it is accepted, everything else on stderr. */
 export async function runGenerate(args: Arguments): Promise<void> {
@@ -43,7 +43,7 @@ export async function runGenerate(args: Arguments): Promise<void> {
       report,
       signal,
     }).finally(() => report?.end());
-    const printer = showTree ? new TreePrinter(engine.tokenizer, stderrColors()) : undefined;
+    const printer = showTree ? await treePrinter(engine) : undefined;
     // Trees and text would get into each other's way on a terminal: the text waits.
     const streams = !asJson && !showTree;
     const onStep = printer && ((step: DecodeStep) => writeError(printer.draw(step)));
@@ -75,6 +75,12 @@ export async function runGenerate(args: Arguments): Promise<void> {
     interrupt.release();
     await engine?.dispose();
   }
+}
+
+/** Imported only when trees are to be drawn. */
+async function treePrinter({ tokenizer }: MedusaEngine): Promise<TreePrinter> {
+  const { TreePrinter } = await import('./showTree.js');
+  return new TreePrinter(tokenizer, stderrColors());
 }
 
 /** Shows how far a prompt that takes more than one part has been read, until it has been. */

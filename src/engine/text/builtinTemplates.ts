@@ -1,5 +1,4 @@
 import { UsageError } from '../../util/errors.js';
-import { readRegularFile } from '../../util/regularFile.js';
 
 /** Of a system message at the beginning and the turns after it. */
 const split = `
@@ -64,6 +63,7 @@ const mostBytes = 100_000;
 export async function chatTemplateText(given: string): Promise<string> {
   const builtin = Object.hasOwn(builtinTemplates, given) ? builtinTemplates[given] : undefined;
   if (builtin !== undefined) return builtin;
+  const { readRegularFile } = await import('../../util/regularFile.js');
   const bytes = await readRegularFile(given).catch((cause: NodeJS.ErrnoException) => {
     throw new UsageError(
       `--chat-template ${given} is none of ${names}, and no file that can be read (${cause.code ?? cause.message}).`,
