@@ -10,8 +10,17 @@ import { decodingTable, type DecodingOptions } from '../engine/options/decodingO
 import { promptTable, type PromptOptions } from '../engine/options/generateOptions.js';
 import type { ModelOptions } from '../engine/options/modelOptions.js';
 import { forQuestions } from '../engine/options/table.js';
+import { splitList } from '../engine/options/values.js';
 import { ExitCode, UsageError } from '../util/errors.js';
-import { readDecodingOptions, readFlag, readNumber, readText, readValue, type Arguments } from './options.js';
+import {
+  readDecodingOptions,
+  readFlag,
+  readNumber,
+  readRaw,
+  readText,
+  readValue,
+  type Arguments,
+} from './options.js';
 import { printError } from './output.js';
 import { createReport } from './terminal.js';
 
@@ -38,15 +47,14 @@ export async function readRunArguments(args: Arguments): Promise<RunArguments> {
   const seed = readNumber(args, 'seed', seeds.range) ?? seeds.forQuestions.default;
   const repeats = readNumber(args, 'repeat', countRange) ?? 1;
   const set = await loadQuestions(readText(args, 'questions') ?? 'builtin');
+  const categories = readText(args, 'categories');
   const questions = selectQuestions(set, {
-    categories: readText(args, 'categories')
-      ?.split(',')
-      .map((name) => name.trim()),
+    categories: categories === undefined ? undefined : splitList(categories),
     limit: readNumber(args, 'limit', countRange),
     shard: shard === undefined ? undefined : parseShard(shard),
   });
   const onError = readText(args, 'on-error') === 'stop' ? 'stop' : 'skip';
-  const [keepDrafts, raw] = [readFlag(args, 'keep-drafts'), readFlag(args, 'raw')];
+  const [keepDrafts, raw] = [readFlag(args, 'keep-drafts'), readRaw(args)];
   const thinking = readValue(args, 'thinking', promptTable.thinking) as PromptOptions['thinking'];
   const temperature = rule ?? heat.default;
   return { set, questions, temperature, seed, repeats, keepDrafts, raw, thinking, onError, shard };

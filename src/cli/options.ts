@@ -88,6 +88,20 @@ export function readFlag(args: Arguments, name: string): boolean {
   return values.some((each) => each === true);
 }
 
+/**
+ * Whether `--raw` is set.
+ *
+ * @throws UsageError beside an option that only the chat template is told
+ */
+export function readRaw(args: Arguments): boolean {
+  const raw = readFlag(args, 'raw');
+  const useless = ['system', 'thinking', 'chat-template'].find((name) => args[name] !== undefined);
+  if (!raw || useless === undefined) return raw;
+  throw new UsageError(
+    `--${useless} is about the chat template, which --raw leaves out. Give one of the two.`,
+  );
+}
+
 export function readNumber(args: Arguments, name: string, range: NumberRange): number | undefined {
   const text = readText(args, name);
   return text === undefined

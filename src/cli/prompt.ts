@@ -1,4 +1,5 @@
-import { readFile } from 'node:fs/promises';
+import { constants, openSync } from 'node:fs';
+import { readFile, stat } from 'node:fs/promises';
 import { buffer } from 'node:stream/consumers';
 import { UsageError } from '../util/errors.js';
 
@@ -29,12 +30,27 @@ export async function readPrompt(source: PromptSource): Promise<string> {
 
 async function read(file: string): Promise<Buffer> {
   try {
+    const info = await stat(file);
+    if (info.isFIFO()) return await readPipe(file);
+    const { notRegular } = await import('../util/regularFile.js');
+    const other = notRegular(info);
+    if (other !== undefined) throw new Error(`${other} or a pipe`);
     return await readFile(file);
   } catch (error) {
     const why =
       (error as NodeJS.ErrnoException).code === 'ENOENT' ? 'there is no such file' : (error as Error).message;
     throw new UsageError(`--file ${file}: ${why}.`, { cause: error });
   }
+}
+
+/**
+ * All that comes through a pipe, `<(command)` say. Its opening and its reads wait in the event loop, not in a thread that
+ * would keep the process from ending.
+ */
+async function readPipe(file: string): Promise<Buffer> {
+  const { Socket } = await import('node:net');
+  const fd = openSync(file, constants.O_RDONLY | constants.O_NONBLOCK);
+  return buffer(new Socket({ fd, readable: true, writable: false }));
 }
 
 function decode(bytes: Buffer, name: string, raw: boolean): string {

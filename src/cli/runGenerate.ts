@@ -10,6 +10,7 @@ import {
   readDecodingOptions,
   readFlag,
   readModelOptions,
+  readRaw,
   readText,
   readValue,
   type Arguments,
@@ -18,15 +19,12 @@ import { AnswerOutput, printError, printJson, writeError } from './output.js';
 import { readPrompt } from './prompt.js';
 import { generationJson, summaryLine } from './summary.js';
 import { createReport, stderrColors, type TerminalReport } from './terminal.js';
-import { TreePrinter } from './showTree.js';
+import type { TreePrinter } from './showTree.js';
 
 /** `medusa-plus generate`: text on stdout as it is accepted, everything else on stderr. */
 export async function runGenerate(args: Arguments): Promise<void> {
-  const raw = readFlag(args, 'raw');
+  const raw = readRaw(args);
   const system = readText(args, 'system');
-  if (raw && system !== undefined) {
-    throw new UsageError('--system needs the chat template, which --raw leaves out. Give one of the two.');
-  }
   const thinking = readValue(args, 'thinking', promptTable.thinking) as PromptOptions['thinking'];
   const [asJson, quiet, showTree] = ['json', 'quiet', 'show-tree'].map((name) => readFlag(args, name));
   const modelOptions = await readModelOptions(args);
@@ -45,7 +43,7 @@ export async function runGenerate(args: Arguments): Promise<void> {
       report,
       signal,
     }).finally(() => report?.end());
-    const printer = showTree ? new TreePrinter(engine.tokenizer, stderrColors()) : undefined;
+    const printer = showTree ? await treePrinter(engine) : undefined;
     // Trees and text would get into each other's way on a terminal: the text waits.
     const streams = !asJson && !showTree;
     const onStep = printer && ((step: DecodeStep) => writeError(printer.draw(step)));
@@ -77,6 +75,12 @@ export async function runGenerate(args: Arguments): Promise<void> {
     interrupt.release();
     await engine?.dispose();
   }
+}
+
+/** Imported only when trees are to be drawn. */
+async function treePrinter({ tokenizer }: MedusaEngine): Promise<TreePrinter> {
+  const { TreePrinter } = await import('./showTree.js');
+  return new TreePrinter(tokenizer, stderrColors());
 }
 
 /** Shows how far a prompt that takes more than one part has been read, until it has been. */

@@ -1,4 +1,3 @@
-import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { loadRun, type LoadedRun } from '../bench/compare/load.js';
 import { chatAddress, parseJudgeParams } from '../bench/judge/client.js';
@@ -12,6 +11,7 @@ import { decodeUtf8, parseObject, parseQuestions, type QuestionSet } from '../be
 import { keptQuestions, QUESTIONS_FILE } from '../bench/run/folder.js';
 import { plainTable } from '../bench/report/table.js';
 import { ExitCode, UsageError } from '../util/errors.js';
+import { readRegularFile } from '../util/regularFile.js';
 import { onTerminal } from '../util/terminalText.js';
 import { requireText } from './benchArguments.js';
 import { catchInterrupt } from './interrupt.js';
@@ -105,7 +105,7 @@ async function fileOf(
   const given = readText(args, option) ?? 'mt-bench';
   if (given === 'mt-bench') return [await officialFile(official), `mt-bench ${option}`];
   try {
-    return [await readFile(given), given];
+    return [await readRegularFile(given), given];
   } catch (error) {
     throw new UsageError(`--${option} ${given}: ${(error as Error).message}`, { cause: error });
   }

@@ -1,4 +1,5 @@
 import { openEngineParts } from '../engine/open.js';
+import { splitList } from '../engine/options/values.js';
 import { whatIsIn } from '../models/locate.js';
 import { modelsFolder } from '../models/modelsFolder.js';
 import { prepareModel } from '../prepare/prepare.js';
@@ -48,7 +49,7 @@ export async function runPrepare(args: Arguments): Promise<void> {
         modelsDir,
         from: readText(args, 'from'),
         id: readText(args, 'id'),
-        precisions: readTexts(args, 'precision')?.flatMap((text) => text.split(',')),
+        precisions: readTexts(args, 'precision')?.flatMap((text) => splitList(text)),
         adapter: readText(args, 'adapter'),
         heads: heads?.includes('none') ? [] : heads,
         chatTemplate: readText(args, 'chat-template'),
@@ -60,14 +61,15 @@ export async function runPrepare(args: Arguments): Promise<void> {
     );
     // Opening measures what is not measured yet. A model for CUDA alone cannot be opened here.
     if (model.manifest.backbones.some((backbone) => backbone.layout === 'split')) {
-      const { model: opened } = await openEngineParts({
+      const opened = await openEngineParts({
         model: model.folder,
         report,
         prepare: false,
         followLoad: false,
         signal: interrupt.signal,
       });
-      await opened.dispose();
+      opened.noteTemplate?.();
+      await opened.model.dispose();
     }
     bar?.end();
     print(

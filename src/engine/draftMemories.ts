@@ -21,6 +21,11 @@ export class DraftMemories {
     return memory;
   }
 
+  /** Forgets the texts of one user. */
+  forgetUser(user: string): void {
+    this.byUser.delete(user);
+  }
+
   /** Forgets the texts of all users. */
   forget(): void {
     this.byUser.clear();

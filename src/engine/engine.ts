@@ -10,7 +10,12 @@ import { openEngineParts, type EngineParts } from './open.js';
 import { checkPromptKind } from './options/check.js';
 import type { ResolvedDecodingOptions } from './options/decodingOptions.js';
 import { checkEngineOptions, type EngineOptions } from './options/engineOptions.js';
-import { checkGenerateOptions, type GenerateOptions, type PromptOptions } from './options/generateOptions.js';
+import {
+  checkForget,
+  checkGenerateOptions,
+  type GenerateOptions,
+  type PromptOptions,
+} from './options/generateOptions.js';
 import { resolveDecodingOptions } from './options/resolve.js';
 import { DraftMemories } from './draftMemories.js';
 import { PolicyMaker } from './policies.js';
@@ -125,7 +130,7 @@ export class MedusaEngine implements AsyncDisposable {
   /** The token ids of a prompt, as `generate` gives them to the model. */
   encodePrompt(prompt: string | readonly Message[], options: PromptOptions = {}): number[] {
     checkPromptKind(prompt);
-    const ids = options.raw ? this.encodeRaw(prompt, options.system) : this.encodeChat(prompt, options);
+    const ids = options.raw ? this.encodeRaw(prompt, options) : this.encodeChat(prompt, options);
     if (ids.length === 0) throw new UsageError('The prompt is empty. Give some text to go on from.');
     return ids;
   }
@@ -146,13 +151,16 @@ export class MedusaEngine implements AsyncDisposable {
 
   /**
    * Forgets the cached positions, so that the next prompt is computed from its start, and what drafts learnt from the texts so
-   * far (with a `memory` file what it held, too).
+   * far: of one user, or of all calls (with a `memory` file what it held, too).
    *
-   * @param options `drafts: false` keeps the latter
+   * @param what the name of a user, or options: `drafts: false` keeps what drafts learnt
+   * @throws UsageError for an empty name, and for other options
    */
-  forget({ drafts = true }: { drafts?: boolean } = {}): void {
+  forget(what: string | { drafts?: boolean } = {}): void {
+    checkForget(what);
     this.cachedTokens = [];
-    if (drafts) this.opened?.memories.forget();
+    if (typeof what === 'string') this.opened?.memories.forgetUser(what);
+    else if (what.drafts !== false) this.opened?.memories.forget();
   }
 
   /**
@@ -270,9 +278,12 @@ export class MedusaEngine implements AsyncDisposable {
     return cachedTokens;
   }
 
-  private encodeRaw(prompt: string | readonly Message[], system: string | undefined): number[] {
+  private encodeRaw(prompt: string | readonly Message[], { system, thinking }: PromptOptions): number[] {
     if (typeof prompt !== 'string' || system !== undefined) {
       throw new UsageError('A raw prompt is one string; messages need the chat template.');
+    }
+    if (thinking !== undefined) {
+      throw new UsageError('thinking is about the chat template, which raw leaves out. Give one of the two.');
     }
     const ids = this.tokenizer.encode([{ kind: 'control', text: prompt }]);
     const { bosTokenId, addBos } = this.open.parts;
@@ -289,7 +300,9 @@ export class MedusaEngine implements AsyncDisposable {
     const all = system === undefined ? messages : [{ role: 'system' as const, content: system }, ...messages];
     const controlTexts = this.tokenizer.specialTokens.map((token) => token.content);
     const choice = { thinking: thinking && thinking === 'on' };
-    return this.tokenizer.encode(this.open.parts.chatTemplate.render(all, controlTexts, choice));
+    const { chatTemplate, noteTemplate } = this.open.parts;
+    noteTemplate?.();
+    return this.tokenizer.encode(chatTemplate.render(all, controlTexts, choice));
   }
 
   private checkFits(promptTokens: number, maxNewTokens: number): void {

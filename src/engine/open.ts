@@ -38,6 +38,8 @@ export interface EngineParts {
   readonly threads: ThreadsInUse | undefined;
   readonly tokenizer: Tokenizer;
   readonly chatTemplate: ChatTemplate;
+  /** Tells once, when the template is first used, that it is not the model's own; undefined where it is, or was asked for. */
+  readonly noteTemplate: (() => void) | undefined;
   readonly eosTokenIds: readonly number[];
   readonly bosTokenId: number | undefined;
   readonly addBos: boolean;
@@ -62,18 +64,35 @@ export async function openEngineParts(options: EngineOptions): Promise<EnginePar
   const opened = await openOnProvider(place, manifest, options, report);
   try {
     const { tokenizer, chatTemplate, template } = await loading;
-    if (template !== undefined && options.chatTemplate === undefined)
-      report.note(
-        `${manifest.model.id} has no chat template: ${template} is used (--chat-template names another).`,
-      );
+    const isImplied = template !== undefined && options.chatTemplate === undefined;
+    const note = `${manifest.model.id} has no chat template: ${template} is used (--chat-template names another).`;
+    const noteTemplate = isImplied ? once(() => report.note(note)) : undefined;
     options.signal?.throwIfAborted();
     const { eosTokenIds, bosTokenId, addBos } = manifest.tokenizer;
     const facts = { ...opened.facts, chatTemplate: template };
-    return { ...opened, ...kept, facts, tokenizer, chatTemplate, eosTokenIds, bosTokenId, addBos };
+    return {
+      ...opened,
+      ...kept,
+      facts,
+      tokenizer,
+      chatTemplate,
+      noteTemplate,
+      eosTokenIds,
+      bosTokenId,
+      addBos,
+    };
   } catch (error) {
     await opened.model.dispose();
     throw error;
   }
+}
+
+function once(tell: () => void): () => void {
+  let isTold = false;
+  return () => {
+    if (!isTold) tell();
+    isTold = true;
+  };
 }
 
 /** Reads the draft memory, before anything that takes long: its name may be wrong. */
@@ -83,12 +102,10 @@ async function openMemory(
   report: Report,
 ): Promise<Pick<EngineParts, 'memory' | 'saveMemory'>> {
   if (file === undefined) return { memory: undefined, saveMemory: undefined };
-  const { readMemory, writeMemory } = await import('../models/memoryFile.js');
+  const { openMemoryFile } = await import('../models/memoryFile.js');
   const owner = { model: model.id, tokenizer: tokenizer.sha256, vocabSize: model.vocabSize };
-  return {
-    memory: await readMemory(file, owner, report),
-    saveMemory: (memory) => writeMemory(file, memory, owner),
-  };
+  const { memory, save } = await openMemoryFile(file, owner, report);
+  return { memory, saveMemory: save };
 }
 
 /**

@@ -3,13 +3,14 @@
  * They hold fragments of what was said: only their owner may read them.
  */
 import { constants } from 'node:fs';
-import { access, readFile, rename } from 'node:fs/promises';
+import { access, readlink, realpath, rename } from 'node:fs/promises';
 import { endianness } from 'node:os';
 import { dirname, resolve } from 'node:path';
 import { DraftMemory } from '../decoding/draft/draftMemory.js';
-import { UsageError } from '../util/errors.js';
+import { MedusaError, UsageError } from '../util/errors.js';
 import { choice, count, name, object, tryJson } from '../util/json.js';
 import type { Report } from '../util/progressReport.js';
+import { readRegularFile } from '../util/regularFile.js';
 import { sha256OfText } from '../util/sha256.js';
 import { writeWhole } from '../util/writeFile.js';
 
@@ -35,31 +36,57 @@ export interface MemoryOwner {
   readonly vocabSize: number;
 }
 
+/** A memory that was read, and how to write it again. */
+export interface StoredMemory {
+  readonly memory: DraftMemory;
+  readonly save: (memory: DraftMemory) => Promise<void>;
+}
+
 /**
- * Reads a memory; a new one where there is no such file. A damaged one is set aside.
+ * Opens a memory file; a new one where there is none. A link stays, and the file that it leads to is read and written.
  *
- * @throws UsageError for a file of another model or of another kind, and for a folder that cannot be written to
+ * @throws UsageError for a file of another model or of another kind, for what is no regular file, and for a folder that
+ *   cannot be written to
  */
-export async function readMemory(file: string, owner: MemoryOwner, report: Report): Promise<DraftMemory> {
-  await checkFolder(file);
-  const bytes = await readFile(file).catch((error: NodeJS.ErrnoException) => {
-    if (error.code === 'ENOENT') return undefined;
-    throw new UsageError(`--memory ${file} cannot be read: ${error.message}.`, { cause: error });
-  });
-  if (bytes === undefined || bytes.length === 0) return new DraftMemory({ earlier: true });
+export async function openMemoryFile(
+  file: string,
+  owner: MemoryOwner,
+  report: Report,
+): Promise<StoredMemory> {
+  const bytes = await readIfThere(file);
+  const target = await behindLinks(file);
+  await checkFolder(file, dirname(resolve(target)));
+  const save = (memory: DraftMemory): Promise<void> => writeMemory(target, memory, owner);
+  if (bytes === undefined || bytes.length === 0) return { memory: new DraftMemory({ earlier: true }), save };
   if (!bytes.subarray(0, 100).toString('latin1').includes(format)) {
     throw new UsageError(`--memory ${file} is no draft memory of medusa-plus. Give the name of a new file.`);
   }
   const contents = parse(bytes, owner, file);
-  if (contents) return new DraftMemory({ earlier: true, contents });
-  const aside = `${file}.damaged`;
-  await rename(file, aside);
-  report.note(`The draft memory ${file} is damaged: it was set aside as ${aside}, and a new one is begun.`);
-  return new DraftMemory({ earlier: true });
+  if (contents === undefined) {
+    const aside = `${target}.damaged`;
+    await rename(target, aside);
+    report.note(
+      `The draft memory ${file} is damaged: it was set aside as ${aside}, and a new one is begun. ` +
+        'It may still hold fragments of prompts and answers: delete it to forget them.',
+    );
+  }
+  return { memory: new DraftMemory({ earlier: true, contents }), save };
 }
 
-/** Writes a memory in one step, for its owner only. */
-export async function writeMemory(file: string, memory: DraftMemory, owner: MemoryOwner): Promise<void> {
+/** Undefined where there is no such file. */
+function readIfThere(file: string): Promise<Buffer | undefined> {
+  return readRegularFile(file).catch((error: NodeJS.ErrnoException) => {
+    if (error.code === 'ENOENT') return undefined;
+    throw new UsageError(`--memory ${file} cannot be used: ${error.message}.`, { cause: error });
+  });
+}
+
+/**
+ * Writes a memory in one step, for its owner only.
+ *
+ * @throws MedusaError that names the file where it cannot be written; it then holds what it held before
+ */
+async function writeMemory(file: string, memory: DraftMemory, owner: MemoryOwner): Promise<void> {
   const { earlier, recycled, weights } = memory.contents();
   const payload = Buffer.concat([earlier, recycled, weights].map(littleEndian));
   const header = {
@@ -71,7 +98,16 @@ export async function writeMemory(file: string, memory: DraftMemory, owner: Memo
     weights: weights.length,
     sha256: sha256OfText(payload),
   };
-  await writeWhole(file, Buffer.concat([Buffer.from(`${JSON.stringify(header)}\n`), payload]), 0o600);
+  const bytes = Buffer.concat([Buffer.from(`${JSON.stringify(header)}\n`), payload]);
+  await writeWhole(file, bytes, 0o600).catch((cause: NodeJS.ErrnoException) => {
+    const why = cause.code === 'ENOSPC' ? 'the disk is full' : cause.message;
+    throw new MedusaError(
+      `The draft memory ${file} cannot be written: ${why}. What it held before is kept; what drafts learnt since is lost. ` +
+        'Answers lose nothing.',
+      undefined,
+      { cause },
+    );
+  });
 }
 
 type Contents = ReturnType<DraftMemory['contents']>;
@@ -123,8 +159,15 @@ function littleEndian(values: Int32Array | Float64Array): Buffer {
   return copy;
 }
 
-async function checkFolder(file: string): Promise<void> {
-  const folder = dirname(resolve(file));
+/** The file that a name leads to, which need not be there. */
+async function behindLinks(name: string): Promise<string> {
+  const target = await readlink(name).catch(() => undefined);
+  // Not a link. Links in a circle cannot be read, which was seen before.
+  if (target === undefined) return name;
+  return behindLinks(resolve(await realpath(dirname(name)), target));
+}
+
+async function checkFolder(file: string, folder: string): Promise<void> {
   await access(folder, constants.W_OK).catch((cause: Error) => {
     throw new UsageError(
       `--memory ${file}: the folder ${folder} is not there or cannot be written to. Make it, or give another file.`,

@@ -1,5 +1,5 @@
-import { readFile } from 'node:fs/promises';
 import { UsageError } from '../util/errors.js';
+import { readRegularFile } from '../util/regularFile.js';
 
 /**
  * Reads a static tree: a JSON array of paths of ranks, [[0], [1], [0, 0]], or an object of several such arrays by
@@ -15,13 +15,13 @@ export async function readTreeFile(spec: string): Promise<number[][]> {
 async function readSpec(spec: string): Promise<{ file: string; name?: string; text: string }> {
   const hash = spec.lastIndexOf('#');
   try {
-    return { file: spec, text: decode(await readFile(spec), spec) };
+    return { file: spec, text: decode(await readRegularFile(spec), spec) };
   } catch (error) {
     if (hash <= 0 || error instanceof UsageError) throw unreadable(spec, error);
   }
   const file = spec.slice(0, hash);
   try {
-    return { file, name: spec.slice(hash + 1), text: decode(await readFile(file), file) };
+    return { file, name: spec.slice(hash + 1), text: decode(await readRegularFile(file), file) };
   } catch (error) {
     throw unreadable(file, error);
   }

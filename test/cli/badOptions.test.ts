@@ -1,4 +1,5 @@
 import { expect } from 'chai';
+import { execFileSync } from 'node:child_process';
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { runMain } from '../support/cli.js';
@@ -72,6 +73,8 @@ describe('Bad options', function () {
     ['unknown precision', ['--precision', 'int3'], ['int3', 'int8', 'fp32']],
     ['empty stop', ['--stop', ''], ['--stop']],
     ['system with raw', ['--raw', '--system', 'x'], ['--system', '--raw']],
+    ['thinking with raw', ['--raw', '--thinking', 'off'], ['--thinking', '--raw']],
+    ['chat template with raw', ['--raw', '--chat-template', 'chatml'], ['--chat-template', '--raw']],
     ['prompt and file', ['--file', 'x.txt'], ['--file', 'not both']],
     ['tree file with another tree', ['--tree', 'dynamic', '--tree-file', 'TREE [[0]]'], ['tree file']],
     ['missing tree file', ['--tree-file', '/nowhere/t.json'], ['/nowhere/t.json', 'no such file']],
@@ -119,6 +122,14 @@ describe('Bad options', function () {
     return file;
   }
 
+  it('of bench and compare: the chat template with raw', async () => {
+    for (const command of ['bench', 'compare'])
+      await expectUsageError(
+        [command, '--model', tinyFolder, '--raw', '--chat-template', 'chatml'],
+        '--chat-template is about the chat template, which --raw leaves out',
+      );
+  });
+
   it('no command, an unknown one, a misspelt one', async () => {
     await expectUsageError([], 'Give a command');
     await expectUsageError(['generat', 'Hi'], 'generate');
@@ -138,6 +149,17 @@ describe('Bad options', function () {
     await expectUsageError(args, 'The prompt is empty');
     await writeFile(file, Buffer.from([0x80, 0xff]));
     await expectUsageError(args, 'not UTF-8');
+  });
+
+  it('files that are pipes or folders, which are not read', async function () {
+    if (process.platform === 'win32') return;
+    const pipe = join(folder.path, 'pipe');
+    execFileSync('mkfifo', [pipe]);
+    for (const option of ['--chat-template', '--tree-file'])
+      await expectUsageError([...tiny, option, pipe], pipe, 'it is a pipe');
+    await expectUsageError(['bench', '--model', tinyFolder, '--questions', pipe], pipe, 'it is a pipe');
+    await expectUsageError([...tiny, '--tree-file', folder.path], folder.path, 'it is a folder');
+    await expectUsageError(['generate', '--file', folder.path], folder.path, 'not a regular file or a pipe');
   });
 
   it('a prompt that does not fit says what does', async () => {

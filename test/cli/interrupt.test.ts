@@ -1,6 +1,7 @@
 import { expect } from 'chai';
+import { execFileSync } from 'node:child_process';
 import { existsSync } from 'node:fs';
-import { mkdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { mkdir, open, readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { DraftMemory } from '../../src/decoding/draft/draftMemory.js';
@@ -58,6 +59,37 @@ describe('Ctrl-C', function () {
     });
     expect(run.code).to.equal(130);
     expect(run.stderr).to.equal('Interrupted.\n');
+  });
+
+  for (const signal of ['SIGINT', 'SIGTERM'] as const) {
+    it(`ends the wait for a prompt from a pipe (${signal})`, async function () {
+      if (process.platform === 'win32') return;
+      const pipe = join(folder.path, 'pipe');
+      execFileSync('mkfifo', [pipe]);
+      const run = await runCli(['generate', '--model', tinyFolder, '--file', pipe], {
+        onStart: async (child) => {
+          // Can be opened for writing once somebody reads, and then nothing is written.
+          const writer = await open(pipe, 'w');
+          child.kill(signal);
+          child.once('close', () => void writer.close());
+        },
+      });
+      expect(run.code).to.equal(130);
+      expect(run.stderr).to.equal('Interrupted.\n');
+    });
+  }
+
+  it('reads a prompt that comes through a pipe after a while', async function () {
+    if (process.platform === 'win32') return;
+    const pipe = join(folder.path, 'pipe');
+    execFileSync('mkfifo', [pipe]);
+    const options = ['--model', tinyFolder, '--threads', '1', '--nodes', '8', '--max-new-tokens', '4'];
+    const reading = runCli(['generate', '--file', pipe, ...options]);
+    await sleep(300);
+    await writeFile(pipe, 'Hi\n');
+    const run = await reading;
+    expect(run.code, run.stderr).to.equal(0);
+    expect(run.stdout).to.equal((await runMain(['generate', 'Hi', ...options])).stdout);
   });
 
   it('ends the measuring of a machine, which is not kept half-made', async () => {

@@ -1,7 +1,14 @@
 import { expect } from 'chai';
-import { chmod, readFile, stat, writeFile } from 'node:fs/promises';
+import { execFileSync } from 'node:child_process';
+import { chmod, lstat, mkdir, readFile, rm, stat, symlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { MedusaEngine, UsageError, type DecodeStep, type GenerateOptions } from '../../src/index.js';
+import {
+  MedusaEngine,
+  MedusaError,
+  UsageError,
+  type DecodeStep,
+  type GenerateOptions,
+} from '../../src/index.js';
 import { runMain } from '../support/cli.js';
 import { temporaryFolder, tinyFolder } from '../support/tinyModel.js';
 
@@ -118,11 +125,37 @@ describe('Drafts', function () {
       expect(await stepsOf(engine, { user: 'ann' })).to.be.at.most(again);
       engine.forget({ drafts: false });
       expect(await stepsOf(engine, { user: 'ann' })).to.be.at.most(again);
-      engine.forget();
+      // One user, and nobody else.
+      const ofBob = await stepsOf(engine, { user: 'bob' });
+      const ofNobody = await stepsOf(engine);
+      engine.forget('ann');
+      expect(await stepsOf(engine, { user: 'bob' })).to.be.at.most(ofBob);
+      expect(await stepsOf(engine)).to.be.at.most(ofNobody);
       expect(await stepsOf(engine, { user: 'ann' })).to.equal(first);
+      engine.forget();
+      for (const user of ['ann', 'bob', undefined]) expect(await stepsOf(engine, { user })).to.equal(first);
       // More users than are kept: the first is forgotten.
       for (let user = 0; user < 16; user++) await stepsOf(engine, { user: `${user}`, maxNewTokens: 2 });
       expect(await stepsOf(engine, { user: 'ann' })).to.equal(first);
+    } finally {
+      await engine.dispose();
+    }
+  });
+
+  it('do not mix up users for want of a name', async () => {
+    const engine = await MedusaEngine.open({ model: tinyFolder, threads: 1, heads: 'none' });
+    try {
+      const failure = await stepsOf(engine, { user: '' }).catch((error: unknown) => error);
+      expect(failure).to.be.instanceOf(UsageError);
+      expect(String(failure)).to.contain('user must be a text of at least one character, not ""');
+      expect(() => engine.forget('')).to.throw(UsageError, 'user must be a text');
+      for (const [what, words] of [
+        [{ user: 5 }, 'user must be'],
+        [{ draft: false }, 'no option draft'],
+        [{ drafts: 'no' }, 'drafts must be true or false'],
+        [null, 'must be an object'],
+      ] as const)
+        expect(() => engine.forget(what as never)).to.throw(UsageError, words);
     } finally {
       await engine.dispose();
     }
@@ -184,7 +217,70 @@ describe('Drafts', function () {
     await writeFile(notes, 'what I must not lose');
     expect(await open(notes)).to.match(/notes.txt is no draft memory.*new file/);
     expect(await readFile(notes, 'utf8')).to.equal('what I must not lose');
-    expect(await open(temporary.path)).to.match(/cannot be read/);
+    expect(await open(temporary.path)).to.match(/cannot be used: it is a folder/);
+  });
+
+  it('refuse a memory that is no regular file, and leave it as it is', async function () {
+    if (process.platform === 'win32') return;
+    const pipe = join(temporary.path, 'pipe');
+    execFileSync('mkfifo', [pipe]);
+    const link = join(temporary.path, 'circle');
+    await symlink(link, link);
+    for (const [memory, words] of [
+      ['/dev/null', 'it is a device'],
+      [pipe, 'it is a pipe'],
+      [link, 'ELOOP'],
+    ]) {
+      const { ino } = await lstat(memory);
+      const run = await runMain([
+        'generate',
+        'Hi',
+        '--model',
+        tinyFolder,
+        '--threads',
+        '1',
+        '--memory',
+        memory,
+      ]);
+      expect(run.code, run.stderr).to.equal(2);
+      expect(run.stdout).to.equal('');
+      expect(run.stderr).to.contain(`--memory ${memory} cannot be used: `).and.to.contain(words);
+      expect((await lstat(memory)).ino).to.equal(ino);
+    }
+  });
+
+  it('write a memory through links, also where the last leads to nothing yet', async function () {
+    if (process.platform === 'win32') return;
+    const folder = join(temporary.path, 'linked');
+    await mkdir(join(folder, 'deep'), { recursive: true });
+    const [first, second, target] = ['first', 'deep/second', 'target'].map((name) => join(folder, name));
+    await symlink('deep/second', first);
+    await symlink('../target', second);
+    const sizes: number[] = [];
+    for (let call = 0; call < 2; call++) {
+      const engine = await MedusaEngine.open({ model: tinyFolder, threads: 1, heads: 'none', memory: first });
+      await stepsOf(engine);
+      await engine.dispose();
+      for (const link of [first, second]) expect((await lstat(link)).isSymbolicLink()).to.equal(true);
+      const info = await lstat(target);
+      expect(info.isFile()).to.equal(true);
+      sizes.push(info.size);
+    }
+    expect(sizes[1]).to.be.above(sizes[0]);
+  });
+
+  it('name the memory that cannot be written, and say what is kept', async () => {
+    const folder = join(temporary.path, 'gone');
+    await mkdir(folder);
+    const memory = join(folder, 'memory');
+    const engine = await MedusaEngine.open({ model: tinyFolder, threads: 1, heads: 'none', memory });
+    await rm(folder, { recursive: true });
+    const failure = await engine.dispose().then(
+      () => expect.fail('was written'),
+      (error: unknown) => error,
+    );
+    expect(failure).to.be.instanceOf(MedusaError);
+    expect(String(failure)).to.contain(`${memory} cannot be written: ENOENT`).and.to.contain('is kept');
   });
 
   it('are kept from question to question where bench is told so, and each variant learns from its own', async () => {

@@ -210,6 +210,7 @@ describe('MedusaEngine', function () {
       ['Hi', { stop: [5] }, ['stop']],
       ['Hi', { system: 5 }, ['system', '5']],
       ['Hi', { raw: 'no' }, ['raw', 'no']],
+      ['Hi', { raw: true, thinking: 'off' }, ['thinking', 'raw']],
       ['Hi', { signal: {} }, ['signal', 'AbortSignal']],
       ['Hi', { onStep: 1 }, ['onStep', 'function']],
       ['Hi', null, ['options', 'null']],

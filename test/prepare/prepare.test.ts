@@ -297,7 +297,7 @@ describe('medusa-plus prepare', function () {
       expect(await argumentsOf('a'))
         .to.include(other)
         .and.not.include(heads);
-      const some = ['--heads', 'none', '--precision', 'fp32,int8'];
+      const some = ['--heads', 'none', '--precision', 'fp32, int8'];
       expect((await asNamed('--adapter', adapter, '--id', 'b', ...some)).code).to.equal(0);
       const passed = await argumentsOf('b');
       expect(passed.slice(passed.indexOf('--heads')).slice(0, 2)).to.deep.equal(['--heads', 'none']);

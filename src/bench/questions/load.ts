@@ -1,6 +1,6 @@
 /** Finds the questions a run was asked for and picks the ones it is to ask. */
-import { readFile } from 'node:fs/promises';
 import { UsageError } from '../../util/errors.js';
+import { readRegularFile } from '../../util/regularFile.js';
 import { builtinQuestions } from './builtin.js';
 import { OFFICIAL_FILES, officialFile, type FetchPlaces } from './official.js';
 import { parseQuestions, type Question, type QuestionSet } from './parse.js';
@@ -11,7 +11,7 @@ export async function loadQuestions(spec: string, places: FetchPlaces = {}): Pro
   if (spec === 'mt-bench') return parseQuestions(await officialFile('questions', places), 'mt-bench');
   let bytes: Uint8Array;
   try {
-    bytes = await readFile(spec);
+    bytes = await readRegularFile(spec);
   } catch (error) {
     throw new UsageError(
       `--questions ${spec}: ${(error as Error).message}; give "builtin", "mt-bench" or the path of a question.jsonl`,

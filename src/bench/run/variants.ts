@@ -4,6 +4,7 @@ import parseArgsStringToArgv from 'string-argv';
 import type { DecodingOptions, ResolvedDecodingOptions } from '../../engine/options/decodingOptions.js';
 import type { ModelOptions } from '../../engine/options/modelOptions.js';
 import { flags, recordedDecoding, sweepable } from '../../engine/options/table.js';
+import { splitList } from '../../engine/options/values.js';
 import { UsageError } from '../../util/errors.js';
 import type { RunDecoding } from './decodingSchema.js';
 
@@ -97,7 +98,7 @@ export interface SweepAxis {
 /** Parses `--sweep nodes=1,2,4`. */
 export function parseSweep(text: string): SweepAxis {
   const [parameter, list = ''] = text.split(/=(.*)/s);
-  const values = list.split(',').filter((value) => value !== '');
+  const values = splitList(list).filter((value) => value !== '');
   if (!sweepable.includes(parameter) || values.length === 0 || new Set(values).size < values.length) {
     throw new UsageError(
       `--sweep ${text}: expected PARAMETER=VALUE,VALUE,... with different values and PARAMETER one of ${sweepable.join(', ')}`,

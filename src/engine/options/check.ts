@@ -8,6 +8,7 @@ import { checkValue, show } from './values.js';
 export type Kind =
   | 'true or false'
   | 'a text'
+  | 'a text of at least one character'
   | 'a list of texts'
   | 'a function'
   | 'an AbortSignal'
@@ -17,6 +18,7 @@ export type Kind =
 const isKind: Readonly<Record<Kind, (value: unknown) => boolean>> = {
   'true or false': (value) => typeof value === 'boolean',
   'a text': (value) => typeof value === 'string',
+  'a text of at least one character': (value) => typeof value === 'string' && value !== '',
   'a list of texts': (value) => Array.isArray(value) && value.every((each) => typeof each === 'string'),
   'a function': (value) => typeof value === 'function',
   'an AbortSignal': (value) => value instanceof AbortSignal,

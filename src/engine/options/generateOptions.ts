@@ -22,6 +22,7 @@ export interface GenerateOptions extends DecodingOptions, PromptOptions {
   /**
    * Whose text it is, where an engine serves several users. What drafts learn from is kept for each of the 16 most recent users
    * apart: it would make answers faster that are like another user's, which tells something of them.
+   * At least one character: without a name calls share a memory of their own.
    */
   user?: string;
   /** Ends the generation cleanly with what there is. */
@@ -57,7 +58,7 @@ export const promptTable = {
 } as const satisfies TableFor<PromptOptions>;
 
 const kinds = {
-  user: 'a text',
+  user: 'a text of at least one character',
   signal: 'an AbortSignal',
   onStep: 'a function',
   onPrompt: 'a function',
@@ -67,6 +68,16 @@ const kinds = {
 >;
 
 const table = { ...decodingTable, ...promptTable };
+
+const forgetKinds = { user: kinds.user, drafts: 'true or false' } as const;
+
+/**
+ * Checks what `forget` was given: a user, or options.
+ *
+ * @throws UsageError naming what is wrong
+ */
+export const checkForget = (what: unknown): void =>
+  checkOptions(typeof what === 'string' ? { user: what } : what, {}, forgetKinds);
 
 /** @throws UsageError naming the option */
 export const checkGenerateOptions = (options: unknown): void => checkOptions(options, table, kinds);

@@ -38,9 +38,13 @@ export function checkValue(name: string, value: unknown, entry: Entry, given: un
 }
 
 function checkSet(name: string, value: unknown, choices: readonly string[], given: unknown): void {
-  const words: readonly unknown[] = Array.isArray(value) ? value : [undefined];
-  const isSet = new Set(words).size === words.length;
-  if (isSet && words.every((word) => choices.includes(word as string))) return;
+  if (!Array.isArray(value)) {
+    throw new UsageError(
+      `${name} must be a list of some of ${choices.join(', ')} (['${choices[0]}'], not '${choices[0]}'); found ${show(value)}.`,
+    );
+  }
+  const isSet = new Set(value).size === value.length;
+  if (isSet && value.every((word) => choices.includes(word as string))) return;
   throw new UsageError(`${name} must be some of ${choices.join(', ')} (each once), not ${show(given)}.`);
 }
 
@@ -53,10 +57,14 @@ function checkTexts(name: string, value: unknown): void {
   }
 }
 
+/** The parts of a list as it is typed, without the spaces around them. */
+export const splitList = (text: string, between: string | RegExp = ','): string[] =>
+  text.split(between).map((part) => part.trim());
+
 /** The value that a text on the command line stands for. Not checked yet. */
 export function parseValue(text: string, entry: Entry): unknown {
   // A plus where a comma would end the value: in a sweep.
-  if (entry.kind === 'set') return inOrder(text.split(/[,+]/), Object.keys(entry.choices));
+  if (entry.kind === 'set') return inOrder(splitList(text, /[,+]/), Object.keys(entry.choices));
   if (entry.kind !== 'number' || Object.hasOwn(entry.words ?? {}, text)) return text;
   return parseDecimal(text);
 }

@@ -1,4 +1,3 @@
-import { readFile } from 'node:fs/promises';
 import { UsageError } from '../../util/errors.js';
 
 /** Of a system message at the beginning and the turns after it. */
@@ -59,17 +58,19 @@ const mostBytes = 100_000;
  * The text of a chat template.
  *
  * @param given one of the names above, or the name of a file (Jinja)
- * @throws UsageError for a file that is missing or too large
+ * @throws UsageError for a file that is missing, too large, or no regular file
  */
 export async function chatTemplateText(given: string): Promise<string> {
   const builtin = Object.hasOwn(builtinTemplates, given) ? builtinTemplates[given] : undefined;
   if (builtin !== undefined) return builtin;
-  const text = await readFile(given, 'utf8').catch((cause: NodeJS.ErrnoException) => {
+  const { readRegularFile } = await import('../../util/regularFile.js');
+  const bytes = await readRegularFile(given).catch((cause: NodeJS.ErrnoException) => {
     throw new UsageError(
-      `--chat-template ${given} is none of ${names}, and no file that can be read (${cause.code}).`,
+      `--chat-template ${given} is none of ${names}, and no file that can be read (${cause.code ?? cause.message}).`,
       { cause },
     );
   });
+  const text = bytes.toString();
   if (text.trim() !== '' && Buffer.byteLength(text) <= mostBytes) return text;
   throw new UsageError(`--chat-template ${given} is empty, or larger than ${mostBytes} bytes.`);
 }

@@ -1,5 +1,6 @@
 import { expect } from 'chai';
 import yargs from 'yargs';
+import { parseSweep } from '../../../src/bench/run/variants.js';
 import {
   asTyped,
   optionSpecs,
@@ -128,6 +129,18 @@ describe('values of options', () => {
       .parseSync();
     expect(await readDecodingOptions(args)).to.deep.equal({ paper: true, stop: ['a', 'b'] });
     expect(await readModelOptions(args)).to.deep.equal({});
+  });
+
+  it('read lists with spaces after the commas', async () => {
+    expect(await throughCommandLine('draft', ' recycle, heads')).to.deep.equal(['heads', 'recycle']);
+    expect(parseSweep('nodes=1, 8')).to.deep.equal({ parameter: 'nodes', values: ['1', '8'] });
+  });
+
+  it('say of a word that a list of words is wanted', () => {
+    expect(() => checkGenerateOptions({ draft: 'recycle' })).to.throw(
+      UsageError,
+      "draft must be a list of some of heads, recycle, lookup (['heads'], not 'heads'); found \"recycle\".",
+    );
   });
 
   it('refuses names that are no options, with those that are', () => {

@@ -132,7 +132,9 @@ describe('built-in chat templates', function () {
       const chosen = await generate(nameless, '--chat-template', 'vicuna_v1.1');
       expect(chosen.code, chosen.stderr).to.equal(0);
 
-      const implied = await generate(await bare('tiny-vicuna-v1.5'));
+      const vicuna = await bare('tiny-vicuna-v1.5');
+      expect((await generate(vicuna, '--raw')).stderr).to.not.contain('vicuna_v1.1');
+      const implied = await generate(vicuna);
       expect(implied.stderr).to.contain('tiny-vicuna-v1.5 has no chat template: vicuna_v1.1 is used');
       expect(promptOf(implied)).to.deep.equal(promptOf(chosen));
 
