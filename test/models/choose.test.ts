@@ -77,7 +77,7 @@ describe('chooseGraphs', () => {
 
   it('knows the precisions that the exporter makes', () => {
     const made = readFileSync(join(packageRoot(), 'export/medusa_export/precisions.py'), 'utf8');
-    const names = [...made.matchAll(/ Precision\("([^"]+)"/g)].map(([, name]) => name);
+    const names = [...made.matchAll(/ Precision\(\s*"([^"]+)"/g)].map(([, name]) => name);
     expect(precisionNames).to.have.members(names);
   });
 });

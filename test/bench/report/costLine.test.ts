@@ -55,7 +55,7 @@ describe('the cost that was measured before a run', function () {
     const info = JSON.parse(await readFile(join(output, 'none', 'run.json'), 'utf8')) as {
       cost_curve: unknown;
     };
-    expect(info.cost_curve).to.deep.equal(curves['1']);
+    expect(info.cost_curve).to.deep.equal(asJson(curves['1']));
 
     const page = new Page(await readFile(join(output, 'report.html'), 'utf8'), 600).run();
     const line = pathPoints(page.element('chart-cost').innerHTML).find(({ name }) =>
@@ -83,8 +83,13 @@ describe('the cost that was measured before a run', function () {
     const read = (cost_curve: unknown): unknown =>
       readJson(runInfo, JSON.stringify({ ...info, cost_curve }), 'run.json', '').cost_curve;
     expect(read({ format: 3, measured: { machine: { curves: { '1': info.cost_curve } } } })).to.equal(null);
-    expect(read(info.cost_curve)).to.deep.equal(info.cost_curve);
+    expect(asJson(read(info.cost_curve))).to.deep.equal(info.cost_curve);
     expect(() => read([{ nodes: 1 }])).to.throw(/cost_curve\[0\].milliseconds must be a number/);
     expect(() => read('quick')).to.throw(/cost_curve must be a list/);
   });
 });
+
+/** As it is read back from a file: without the fields that are undefined. */
+function asJson(value: unknown): unknown {
+  return JSON.parse(JSON.stringify(value));
+}
