@@ -84,7 +84,7 @@ export function outputFolder(args: Arguments, what: string): string {
 
 /** Opens the real engine, with its preparation shown on stderr. */
 export function engineOpener(
-  quiet: boolean,
+  { quiet, raw }: { quiet: boolean; raw: boolean },
   signal: AbortSignal,
 ): (options: ModelOptions) => Promise<OpenEngine> {
   return async (options) => {
@@ -92,6 +92,8 @@ export function engineOpener(
     // Runs are compared: their threads stay as they are.
     const opening = MedusaEngine.open({ ...options, followLoad: false, report, signal });
     const engine = await opening.finally(() => report?.end());
+    // Tells of a template that is not the model's own while there is no bar yet.
+    if (!raw) engine.encodePrompt('Hi');
     return { engine, tokenText: (ids) => engine.tokenizer.decode([...ids]) };
   };
 }

@@ -38,7 +38,7 @@ export async function runBench(args: Arguments): Promise<void> {
       modelId: readText(args, 'model-id'),
       quiet: quiet || json,
       signal: interrupt.signal,
-      openEngine: engineOpener(quiet, interrupt.signal),
+      openEngine: engineOpener({ quiet, raw: run.raw }, interrupt.signal),
     });
     if (!finished) {
       printError(`Interrupted. The same command with --output ${relative('.', folder)} goes on from here.`);

@@ -76,7 +76,7 @@ async function runAndReport(args: Arguments, texts: readonly string[]): Promise<
       trace: readFlag(args, 'trace'),
       quiet,
       signal: interrupt.signal,
-      openEngine: engineOpener(quiet, interrupt.signal),
+      openEngine: engineOpener({ quiet, raw: run.raw }, interrupt.signal),
     });
     if (!finished) {
       printError(`Interrupted. The same command with --output ${relative('.', output)} goes on from here.`);

@@ -64,7 +64,7 @@ export async function runLanes(
   for (const lane of lanes) {
     if (!plan.questions.some((question) => !lane.folder.has(question.question_id))) continue;
     events.onWarmUp?.(lane);
-    await warmUp(lane, signal);
+    await warmUp(lane, plan, signal);
   }
   for (const [position, question] of plan.questions.entries()) {
     const pending = lanes.filter((lane) => !lane.folder.has(question.question_id));
@@ -74,12 +74,14 @@ export async function runLanes(
 }
 
 /** First runs pay for memory and caches; they are not measured. */
-async function warmUp(lane: Lane, signal?: AbortSignal): Promise<void> {
+async function warmUp(lane: Lane, { raw, thinking }: RunPlan, signal?: AbortSignal): Promise<void> {
   lane.engine.forget();
-  await lane.engine.complete(WARM_UP_PROMPT, {
+  await lane.engine.complete(raw ? rawPrompt(WARM_UP_PROMPT) : WARM_UP_PROMPT, {
     ...generateOptions(lane.decoding, 0),
     seed: 0,
     maxNewTokens: Math.min(WARM_UP_TOKENS, lane.decoding.maxNewTokens),
+    raw: raw === true,
+    thinking,
     signal,
   });
 }

@@ -134,6 +134,19 @@ describe('built-in chat templates', function () {
 
       const vicuna = await bare('tiny-vicuna-v1.5');
       expect((await generate(vicuna, '--raw')).stderr).to.not.contain('vicuna_v1.1');
+      const questions = join(temporary.path, 'questions.jsonl');
+      await writeFile(questions, JSON.stringify({ question_id: 1, category: 'any', turns: ['Hi'] }));
+      const bench = (model: string, ...more: string[]): ReturnType<typeof runMain> =>
+        runMain([
+          ...['bench', '--model', model, '--threads', '1', '--nodes', '8', '--questions', questions],
+          ...['--max-new-tokens', '4', '--output', join(temporary.path, `run${more.length}`), ...more],
+        ]);
+      for (const model of [vicuna, nameless]) {
+        const run = await bench(model, '--raw', ...(model === vicuna ? ['--trace'] : []));
+        expect(run.code, run.stderr).to.equal(0);
+        expect(run.stderr).to.not.contain('vicuna_v1.1');
+      }
+      expect((await bench(vicuna)).stderr).to.contain('vicuna_v1.1 is used');
       const implied = await generate(vicuna);
       expect(implied.stderr).to.contain('tiny-vicuna-v1.5 has no chat template: vicuna_v1.1 is used');
       expect(promptOf(implied)).to.deep.equal(promptOf(chosen));
