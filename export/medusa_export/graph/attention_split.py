@@ -47,6 +47,7 @@ from .head_norm import HeadNorms
 
 UNIT = 2**13  # steps between probability 0 and 1 where sums are "whole"
 BLOCKS = 4  # of the past
+_BLOCK = f"C/{BLOCKS}"  # tokens of each
 CLOSED = -1e9  # added to scores of what a row does not see, as the runtime's bias does
 
 
@@ -78,8 +79,10 @@ def shared_inputs(
             old = b.node("Concat", [old] * heads_a_group, axis=0)
         else:
             old = b.node("Slice", [old, b.ints(0), b.ints(1), b.ints(0)])
-        blocks = b.node("Transpose", [b.node("Reshape", [old, b.ints(0, BLOCKS, -1)])], perm=[1, 0, 2])
-        biases[window] = blocks, b.node("Concat", [new] * heads_a_group, axis=0)
+        rows = f"{heads_a_group}n"
+        cut = b.sized(b.node("Reshape", [old, b.ints(0, BLOCKS, -1)]), [rows if window else 1, BLOCKS, _BLOCK])
+        each_head = b.sized(b.node("Concat", [new] * heads_a_group, axis=0), [rows, "n"])
+        biases[window] = b.node("Transpose", [cut], perm=[1, 0, 2]), each_head
     return SplitInputs(positions, biases, tables, local)
 
 
@@ -140,8 +143,8 @@ def split_attention(
     grouped = b.reshape(q, (1, groups, 1, -1, size), f"{heads // groups}n")
     parts = []
     old, new = shared.biases[window]
-    for keys, values, count, bias in ((past_key, past_value, BLOCKS, old), (k, v, 1, new)):
-        keys, values = (b.node("Reshape", [x, b.ints(1, groups, count, -1, size)]) for x in (keys, values))
+    for keys, values, count, tokens, bias in ((past_key, past_value, BLOCKS, _BLOCK, old), (k, v, 1, "n", new)):
+        keys, values = (b.reshape(x, (1, groups, count, -1, size), tokens) for x in (keys, values))
         scores = b.contrib("FusedMatMul", [grouped, keys], transB=1, alpha=config.score_scale)
         parts.append((b.node("Add", [scores, bias]), values))
     mixed = _MIXERS[sums](b, parts)

@@ -76,15 +76,18 @@ class GraphBuilder:
         return self.node(op, inputs, name, CONTRIB, **attributes)
 
     def reshape(self, x: str, shape: tuple[int, ...], free: str, dtype: str = "float32", name: str = "") -> str:
-        """Reshape, whose -1 stands for the symbolic dimension `free`.
-
-        Shape inference gives up at a -1. Told what it is, ONNX Runtime sees which tensors are of one size and plans
-        its memory in a quarter of the time that it takes to open a large graph otherwise.
-        """
-        result = self.node("Reshape", [x, self.ints(*shape)], name)
+        """Reshape, whose -1 stands for the symbolic dimension `free`."""
         dims = [free if size == -1 else size for size in shape]
-        self._values.append(helper.make_tensor_value_info(result, DTYPES[dtype], dims))
-        return result
+        return self.sized(self.node("Reshape", [x, self.ints(*shape)], name), dims, dtype)
+
+    def sized(self, value: str, dims: list[int | str], dtype: str = "float32") -> str:
+        """Says what the dimensions of `value` are, where shape inference gives up: at a -1, a Split into computed sizes.
+
+        Told so, ONNX Runtime sees which tensors are of one size and plans its memory in a quarter of the time that it
+        takes to open a large graph otherwise.
+        """
+        self._values.append(helper.make_tensor_value_info(value, DTYPES[dtype], dims))
+        return value
 
     @property
     def rows(self) -> str:
