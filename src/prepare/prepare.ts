@@ -129,7 +129,9 @@ async function prepareLocked(name: string, options: PrepareOptions, report: Repo
     heads.push(await localPath(each, 'heads', fetching, report));
   const partial = partialFolder(hidden(options.modelsDir, name));
   try {
-    await runExporter({ python, requirements, source, heads, partial, name, precisions }, options, report);
+    const defaultPrecision = present?.defaults.cpu?.backbone;
+    const run = { python, requirements, source, heads, partial, name, precisions, defaultPrecision };
+    await runExporter(run, options, report);
     const manifest = await checkExported(partial);
     await replaceFolder(partial, folder);
     return { name, folder, manifest, isNew: true };
@@ -245,6 +247,8 @@ interface ExporterRun {
   partial: string;
   name: string;
   precisions: readonly string[];
+  /** Of the model that is there: what is added does not change what runs. */
+  defaultPrecision: string | undefined;
 }
 
 /** One line of the exporter's stdout. */
@@ -260,6 +264,7 @@ async function runExporter(run: ExporterRun, options: PrepareOptions, report: Re
   // Children do not run in the user's working directory.
   const args = ['--output', run.partial, '--from', resolve(run.source), '--id', run.name];
   for (const precision of run.precisions) args.push('--precision', precision);
+  if (run.defaultPrecision !== undefined) args.push('--default-precision', run.defaultPrecision);
   if (options.adapter !== undefined) args.push('--adapter', resolve(options.adapter));
   if (options.chatTemplate !== undefined) args.push('--chat-template', options.chatTemplate);
   if (await wantsUnsignedWeights()) args.push('--unsigned-weights');

@@ -95,6 +95,21 @@ describe('medusa-plus prepare', function () {
     expect(run.stderr).to.contain('--id').and.to.contain('--force');
   });
 
+  it('keeps the default precision when others are added', async () => {
+    await prepare('');
+    const added = await prepare('', ['--precision', 'int4']);
+    expect(added.code, added.stderr).to.equal(0);
+    const { source } = JSON.parse(await readFile(join(models, 'tiny', 'manifest.json'), 'utf8')) as {
+      source: { arguments: string[] };
+    };
+    const at = source.arguments.indexOf('--default-precision');
+    expect(source.arguments.slice(at, at + 2)).to.deep.equal(['--default-precision', 'int8']);
+  });
+
+  it('takes --heads none alone', async () => {
+    expectFailure(await prepare('', ['--heads', 'none', '--heads', source]), 2, `go with --heads ${source}`);
+  });
+
   it('leaves nothing half-made when it is killed, and goes on the next time', async () => {
     let seen = '';
     const killed = await prepare('slow', [], {
