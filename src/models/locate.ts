@@ -71,12 +71,23 @@ export function preparedModels(modelsDir: string): string[] {
   }
 }
 
-/** Checks a name that becomes a folder's. */
-export function checkModelName(name: string): string {
-  if (/^[A-Za-z0-9][A-Za-z0-9._-]*$/.test(name)) return name;
+/** Beside it stand hidden folders with longer names, and file systems take 255 bytes. */
+const longestName = 200;
+
+/**
+ * Checks a name that becomes a folder's.
+ *
+ * @param option that it was given with, or that it was made from
+ * @throws UsageError for other characters, and for too many
+ */
+export function checkModelName(name: string, option: string): string {
+  if (name.length <= longestName && /^[A-Za-z0-9][A-Za-z0-9._-]*$/.test(name)) return name;
+  const rule = `a name of at most ${longestName} letters, digits, '.', '_' and '-' that begins with a letter or digit`;
+  const shown = name.length <= longestName ? JSON.stringify(name) : `one of ${name.length} characters`;
   throw new UsageError(
-    `--id must be a name of letters, digits, '.', '_' and '-' that begins with a letter or digit, ` +
-      `not ${JSON.stringify(name)}.`,
+    option === '--id'
+      ? `--id must be ${rule}, not ${shown}.`
+      : `${option} would name the model ${shown}; give it another name with --id, ${rule}.`,
   );
 }
 

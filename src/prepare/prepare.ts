@@ -1,7 +1,8 @@
 import { existsSync } from 'node:fs';
-import { mkdir, rename, rm } from 'node:fs/promises';
+import { mkdir, rename, rm, rmdir } from 'node:fs/promises';
 import { basename, dirname, join, resolve } from 'node:path';
 import { chatTemplateText } from '../engine/text/builtinTemplates.js';
+import { checkTemplate } from '../engine/text/chatTemplate.js';
 import { MedusaError, ModelError, UsageError } from '../util/errors.js';
 import { committedHeads } from '../models/headsFiles.js';
 import { adaptedName, adapterName, checkAdapter } from './adapters.js';
@@ -70,13 +71,17 @@ export async function prepareModel(options: PrepareOptions, report: Report): Pro
   const { signal } = options;
   const modelsDir = resolve(options.modelsDir);
   options.precisions?.forEach(checkPrecision);
-  const name = checkModelName(options.id ?? nameOf(options.from, options.adapter));
+  if (options.id !== undefined) checkModelName(options.id, '--id');
   if (options.from !== undefined && hubNameAsked(options.from) === undefined) await checkSource(options.from);
   if (options.adapter !== undefined) await checkAdapter(options.adapter);
+  const named = options.adapter === undefined ? '--from' : '--from or --adapter';
+  const name = options.id ?? checkModelName(nameOf(options.from, options.adapter), named);
   const template = options.chatTemplate && (await chatTemplateText(options.chatTemplate));
+  if (template) checkTemplate(options.chatTemplate, template);
   checkName(name, options.from, options.adapter);
+  let made: string | undefined;
   try {
-    await mkdir(modelsDir, { recursive: true });
+    made = await mkdir(modelsDir, { recursive: true });
     const release = await takeLock(lockFile(modelsDir, name), {
       signal,
       onWait: (holder) => report.note(`Process ${holder} is preparing ${name}: waiting for it.`),
@@ -87,7 +92,19 @@ export async function prepareModel(options: PrepareOptions, report: Report): Pro
       await release();
     }
   } catch (error) {
+    if (made !== undefined) await removeEmpty(modelsDir, made);
     throw error instanceof MedusaError ? error : explainDiskError(error, modelsDir);
+  }
+}
+
+/** Removes the folders from `last` up to `first` that nothing was put into. */
+async function removeEmpty(last: string, first: string): Promise<void> {
+  for (let folder = last; folder.length >= first.length; folder = dirname(folder)) {
+    const isGone = await rmdir(folder).then(
+      () => true,
+      () => false,
+    );
+    if (!isGone) return;
   }
 }
 

@@ -2,6 +2,7 @@ import { expect } from 'chai';
 import { existsSync } from 'node:fs';
 import { mkdir, readdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { builtinTemplates } from '../../src/engine/text/builtinTemplates.js';
 import { runCli, runMain } from '../support/cli.js';
 import { copyTiny, readJson, temporaryFolder, tinyFolder, writeManifest } from '../support/tinyModel.js';
 
@@ -70,6 +71,10 @@ describe('prepared models', function () {
     const ofDoctor = JSON.parse((await runMain(['doctor', '--json', ...at])).stdout) as object;
     expect(ofDoctor).to.have.deep.property('models', (ofList as { models: unknown }).models);
     expect(ofList).to.have.nested.property('models[0].chat_template', 'own');
+    const config = { chat_template: builtinTemplates.chatml };
+    await writeFile(join(at[1], 'one', 'tokenizer_config.json'), JSON.stringify(config));
+    const kept = JSON.parse((await runMain(['prepare', '--list', '--json', ...at])).stdout) as object;
+    expect(kept).to.have.nested.property('models[0].chat_template', 'chatml');
   });
 
   it('are not looked for by making folders', async () => {

@@ -106,6 +106,23 @@ describe('medusa-plus prepare', function () {
     expect(source.arguments.slice(at, at + 2)).to.deep.equal(['--default-precision', 'int8']);
   });
 
+  it('tries a chat template before anything is made', async () => {
+    const file = join(folder.path, 'a.jinja');
+    for (const [text, words] of [
+      ['{% for m in messages %}{{ m.content }}', 'cannot be parsed: '],
+      [
+        "{{ raise_exception('Only tools may speak') }}",
+        'refuses a message of the user: Only tools may speak',
+      ],
+      ['a\0b', 'is no text file'],
+      [Buffer.from([0xff, 0xfe]), 'is no text file'],
+    ] as const) {
+      await writeFile(file, text);
+      expectFailure(await prepare('', ['--chat-template', file]), 2, `--chat-template ${file} ${words}`);
+      expect(existsSync(models)).to.equal(false);
+    }
+  });
+
   it('takes --heads none alone', async () => {
     expectFailure(await prepare('', ['--heads', 'none', '--heads', source]), 2, `go with --heads ${source}`);
   });
@@ -161,6 +178,16 @@ describe('medusa-plus prepare', function () {
     expect(run.code).to.equal(1);
     expect(left()).to.deep.equal(['tiny']);
     expect(existsSync(join(models, 'tiny', 'manifest.json'))).to.equal(true);
+  });
+
+  it('leaves no empty folder of models where Python is missing', async () => {
+    const parent = join(folder.path, 'new');
+    models = join(parent, 'models');
+    expectFailure(await prepare('old'), 1, 'Python 3.8');
+    expect(existsSync(parent)).to.equal(false);
+    await mkdir(models, { recursive: true });
+    expectFailure(await prepare('old'), 1, 'Python 3.8');
+    expect(existsSync(models)).to.equal(true);
   });
 
   it('says what is wrong with Python', async () => {
@@ -264,6 +291,12 @@ describe('medusa-plus prepare', function () {
     await writeFile(join(folder.path, 'model.bin'), 'x');
     expectFailure(await run('--from', join(folder.path, 'model.bin')), 2, '.gguf');
     expectFailure(await run('--id', '../evil', '--from', source), 2, '--id');
+    expectFailure(await run('--id', 'a'.repeat(300), '--from', source), 2, 'at most 200', '300 characters');
+    for (const from of ['owner/name:FILE.bin', 'owner/name@'])
+      expectFailure(await run('--from', from), 2, `--from ${from}: there is no such file`);
+    const spaced = join(folder.path, 'A b.gguf');
+    await writeFile(spaced, 'GGUF');
+    expectFailure(await run('--from', spaced), 2, '--from would name the model "a b"', 'with --id');
     expectFailure(await run('--id', 'mine'), 2, '--from');
     expectFailure(
       await prepare('', ['--heads', '/nowhere/heads.safetensors']),
