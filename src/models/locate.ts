@@ -3,7 +3,15 @@ import { join, resolve } from 'node:path';
 import { UsageError } from '../util/errors.js';
 import { defaultModelName } from './defaultModel.js';
 import { manifestName } from './fileNames.js';
-import { modelNameFrom, parseHubName, shortNameOf, sourceNameOf, type HubName } from './hubName.js';
+import {
+  modelNameFrom,
+  parseHubName,
+  sameSourceName,
+  shortNameOf,
+  sourceNameOf,
+  type HubName,
+} from './hubName.js';
+import { isOfRevision } from './hubRevision.js';
 import { readOrigin } from './prepareCommand.js';
 
 export interface ModelPlace {
@@ -37,10 +45,9 @@ export const hubNameOf = (name: string): HubName | undefined =>
 function locateHubModel(name: string, hub: HubName, modelsDir: string): ModelPlace {
   const isMadeFrom = (model: string): boolean => {
     const made = readOrigin(join(modelsDir, model));
-    const isRevision = hub.revision === undefined || made?.revision?.startsWith(hub.revision) === true;
-    return isRevision && made?.adapter === undefined && made?.source?.toLowerCase() === wanted;
+    if (made?.source === undefined || made.adapter !== undefined) return false;
+    return sameSourceName(made.source, sourceNameOf(hub)) && isOfRevision(hub, made);
   };
-  const wanted = sourceNameOf(hub).toLowerCase();
   const own = modelNameFrom(shortNameOf(hub));
   const made = preparedModels(modelsDir).filter(isMadeFrom);
   if (made.length > 1 && !made.includes(own)) {

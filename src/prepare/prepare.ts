@@ -20,8 +20,15 @@ import { manifestName } from '../models/fileNames.js';
 import { checkFiles, readManifest } from '../models/manifest.js';
 import type { Manifest } from '../models/manifestSchema.js';
 import { hidden, lockFile, partialFolder, removeFolder, removePartialFolders } from './partialFolders.js';
-import { localSourceName, sourceNameOf } from '../models/hubName.js';
-import { commitAsked, hubNameAsked, localPath } from './hub.js';
+import {
+  firstPart,
+  hubNameOfPath,
+  localSourceName,
+  sameSourceName,
+  sourceNameOf,
+} from '../models/hubName.js';
+import { commitOf, isOfRevision } from '../models/hubRevision.js';
+import { hubNameAsked, localPath } from './hub.js';
 import type { Report } from '../util/progressReport.js';
 import { exportEnvironment, findPython, runModule, type Python } from './python.js';
 import { ensureRequirements, exporterRequirements } from './pythonPackages.js';
@@ -67,7 +74,8 @@ export interface PreparedModel {
  * The folder appears whole, by a rename, or not at all. What was fetched is kept, so a run after an interrupted one
  * goes on from there. A lock keeps two preparations of one model apart: the second waits and finds it made.
  */
-export async function prepareModel(options: PrepareOptions, report: Report): Promise<PreparedModel> {
+export async function prepareModel(given: PrepareOptions, report: Report): Promise<PreparedModel> {
+  const options = given.from === undefined ? given : { ...given, from: wholeOf(given.from) };
   const { signal } = options;
   const modelsDir = resolve(options.modelsDir);
   options.precisions?.forEach(checkPrecision);
@@ -107,6 +115,9 @@ async function removeEmpty(last: string, first: string): Promise<void> {
     if (!isGone) return;
   }
 }
+
+/** Of a GGUF model in parts the first one, where it is there; else what was given. */
+const wholeOf = (from: string): string => (existsSync(firstPart(from)) ? firstPart(from) : from);
 
 /** Without --from the weights are the default model's: with an adapter they may bear any name but its own. */
 function checkName(name: string, from: string | undefined, adapter: string | undefined): void {
@@ -201,14 +212,21 @@ async function checkSameSource(
   { from, adapter }: PrepareOptions,
 ): Promise<void> {
   const fix = 'Give another name with --id, or replace it with --force.';
-  if (from !== undefined && localOrHubName(from) !== source.name) {
+  const hub = from === undefined ? undefined : (hubNameAsked(from) ?? hubNameOfPath(from));
+  const isSame =
+    hub === undefined
+      ? localSourceName(from ?? '') === firstPart(source.name)
+      : sameSourceName(sourceNameOf(hub), source.name);
+  if (from !== undefined && !isSame) {
     throw new UsageError(`Model ${name} is there already and was made from ${source.name}. ${fix}`);
   }
-  const revision = from === undefined ? undefined : await commitAsked(from);
-  if (revision !== undefined && source.revision?.startsWith(revision) === false) {
+  // What the cache has now goes before what had that name then.
+  const commit = hub && commitOf(hub);
+  const made = commit === undefined ? source : { revision: source.revision };
+  if (hub !== undefined && source.revision !== undefined && !isOfRevision(hub, made)) {
     throw new UsageError(
       `Model ${name} is there already and was made from ${source.name} at ${source.revision}; asked for is ` +
-        `${revision}. ${fix}`,
+        `${commit ?? hub.revision}. ${fix}`,
     );
   }
   const asked = adapter === undefined ? undefined : await sha256Of(adapter);
@@ -225,12 +243,6 @@ async function checkSameSource(
 function nameOf(from: string | undefined, adapter: string | undefined): string {
   const base = from === undefined ? defaultModelName : modelNameOf(from);
   return adapter === undefined ? base : adaptedName(base, adapter);
-}
-
-/** As the manifest names it. */
-function localOrHubName(from: string): string {
-  const hub = hubNameAsked(from);
-  return hub === undefined ? localSourceName(from) : sourceNameOf(hub);
 }
 
 /**
@@ -281,6 +293,8 @@ async function runExporter(run: ExporterRun, options: PrepareOptions, report: Re
   // Children do not run in the user's working directory.
   const args = ['--output', run.partial, '--from', resolve(run.source), '--id', run.name];
   for (const precision of run.precisions) args.push('--precision', precision);
+  const hub = options.from === undefined ? undefined : hubNameAsked(options.from);
+  if (hub !== undefined) args.push('--revision-asked', hub.revision ?? 'main');
   if (run.defaultPrecision !== undefined) args.push('--default-precision', run.defaultPrecision);
   if (options.adapter !== undefined) args.push('--adapter', resolve(options.adapter));
   if (options.chatTemplate !== undefined) args.push('--chat-template', options.chatTemplate);
