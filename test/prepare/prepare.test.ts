@@ -10,7 +10,7 @@ import { explainDiskError } from '../../src/prepare/diskErrors.js';
 import { defaultModelName } from '../../src/models/defaultModel.js';
 import { readManifest } from '../../src/models/manifest.js';
 import { ownIdentity } from '../../src/util/processIdentity.js';
-import { runCli, type CliOptions, type CliRun } from '../support/cli.js';
+import { runCli, runMain, type CliOptions, type CliRun } from '../support/cli.js';
 import { temporaryFolder } from '../support/tinyModel.js';
 
 const fakePython = fileURLToPath(new URL('../fixtures/fakePython.mjs', import.meta.url));
@@ -82,7 +82,7 @@ describe('medusa-plus prepare', function () {
     ]);
     expect(run.code, run.stderr).to.equal(0);
     const other = await runCli(['generate', 'Hi', '--model', 'other', '--models-dir', models]);
-    expect(other.code).to.equal(1);
+    expect(other.code).to.equal(2);
     expect(other.stderr).to.contain('No model other').and.to.contain('there are: tiny');
   });
 
@@ -286,7 +286,7 @@ describe('medusa-plus prepare', function () {
   });
 
   it('refuses wrong sources and names', async () => {
-    const run = (...args: string[]): Promise<CliRun> => runCli(['prepare', '--models-dir', models, ...args]);
+    const run = (...args: string[]): Promise<CliRun> => runMain(['prepare', '--models-dir', models, ...args]);
     expectFailure(await run('--from', '/nowhere/model.gguf'), 2, '/nowhere/model.gguf', 'no such file');
     await writeFile(join(folder.path, 'model.bin'), 'x');
     expectFailure(await run('--from', join(folder.path, 'model.bin')), 2, '.gguf');
