@@ -1,7 +1,7 @@
 /** Whether `--from` can be a checkpoint, and what to give in place of what cannot. */
 import { stat } from 'node:fs/promises';
 import { extname } from 'node:path';
-import { onnxAdvice } from '../models/otherKinds.js';
+import { headsCommand, onnxAdvice } from '../models/otherKinds.js';
 import { UsageError } from '../util/errors.js';
 
 /** @throws UsageError for what is missing, or is a model of another kind */
@@ -15,6 +15,12 @@ export async function checkSource(from: string): Promise<void> {
   }
   const advice = onnxAdvice(from);
   if (advice !== undefined) throw new UsageError(`--from ${from} ${advice.replace(/\.?$/, '.')}`);
+  const heads = headsCommand(from);
+  if (heads !== undefined) {
+    throw new UsageError(
+      `--from ${from} holds Medusa heads and no model: give it with --heads, and the base model with --from: ${heads}.`,
+    );
+  }
   if (kind.isFile() && extname(from) !== '.gguf') {
     throw new UsageError(
       `--from ${from} is neither a .gguf file nor a folder with config.json and safetensors.`,

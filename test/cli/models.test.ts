@@ -158,6 +158,9 @@ describe('prepared models', function () {
         `--model ${folder} holds Medusa heads and no model. Prepare the base model with them: ` +
           `medusa-plus prepare --from ${from} --heads ${folder}.`,
       );
+      const wrong = await prepare('--from', folder);
+      expect(wrong.code).to.equal(2);
+      expect(wrong.stderr).to.contain(`with --from: medusa-plus prepare --from ${from} --heads ${folder}.`);
     }
   });
 
