@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -77,14 +78,21 @@ def put(manifest: Manifest, section: str, entry: dict[str, Any]) -> None:
     manifest[section] = [*others, entry]
 
 
-def set_defaults(manifest: Manifest) -> None:
-    def choose(layout: str, preference: tuple[str, ...]) -> str | None:
+def set_defaults(manifest: Manifest, preferred: Sequence[str | None] = ()) -> None:
+    """Defaults by provider: those that are set stay, so that nothing that is added changes what runs.
+
+    `preferred`: precisions for CPUs that go before the general order.
+    """
+
+    def choose(layout: str, preference: tuple[str | None, ...]) -> str | None:
+        provider = "cpu" if layout == "split" else "cuda"
+        kept = (manifest["defaults"].get(provider) or {}).get("backbone")
         there = [e["precision"] for e in manifest["backbones"] if e["layout"] == layout]
-        return next((p for p in preference if p in there), there[0] if there else None)
+        return next((p for p in (kept, *preference) if p in there), there[0] if there else None)
 
     heads = manifest["heads"][0]["name"] if manifest["heads"] else None
     manifest["defaults"] = {
-        "cpu": {"backbone": choose("split", _CPU_PREFERENCE), "heads": heads},
+        "cpu": {"backbone": choose("split", (*preferred, *_CPU_PREFERENCE)), "heads": heads},
         "cuda": {"backbone": choose("shared", _CUDA_PREFERENCE), "heads": heads},
     }
 

@@ -24,12 +24,16 @@ class Precision:
     rotate: bool = False  # the residual stream, see rotation.py
     unsigned_linear: Callable[[], Linear] | None = None  # the same products of weights that are kept as uint8
 
-    def prepared(self, source: WeightSource) -> WeightSource:
-        if self.rotate and source.config.post_norms:
+    def check_fits(self, config: ModelConfig) -> None:
+        """Refuses a model that cannot be had in this precision."""
+        if self.rotate and config.post_norms:
             raise ExportError(
                 f"precision {self.name} rotates the residual stream, which the norms after each part of a layer of"
-                f" {source.config.family} do not allow; use int8-block"
+                f" {config.family} do not allow; use int8-block"
             )
+
+    def prepared(self, source: WeightSource) -> WeightSource:
+        self.check_fits(source.config)
         return RotatedSource(source) if self.rotate else source
 
 

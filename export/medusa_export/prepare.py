@@ -22,7 +22,7 @@ from .weights.conditional_file import conditional_beside, read_conditional
 from .weights.hashing import sha256_of
 from .weights.heads_checkpoint import HeadsCheckpoint
 from .weights.hub_cache import name_of
-from .weights.medusa_files import heads_bytes, own_heads, read_heads
+from .weights.medusa_files import heads_bytes, heads_files, own_heads, read_heads
 from .weights.origin import origin_of
 
 WORTH_TELLING = 10**9  # bytes: smaller models fit anywhere
@@ -43,6 +43,8 @@ class Request:
     adapter: Path | None = None
     chat_template: str | None = None  # in place of the model's own
     unsigned_weights: bool = False  # int8 weights as uint8
+    default_precision: str | None = None  # of the model that this one replaces
+    revision_asked: str | None = None  # the branch, tag or commit that the source was named with
 
 
 def _tell(stage: str, done: int = 0, total: int = 1, **more: int) -> None:
@@ -59,6 +61,8 @@ def prepare(request: Request) -> Manifest:
     for note in source.config.notes:
         _tell(f"Note: {note}")
     request = replace(request, precisions=request.precisions or [default_precision(source.config)])
+    for name in request.precisions:
+        precision(name).check_fits(source.config)
     heads = _heads_paths(request, source)
     with _naming_own_heads(request):
         bytes_of_heads = sum(map(heads_bytes, heads))
@@ -122,7 +126,9 @@ def _convert(request: Request, source: WeightSource, paths: list[Path], manifest
     if manifest is not None:
         _check_same_adapter(request, manifest, adapter)
     with _naming_own_heads(request):
-        heads = [read_heads(path, source) for path in paths]
+        for path in paths:
+            _tell_files_left_out(path)
+        heads, paths = _distinct([read_heads(path, source) for path in paths], paths)
         for each in heads:
             each.check_fits(source.config, request.model_id, digest, adapter and adapter.sha256)
     heads = [_with_embedding(each, source) for each in heads]
@@ -136,9 +142,36 @@ def _convert(request: Request, source: WeightSource, paths: list[Path], manifest
         _export_backbones(request, merged, staged, result, facts)
         for each in heads:
             _export_head(each, staged, result)
-        set_defaults(result)
+        set_defaults(result, (request.default_precision, default_precision(source.config)))
         publish(staged, request.output, result, manifest is None)
     return result
+
+
+def _tell_files_left_out(path: Path) -> None:
+    """Says which file of a folder the heads come from, where several could be meant."""
+    if not path.is_dir():
+        return
+    with reading(path):
+        taken, *others = heads_files(path) or [""]
+    if others:
+        _tell(f"Note: {name_of(path)} holds heads in {' and '.join([taken, *others])}; those in {taken} are exported")
+
+
+def _distinct(heads: list[HeadsCheckpoint], paths: list[Path]) -> tuple[list[HeadsCheckpoint], list[Path]]:
+    """The heads under names of their own. Of the same ones in two formats those of safetensors stay, which is told."""
+    kept: dict[str, tuple[HeadsCheckpoint, Path]] = {}
+    for each, path in zip(heads, paths, strict=True):
+        other, of = kept.get(each.name, (each, path))
+        if other is not each and not each.same_tensors(other):
+            raise ExportError(
+                f"--heads {of} and --heads {path} would both be named '{each.name}', and are not the same heads; give"
+                " one of the two another file name"
+            )
+        taken, left = (path, of) if path.suffix == ".safetensors" else (of, path)
+        if other is not each:
+            _tell(f"Note: {left.name} and {taken.name} hold the same heads; those in {taken.name} are exported")
+        kept[each.name] = (each, path) if taken == path else (other, of)
+    return [each for each, _ in kept.values()], [path for _, path in kept.values()]
 
 
 def _check_same_adapter(request: Request, manifest: Manifest, adapter: Adapter | None) -> None:
@@ -162,6 +195,7 @@ def _begin(request: Request, source: WeightSource, staged: Path, digest: str, ad
     facts = origin_of(source)
     origin = {"kind": source.kind, "name": facts["source"], "sha256": digest, "quantization": source.quantization}
     origin |= {"revision": facts["revision"]} if "revision" in facts else {}
+    origin |= {} if request.revision_asked is None else {"revision_asked": request.revision_asked}
     origin |= {} if adapter is None else {"adapter": _adapter_entry(adapter)}
     return new_manifest(model_section(source.config, request.model_id), tokenizer.facts, staged, origin)
 

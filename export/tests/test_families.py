@@ -14,14 +14,17 @@ import torch
 
 from conftest import LINEAR, LLAMA3, TorchTwin, make_twin
 from gguf_files import write_gguf
+from medusa_export.__main__ import main
 from medusa_export.export import export_backbone
 from medusa_export.measure.split_runner import SplitRunner, ancestors
+from medusa_export.tokenizer_files.write import write_tokenizer_files
 from medusa_export.training.backbone import load_backbone
 from medusa_export.training.lora import run_sequences
 from medusa_export.weights import open_source
 from medusa_export.weights.rope import inverse_frequencies
 from shared_runner import SharedRunner
 from test_parity import TREE, TREE_IDS, close, path_to, silent
+from tiny import tiny_tokenizer
 
 TEXT = [(37 * i + i * i) % 320 for i in range(900)]
 GREEDY = 48
@@ -162,3 +165,25 @@ def test_a_linear_factor_in_gguf_metadata(tmp_path: Path, llama: TorchTwin) -> N
     ):
         write_gguf(path, llama.model, extra=extra)
         assert open_source(path).config.rope_divisors == expected, extra
+
+
+def test_precisions_of_gemma(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """int8-block stays the default whatever comes later, and int8 is refused before anything is exported."""
+    folder, out = make_twin("gemma3", tmp_path / "hf").folder, tmp_path / "out"
+    write_tokenizer_files(tiny_tokenizer(), folder)
+
+    def run(into: Path, *more: str) -> int:
+        return main(["prepare", "--output", str(into), "--from", str(folder), *more])
+
+    def default(of: Path) -> str:
+        return str(json.loads((of / "manifest.json").read_text())["defaults"]["cpu"]["backbone"])
+
+    assert run(out) == 0 and default(out) == "int8-block"
+    assert run(out, "--precision", "int4,fp32") == 0 and default(out) == "int8-block"
+    assert run(tmp_path / "kept", "--precision", "int4,fp32", "--default-precision", "fp32") == 0
+    assert default(tmp_path / "kept") == "fp32"
+    capsys.readouterr()
+    assert run(tmp_path / "new", "--precision", "int8-block,int8") == 1
+    said = capsys.readouterr()
+    assert "use int8-block" in said.err and "Exporting" not in said.out
+    assert not (tmp_path / "new").exists()

@@ -115,9 +115,12 @@ def test_a_model_folder_brings_its_heads(
     write(folder, state)
     assert prepare(folder, tmp_path / "out") == 0
     assert_exported(tmp_path / "out", state)
-    assert notes() == [
+    first, *more = notes()
+    assert first == (
         f"Note: {folder.name} holds Medusa heads {where}; they are exported too (--heads none leaves them out)"
-    ]
+    )
+    both = "medusa_lm_head.safetensors and model.safetensors; those in medusa_lm_head.safetensors are exported"
+    assert more == ([f"Note: {folder.name} holds heads in {both}"] if write is beside_and_inside else [])
 
 
 def test_heads_that_are_asked_for_come_instead(tmp_path: Path, folder: Path, state: State, notes: Any) -> None:
@@ -218,3 +221,37 @@ def test_a_heads_folder_given_as_the_model_is_named(
     assert "holds Medusa heads and no model: give it with --heads, and the base model with --from" in (
         capsys.readouterr().err
     )
+
+
+def test_the_same_heads_in_two_formats_are_exported_once(
+    tmp_path: Path, folder: Path, state: State, notes: Any
+) -> None:
+    heads = tmp_path / "h"
+    heads.mkdir()
+    beside_pt(heads, state), beside_safetensors(heads, state)
+    said = "medusa_lm_head.safetensors are exported"
+    assert prepare(folder, tmp_path / "folder", "--heads", heads) == 0
+    assert_exported(tmp_path / "folder", state)
+    assert notes() == [
+        f"Note: h holds heads in medusa_lm_head.safetensors and medusa_lm_head.pt; those in {said}",
+    ]
+    files = [heads / "medusa_lm_head.pt", heads / "medusa_lm_head.safetensors"]
+    for i, order in enumerate((files, files[::-1])):
+        assert prepare(folder, tmp_path / f"files{i}", "--heads", order[0], "--heads", order[1]) == 0
+        assert_exported(tmp_path / f"files{i}", state)
+        assert notes() == [
+            f"Note: medusa_lm_head.pt and medusa_lm_head.safetensors hold the same heads; those in {said}"
+        ]
+
+
+def test_other_heads_of_the_same_name_are_refused(
+    tmp_path: Path, folder: Path, state: State, capsys: pytest.CaptureFixture[str]
+) -> None:
+    beside_pt(tmp_path, state)
+    beside_safetensors(tmp_path, {name: values + 1 for name, values in state.items()})
+    files = [tmp_path / "medusa_lm_head.safetensors", tmp_path / "medusa_lm_head.pt"]
+    assert prepare(folder, tmp_path / "out", "--heads", files[0], "--heads", files[1]) == 1
+    assert "would both be named 'medusa_lm_head', and are not the same heads" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        prepare(folder, tmp_path / "out", "--heads", "none", "--heads", files[0])
+    assert "does not go with --heads" in capsys.readouterr().err

@@ -39,6 +39,12 @@ export async function runPrepare(args: Arguments): Promise<void> {
   if (readFlag(args, 'json') && !readFlag(args, 'list')) throw new UsageError('--json goes with --list.');
   if (readFlag(args, 'list') || args.remove !== undefined) return manageModels(args);
   const heads = readTexts(args, 'heads');
+  const others = heads?.filter((each) => each !== 'none') ?? [];
+  if (heads?.includes('none') && others.length > 0) {
+    throw new UsageError(
+      `--heads none leaves heads out and does not go with --heads ${others.join(', --heads ')}.`,
+    );
+  }
   const interrupt = catchInterrupt();
   const bar = readFlag(args, 'quiet') ? undefined : createReport();
   const report = bar ?? silentReport;

@@ -121,7 +121,7 @@ async function findModel(options: EngineOptions, report: Report): Promise<ModelP
   if (place.isPrepared && !(mayPrepare && (await hasNewerHeads(place)))) return place;
   if (!mayPrepare) {
     const { modelMissing } = await import('../models/missing.js');
-    throw modelMissing(place, modelsDir);
+    throw modelMissing(place, modelsDir, options.prepare);
   }
   report.note(
     place.isPrepared

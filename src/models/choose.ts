@@ -1,4 +1,4 @@
-import { checkPrecision } from './precisions.js';
+import { canHave, checkPrecision, defaultPrecisionOf } from './precisions.js';
 import { ModelError, UsageError } from '../util/errors.js';
 import { prepareAgain, prepareCommand } from './prepareCommand.js';
 import type { BackboneEntry, GraphEntry, HeadsEntry, Manifest } from './manifestSchema.js';
@@ -49,12 +49,17 @@ function chooseBackbone(
   const wanted = precision ?? manifest.defaults[provider]?.backbone;
   const found = wanted === undefined ? fitting[0] : fitting.find((backbone) => backbone.precision === wanted);
   if (found !== undefined) return found;
-  const { id } = manifest.model;
+  const { id, family } = manifest.model;
   const there = fitting.map((backbone) => backbone.precision).join(', ');
   const has =
     there === '' ? `has no graph for ${provider}` : `has these precisions for ${provider}: ${there}`;
-  const missing = wanted ?? (provider === 'cuda' ? 'fp16' : 'int8');
+  const missing = wanted ?? (provider === 'cuda' ? 'fp16' : defaultPrecisionOf(family));
   if (precision !== undefined) checkPrecision(precision);
+  if (!canHave(family, missing)) {
+    throw new UsageError(
+      `Precision ${missing} is not there: models of family ${family} cannot be made in it. Model ${id} ${has}.`,
+    );
+  }
   const remedy = `Prepare it: ${prepareCommand(folder, '--precision', missing)}`;
   if (precision !== undefined)
     throw new UsageError(`Precision ${precision} is not there: model ${id} ${has}. ${remedy}.`);

@@ -1,7 +1,7 @@
 /** What there is to know of the prepared models of a folder, without opening them. */
 import { readdir, readFile, stat } from 'node:fs/promises';
 import { join } from 'node:path';
-import { impliedTemplate } from '../engine/text/builtinTemplates.js';
+import { builtinNameOf, impliedTemplate } from '../engine/text/builtinTemplates.js';
 import { object, optional, tryJson } from '../util/json.js';
 import * as v from 'valibot';
 import { preparedModels } from './locate.js';
@@ -18,7 +18,7 @@ export interface ModelSummary {
   readonly heads: readonly string[];
   /** Bytes of all files in its folder. */
   readonly bytes: number;
-  /** `own`, the name of a built-in one that is taken, or `none`. */
+  /** `own`, the name of a built-in one that is taken or kept in the model, or `none`. */
   readonly chatTemplate: string;
   /** The checkpoint that it was made from. */
   readonly source: string;
@@ -53,7 +53,9 @@ async function summaryOf(modelsDir: string, name: string): Promise<ModelSummary 
       ],
       heads: [...new Set(heads.map(describeHeads))],
       bytes,
-      chatTemplate: isOwn ? 'own' : (impliedTemplate(model.id, source.name) ?? 'none'),
+      chatTemplate: isOwn
+        ? (builtinNameOf(config?.chat_template) ?? 'own')
+        : (impliedTemplate(model.id, source.name) ?? 'none'),
       source: source.name,
     };
   } catch (error) {

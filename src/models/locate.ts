@@ -3,7 +3,15 @@ import { join, resolve } from 'node:path';
 import { UsageError } from '../util/errors.js';
 import { defaultModelName } from './defaultModel.js';
 import { manifestName } from './fileNames.js';
-import { modelNameFrom, parseHubName, shortNameOf, sourceNameOf, type HubName } from './hubName.js';
+import {
+  modelNameFrom,
+  parseHubName,
+  sameSourceName,
+  shortNameOf,
+  sourceNameOf,
+  type HubName,
+} from './hubName.js';
+import { isOfRevision } from './hubRevision.js';
 import { readOrigin } from './prepareCommand.js';
 
 export interface ModelPlace {
@@ -37,10 +45,9 @@ export const hubNameOf = (name: string): HubName | undefined =>
 function locateHubModel(name: string, hub: HubName, modelsDir: string): ModelPlace {
   const isMadeFrom = (model: string): boolean => {
     const made = readOrigin(join(modelsDir, model));
-    const isRevision = hub.revision === undefined || made?.revision?.startsWith(hub.revision) === true;
-    return isRevision && made?.adapter === undefined && made?.source?.toLowerCase() === wanted;
+    if (made?.source === undefined || made.adapter !== undefined) return false;
+    return sameSourceName(made.source, sourceNameOf(hub)) && isOfRevision(hub, made);
   };
-  const wanted = sourceNameOf(hub).toLowerCase();
   const own = modelNameFrom(shortNameOf(hub));
   const made = preparedModels(modelsDir).filter(isMadeFrom);
   if (made.length > 1 && !made.includes(own)) {
@@ -71,12 +78,23 @@ export function preparedModels(modelsDir: string): string[] {
   }
 }
 
-/** Checks a name that becomes a folder's. */
-export function checkModelName(name: string): string {
-  if (/^[A-Za-z0-9][A-Za-z0-9._-]*$/.test(name)) return name;
+/** Beside it stand hidden folders with longer names, and file systems take 255 bytes. */
+const longestName = 200;
+
+/**
+ * Checks a name that becomes a folder's.
+ *
+ * @param option that it was given with, or that it was made from
+ * @throws UsageError for other characters, and for too many
+ */
+export function checkModelName(name: string, option: string): string {
+  if (name.length <= longestName && /^[A-Za-z0-9][A-Za-z0-9._-]*$/.test(name)) return name;
+  const rule = `a name of at most ${longestName} letters, digits, '.', '_' and '-' that begins with a letter or digit`;
+  const shown = name.length <= longestName ? JSON.stringify(name) : `one of ${name.length} characters`;
   throw new UsageError(
-    `--id must be a name of letters, digits, '.', '_' and '-' that begins with a letter or digit, ` +
-      `not ${JSON.stringify(name)}.`,
+    option === '--id'
+      ? `--id must be ${rule}, not ${shown}.`
+      : `${option} would name the model ${shown}; give it another name with --id, ${rule}.`,
   );
 }
 

@@ -65,6 +65,8 @@ const source = fields({
   name,
   /** The commit on the hub. */
   revision: optional(name),
+  /** The branch, tag or commit that was named for it; main where none was. */
+  revision_asked: optional(name),
   sha256: optional(name),
   adapter: optional(fields({ name, sha256: name })),
 });

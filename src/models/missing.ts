@@ -1,13 +1,19 @@
 import { existsSync } from 'node:fs';
+import { resolve } from 'node:path';
 import { type MedusaError, ModelError, UsageError } from '../util/errors.js';
 import { isCheckpoint, prepareAdvice } from './checkpoint.js';
 import { manifestName } from './fileNames.js';
 import { hubNameOf, isPath, whatIsIn, type ModelPlace } from './locate.js';
 import { modelsFolder } from './modelsFolder.js';
+import { headsCommand, onnxAdvice } from './otherKinds.js';
 import { prepareCommand, quoted } from './prepareCommand.js';
 
-/** The error for a model that is not there and that is not the default one, which would be prepared. */
-export function modelMissing(place: ModelPlace, modelsDir: string): MedusaError {
+/**
+ * The error for a model that is not there and that is not the default one, which would be prepared.
+ *
+ * @param asks whether --prepare was given
+ */
+export function modelMissing(place: ModelPlace, modelsDir: string, asks = false): MedusaError {
   if (hubNameOf(place.name) !== undefined) {
     const { name } = place;
     const elsewhere = modelsDir === modelsFolder(undefined) ? '' : ` --models-dir ${quoted(modelsDir)}`;
@@ -16,21 +22,30 @@ export function modelMissing(place: ModelPlace, modelsDir: string): MedusaError 
         `Make it: medusa-plus prepare --from ${name}${elsewhere}, or add --prepare.`,
     );
   }
-  if (isPath(place.name) && isCheckpoint(place.folder)) {
-    return new UsageError(
-      `--model ${place.name} is a checkpoint, not a prepared model. Prepare it: ${prepareAdvice(place.name, modelsDir)}`,
-    );
-  }
+  const given = isPath(place.name) ? place.folder : resolve(place.name);
+  const other = otherKind(place.name, given, modelsDir);
+  if (other !== undefined) return new UsageError(`--model ${place.name} ${other}`);
   if (isPath(place.name)) {
-    const why = existsSync(place.folder)
-      ? `has no ${manifestName}, so it is not a prepared model`
-      : 'does not exist';
-    return new ModelError(
-      `${place.folder} ${why}. Make one: ${prepareCommand(place.folder)}, or leave out --model.`,
-    );
+    const command = `Make one: ${prepareCommand(place.folder)}, or leave out --model.`;
+    return existsSync(place.folder)
+      ? new ModelError(`${place.folder} has no ${manifestName}, so it is not a prepared model. ${command}`)
+      : new UsageError(`${place.folder} does not exist. ${command}`);
   }
   const command = prepareCommand(place.folder);
-  return new ModelError(
-    `No model ${place.name} in ${modelsDir}: ${whatIsIn(modelsDir)}. Make it: ${command}.`,
+  const useless = asks ? ' --prepare fetches models of the Hugging Face hub alone: OWNER/NAME.' : '';
+  return new UsageError(
+    `No model ${place.name} in ${modelsDir}: ${whatIsIn(modelsDir)}. Make it: ${command}.${useless}`,
   );
+}
+
+/** What lies at the path in place of a prepared model, and what to do with it. */
+function otherKind(name: string, path: string, modelsDir: string): string | undefined {
+  const onnx = onnxAdvice(path);
+  if (onnx !== undefined) return onnx.endsWith('.') ? onnx : `${onnx}, to medusa-plus prepare --from.`;
+  const heads = headsCommand(path, name);
+  if (heads !== undefined)
+    return `holds Medusa heads and no model. Prepare the base model with them: ${heads}.`;
+  if (isCheckpoint(path))
+    return `is a checkpoint, not a prepared model. Prepare it: ${prepareAdvice(name, modelsDir)}`;
+  return undefined;
 }

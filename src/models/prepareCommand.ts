@@ -43,7 +43,13 @@ export function prepareAgain(folder: string): string {
 const named = object({ name: optional(text) });
 const originSchema = object({
   source: optional(
-    object({ name: optional(text), revision: optional(text), sha256: v.unknown(), adapter: optional(named) }),
+    object({
+      name: optional(text),
+      revision: optional(text),
+      revision_asked: optional(text),
+      sha256: v.unknown(),
+      adapter: optional(named),
+    }),
   ),
   heads: v.nullish(list(named), []),
 });
@@ -51,6 +57,7 @@ const originSchema = object({
 interface Origin {
   readonly source: string | undefined;
   readonly revision: string | undefined;
+  readonly revisionAsked: string | undefined;
   readonly adapter: string | undefined;
   readonly heads: readonly string[];
   /** Made from the default model's weights, which need no --from. */
@@ -65,6 +72,7 @@ export function readOrigin(folder: string): Origin | undefined {
   return {
     source: source?.name,
     revision: source?.revision,
+    revisionAsked: source?.revision_asked,
     adapter: source?.adapter?.name,
     heads: [...new Set(heads.flatMap((each) => each.name ?? []))],
     isDefault: source?.sha256 === defaultWeightsSha256,

@@ -1,8 +1,7 @@
 /** Whether `--from` can be a checkpoint, and what to give in place of what cannot. */
-import { existsSync } from 'node:fs';
-import { readdir, stat } from 'node:fs/promises';
-import { dirname, extname, join } from 'node:path';
-import { manifestName } from '../models/fileNames.js';
+import { stat } from 'node:fs/promises';
+import { extname } from 'node:path';
+import { headsCommand, onnxAdvice } from '../models/otherKinds.js';
 import { UsageError } from '../util/errors.js';
 
 /** @throws UsageError for what is missing, or is a model of another kind */
@@ -14,14 +13,12 @@ export async function checkSource(from: string): Promise<void> {
         'OWNER/NAME@REVISION or OWNER/NAME:FILE.gguf.)',
     );
   }
-  if (await isOnnx(from, kind.isDirectory())) {
-    const folder = kind.isDirectory() ? from : dirname(from);
-    if (existsSync(join(folder, manifestName))) {
-      throw new UsageError(`--from ${from} is a prepared model: use it with --model ${folder}.`);
-    }
+  const advice = onnxAdvice(from);
+  if (advice !== undefined) throw new UsageError(`--from ${from} ${advice.replace(/\.?$/, '.')}`);
+  const heads = headsCommand(from);
+  if (heads !== undefined) {
     throw new UsageError(
-      `--from ${from} is an ONNX export. It has no input for the tree mask and gives no hidden states, so trees cannot ` +
-        'be verified with it. Give the checkpoint that it was made from: a folder with config.json and safetensors, or a .gguf file.',
+      `--from ${from} holds Medusa heads and no model: give it with --heads, and the base model with --from: ${heads}.`,
     );
   }
   if (kind.isFile() && extname(from) !== '.gguf') {
@@ -29,13 +26,4 @@ export async function checkSource(from: string): Promise<void> {
       `--from ${from} is neither a .gguf file nor a folder with config.json and safetensors.`,
     );
   }
-}
-
-/** An .onnx file, or a folder with graphs (optimum's, those of ONNX Runtime's generate()) and no weights of another kind. */
-async function isOnnx(from: string, isFolder: boolean): Promise<boolean> {
-  if (!isFolder) return extname(from) === '.onnx';
-  const names = await readdir(from);
-  const hasWeights = names.some((name) => /\.(safetensors|gguf)$|^pytorch_model.*\.bin$/.test(name));
-  const hasGraphs = names.some((name) => /\.onnx$|^genai_config\.json$|^onnx$/.test(name));
-  return hasGraphs && !hasWeights;
 }

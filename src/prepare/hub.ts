@@ -1,17 +1,11 @@
 import { existsSync } from 'node:fs';
 import { join, resolve } from 'node:path';
-import {
-  hubFolderName,
-  hubNameOfPath,
-  isHubFolder,
-  parseHubName,
-  sourceNameOf,
-  type HubName,
-} from '../models/hubName.js';
+import { hubNameOfPath, isHubFolder, parseHubName, sourceNameOf, type HubName } from '../models/hubName.js';
 import { ModelError } from '../util/errors.js';
 import { object, optional, number, text, tryJson } from '../util/json.js';
 import type { Report } from '../util/progressReport.js';
-import { commitOf, findInCache, hubCacheFolder, isOffline, type Wanted } from './hubCache.js';
+import { hubCacheFolder } from '../models/hubRevision.js';
+import { findInCache, isOffline, type Wanted } from './hubCache.js';
 import { diskFullHint } from './diskErrors.js';
 import { exportEnvironment, runModule, type Python } from './python.js';
 import { ensureRequirements } from './pythonPackages.js';
@@ -26,13 +20,6 @@ const hubRequirements = 'requirements-hub.lock';
 export function hubNameAsked(given: string): HubName | undefined {
   if (!existsSync(given)) return parseHubName(given);
   return isHubFolder(given) ? hubNameOfPath(given) : undefined;
-}
-
-/** The commit that a name or path asks for, as far as the cache knows it; undefined where any will do. */
-export async function commitAsked(given: string): Promise<string | undefined> {
-  const hub = hubNameAsked(given) ?? hubNameOfPath(given);
-  if (hub?.revision === undefined) return undefined;
-  return commitOf(join(hubCacheFolder(), hubFolderName(hub.repository)), hub.revision);
 }
 
 /** What fetching needs. */
@@ -70,13 +57,18 @@ export async function localPath(
     );
   }
   const at = hub.revision === undefined ? '' : ` at ${hub.revision}`;
+  const notHere = `There is no file or folder ${given} here`;
   if (isOffline()) {
     throw new ModelError(
       `${sourceNameOf(hub)}${at} is not whole in ${hubCacheFolder()}, and HF_HUB_OFFLINE forbids to fetch it. ` +
-        'Unset it, set HF_HOME or HF_HUB_CACHE to the cache that has it, or give the path of a folder.',
+        'Unset it, set HF_HOME or HF_HUB_CACHE to the cache that has it, or give the path of a folder. ' +
+        `(${notHere}.)`,
     );
   }
-  const folder = await fetchRepository(hub, wanted, fetching, report);
+  // Most likely a mistyped path, where its first part is a folder.
+  if (existsSync(hub.repository.split('/')[0]))
+    report.note(`${notHere}: it is taken for a name on the Hugging Face hub.`);
+  const folder = await fetchRepository(hub, wanted, { ...fetching, notHere }, report);
   return hub.file === undefined ? folder : join(folder, hub.file);
 }
 
@@ -90,7 +82,7 @@ const fetchLine = object({
 async function fetchRepository(
   { repository, revision, file }: HubName,
   wanted: Wanted,
-  { python, requirements, modelsDir, reinstall, signal }: Fetching,
+  { python, requirements, modelsDir, reinstall, signal, notHere }: Fetching & { notHere: string },
   report: Report,
 ): Promise<string> {
   const packages = await ensureRequirements(python, hubRequirements, modelsDir, {
@@ -123,6 +115,6 @@ async function fetchRepository(
   if (run.code === 0 && folder !== '') return folder;
   const why = run.errorTail.split('\n').findLast((line) => line.trim() !== '') ?? 'no message';
   throw new ModelError(
-    `Cannot fetch ${repository}: ${why.replace(/^error:\s*/, '').replace(/\.?\s*$/, '.')}${diskFullHint(run.errors)}`,
+    `Cannot fetch ${repository}: ${why.replace(/^error:\s*/, '').replace(/\.?\s*$/, '.')} (${notHere}.)${diskFullHint(run.errors)}`,
   );
 }

@@ -1,22 +1,14 @@
 /** What lies in the cache that all programs of the Hugging Face hub share. Nothing is written and nothing is fetched. */
 import { existsSync } from 'node:fs';
 import { readdir, readFile } from 'node:fs/promises';
-import { homedir } from 'node:os';
 import { join } from 'node:path';
 import { hubFolderName, type HubName } from '../models/hubName.js';
+import { hubCacheFolder, keptCommit } from '../models/hubRevision.js';
 import { object, tryJson } from '../util/json.js';
 import * as v from 'valibot';
 
 /** What a repository is wanted for. */
 export type Wanted = 'model' | 'heads';
-
-/** The folder of the cache, by the variables that huggingface_hub reads. */
-export function hubCacheFolder(environment: NodeJS.ProcessEnv = process.env): string {
-  const { HF_HUB_CACHE, HUGGINGFACE_HUB_CACHE, HF_HOME, XDG_CACHE_HOME } = environment;
-  const home = HF_HOME || join(XDG_CACHE_HOME || join(homedir(), '.cache'), 'huggingface');
-  const folder = HF_HUB_CACHE || HUGGINGFACE_HUB_CACHE || join(home, 'hub');
-  return folder.replace(/^~(?=$|[/\\])/, homedir());
-}
 
 /** Whether the environment forbids to ask the hub. */
 export const isOffline = (environment: NodeJS.ProcessEnv = process.env): boolean =>
@@ -29,7 +21,7 @@ export async function findInCache(
   root = join(hubCacheFolder(), hubFolderName(hub.repository)),
 ): Promise<string | undefined> {
   const snapshots = join(root, 'snapshots');
-  const commit = await commitOf(root, hub.revision);
+  const commit = keptCommit(root, hub.revision ?? 'main') ?? hub.revision;
   // A cache that was filled by commits does not say which one main is, but there may be only one.
   const folder = join(snapshots, commit ?? (await onlyOne(snapshots)) ?? '.none');
   if (hub.file !== undefined) {
@@ -37,12 +29,6 @@ export async function findInCache(
     return partsOf(file).every((part) => existsSync(part)) ? file : undefined;
   }
   return (await isWhole(folder, wanted)) ? folder : undefined;
-}
-
-/** What a branch or tag stood for when it was fetched; a commit stands for itself. */
-export async function commitOf(root: string, revision: string | undefined): Promise<string | undefined> {
-  const kept = await readFile(join(root, 'refs', revision ?? 'main'), 'utf8').catch(() => undefined);
-  return /^[0-9a-f]+$/.exec(kept?.trim() ?? '')?.[0] ?? revision;
 }
 
 async function onlyOne(snapshots: string): Promise<string | undefined> {

@@ -1,7 +1,8 @@
 import { existsSync } from 'node:fs';
-import { mkdir, rename, rm } from 'node:fs/promises';
+import { mkdir, rename, rm, rmdir } from 'node:fs/promises';
 import { basename, dirname, join, resolve } from 'node:path';
 import { chatTemplateText } from '../engine/text/builtinTemplates.js';
+import { checkTemplate } from '../engine/text/chatTemplate.js';
 import { MedusaError, ModelError, UsageError } from '../util/errors.js';
 import { committedHeads } from '../models/headsFiles.js';
 import { adaptedName, adapterName, checkAdapter } from './adapters.js';
@@ -19,8 +20,15 @@ import { manifestName } from '../models/fileNames.js';
 import { checkFiles, readManifest } from '../models/manifest.js';
 import type { Manifest } from '../models/manifestSchema.js';
 import { hidden, lockFile, partialFolder, removeFolder, removePartialFolders } from './partialFolders.js';
-import { localSourceName, sourceNameOf } from '../models/hubName.js';
-import { commitAsked, hubNameAsked, localPath } from './hub.js';
+import {
+  firstPart,
+  hubNameOfPath,
+  localSourceName,
+  sameSourceName,
+  sourceNameOf,
+} from '../models/hubName.js';
+import { commitOf, isOfRevision } from '../models/hubRevision.js';
+import { hubNameAsked, localPath } from './hub.js';
 import type { Report } from '../util/progressReport.js';
 import { exportEnvironment, findPython, runModule, type Python } from './python.js';
 import { ensureRequirements, exporterRequirements } from './pythonPackages.js';
@@ -66,17 +74,22 @@ export interface PreparedModel {
  * The folder appears whole, by a rename, or not at all. What was fetched is kept, so a run after an interrupted one
  * goes on from there. A lock keeps two preparations of one model apart: the second waits and finds it made.
  */
-export async function prepareModel(options: PrepareOptions, report: Report): Promise<PreparedModel> {
+export async function prepareModel(given: PrepareOptions, report: Report): Promise<PreparedModel> {
+  const options = given.from === undefined ? given : { ...given, from: wholeOf(given.from) };
   const { signal } = options;
   const modelsDir = resolve(options.modelsDir);
   options.precisions?.forEach(checkPrecision);
-  const name = checkModelName(options.id ?? nameOf(options.from, options.adapter));
+  if (options.id !== undefined) checkModelName(options.id, '--id');
   if (options.from !== undefined && hubNameAsked(options.from) === undefined) await checkSource(options.from);
   if (options.adapter !== undefined) await checkAdapter(options.adapter);
+  const named = options.adapter === undefined ? '--from' : '--from or --adapter';
+  const name = options.id ?? checkModelName(nameOf(options.from, options.adapter), named);
   const template = options.chatTemplate && (await chatTemplateText(options.chatTemplate));
+  if (template) checkTemplate(options.chatTemplate, template);
   checkName(name, options.from, options.adapter);
+  let made: string | undefined;
   try {
-    await mkdir(modelsDir, { recursive: true });
+    made = await mkdir(modelsDir, { recursive: true });
     const release = await takeLock(lockFile(modelsDir, name), {
       signal,
       onWait: (holder) => report.note(`Process ${holder} is preparing ${name}: waiting for it.`),
@@ -87,9 +100,24 @@ export async function prepareModel(options: PrepareOptions, report: Report): Pro
       await release();
     }
   } catch (error) {
+    if (made !== undefined) await removeEmpty(modelsDir, made);
     throw error instanceof MedusaError ? error : explainDiskError(error, modelsDir);
   }
 }
+
+/** Removes the folders from `last` up to `first` that nothing was put into. */
+async function removeEmpty(last: string, first: string): Promise<void> {
+  for (let folder = last; folder.length >= first.length; folder = dirname(folder)) {
+    const isGone = await rmdir(folder).then(
+      () => true,
+      () => false,
+    );
+    if (!isGone) return;
+  }
+}
+
+/** Of a GGUF model in parts the first one, where it is there; else what was given. */
+const wholeOf = (from: string): string => (existsSync(firstPart(from)) ? firstPart(from) : from);
 
 /** Without --from the weights are the default model's: with an adapter they may bear any name but its own. */
 function checkName(name: string, from: string | undefined, adapter: string | undefined): void {
@@ -129,7 +157,9 @@ async function prepareLocked(name: string, options: PrepareOptions, report: Repo
     heads.push(await localPath(each, 'heads', fetching, report));
   const partial = partialFolder(hidden(options.modelsDir, name));
   try {
-    await runExporter({ python, requirements, source, heads, partial, name, precisions }, options, report);
+    const defaultPrecision = present?.defaults.cpu?.backbone;
+    const run = { python, requirements, source, heads, partial, name, precisions, defaultPrecision };
+    await runExporter(run, options, report);
     const manifest = await checkExported(partial);
     await replaceFolder(partial, folder);
     return { name, folder, manifest, isNew: true };
@@ -182,14 +212,21 @@ async function checkSameSource(
   { from, adapter }: PrepareOptions,
 ): Promise<void> {
   const fix = 'Give another name with --id, or replace it with --force.';
-  if (from !== undefined && localOrHubName(from) !== source.name) {
+  const hub = from === undefined ? undefined : (hubNameAsked(from) ?? hubNameOfPath(from));
+  const isSame =
+    hub === undefined
+      ? localSourceName(from ?? '') === firstPart(source.name)
+      : sameSourceName(sourceNameOf(hub), source.name);
+  if (from !== undefined && !isSame) {
     throw new UsageError(`Model ${name} is there already and was made from ${source.name}. ${fix}`);
   }
-  const revision = from === undefined ? undefined : await commitAsked(from);
-  if (revision !== undefined && source.revision?.startsWith(revision) === false) {
+  // What the cache has now goes before what had that name then.
+  const commit = hub && commitOf(hub);
+  const made = commit === undefined ? source : { revision: source.revision };
+  if (hub !== undefined && source.revision !== undefined && !isOfRevision(hub, made)) {
     throw new UsageError(
       `Model ${name} is there already and was made from ${source.name} at ${source.revision}; asked for is ` +
-        `${revision}. ${fix}`,
+        `${commit ?? hub.revision}. ${fix}`,
     );
   }
   const asked = adapter === undefined ? undefined : await sha256Of(adapter);
@@ -206,12 +243,6 @@ async function checkSameSource(
 function nameOf(from: string | undefined, adapter: string | undefined): string {
   const base = from === undefined ? defaultModelName : modelNameOf(from);
   return adapter === undefined ? base : adaptedName(base, adapter);
-}
-
-/** As the manifest names it. */
-function localOrHubName(from: string): string {
-  const hub = hubNameAsked(from);
-  return hub === undefined ? localSourceName(from) : sourceNameOf(hub);
 }
 
 /**
@@ -245,6 +276,8 @@ interface ExporterRun {
   partial: string;
   name: string;
   precisions: readonly string[];
+  /** Of the model that is there: what is added does not change what runs. */
+  defaultPrecision: string | undefined;
 }
 
 /** One line of the exporter's stdout. */
@@ -260,6 +293,9 @@ async function runExporter(run: ExporterRun, options: PrepareOptions, report: Re
   // Children do not run in the user's working directory.
   const args = ['--output', run.partial, '--from', resolve(run.source), '--id', run.name];
   for (const precision of run.precisions) args.push('--precision', precision);
+  const hub = options.from === undefined ? undefined : hubNameAsked(options.from);
+  if (hub !== undefined) args.push('--revision-asked', hub.revision ?? 'main');
+  if (run.defaultPrecision !== undefined) args.push('--default-precision', run.defaultPrecision);
   if (options.adapter !== undefined) args.push('--adapter', resolve(options.adapter));
   if (options.chatTemplate !== undefined) args.push('--chat-template', options.chatTemplate);
   if (await wantsUnsignedWeights()) args.push('--unsigned-weights');

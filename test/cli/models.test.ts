@@ -2,6 +2,7 @@ import { expect } from 'chai';
 import { existsSync } from 'node:fs';
 import { mkdir, readdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { builtinTemplates } from '../../src/engine/text/builtinTemplates.js';
 import { runCli, runMain } from '../support/cli.js';
 import { copyTiny, readJson, temporaryFolder, tinyFolder, writeManifest } from '../support/tinyModel.js';
 
@@ -70,6 +71,10 @@ describe('prepared models', function () {
     const ofDoctor = JSON.parse((await runMain(['doctor', '--json', ...at])).stdout) as object;
     expect(ofDoctor).to.have.deep.property('models', (ofList as { models: unknown }).models);
     expect(ofList).to.have.nested.property('models[0].chat_template', 'own');
+    const config = { chat_template: builtinTemplates.chatml };
+    await writeFile(join(at[1], 'one', 'tokenizer_config.json'), JSON.stringify(config));
+    const kept = JSON.parse((await runMain(['prepare', '--list', '--json', ...at])).stdout) as object;
+    expect(kept).to.have.nested.property('models[0].chat_template', 'chatml');
   });
 
   it('are not looked for by making folders', async () => {
@@ -84,7 +89,7 @@ describe('prepared models', function () {
       for (const [args, code] of [
         [['prepare', '--list'], 0],
         [['prepare', '--remove', 'one'], 2],
-        [['generate', 'Hi', '--model', 'one'], 1],
+        [['generate', 'Hi', '--model', 'one'], 2],
         [['doctor'], 0],
       ] as const) {
         const run = await runMain([...args, ...at]);
@@ -111,6 +116,11 @@ describe('prepared models', function () {
     );
     const genai = await made('genai', 'genai_config.json', 'tokenizer.json');
     for (const from of [optimum, join(optimum, 'model.onnx'), genai]) {
+      const used = await runMain(['generate', 'Hi', '--model', from, '--models-dir', temporary.path]);
+      expect(used.code).to.equal(2);
+      expect(used.stderr).to.match(
+        /--model .* is an ONNX export.*a \.gguf file, to medusa-plus prepare --from\./,
+      );
       const wrong = await prepare('--from', from);
       expect(wrong.code).to.equal(2);
       expect(wrong.stderr).to.match(
@@ -122,6 +132,56 @@ describe('prepared models', function () {
       const wrong = await prepare('--from', from);
       expect(wrong.code).to.equal(2);
       expect(wrong.stderr).to.contain(`is a prepared model: use it with --model ${prepared}.`);
+    }
+  });
+
+  it('are not heads alone', async () => {
+    const made = async (name: string, ...files: [string, string][]): Promise<string> => {
+      const folder = join(temporary.path, name);
+      await mkdir(folder);
+      for (const [file, text] of files) await writeFile(join(folder, file), text);
+      return folder;
+    };
+    const tgi = await made(
+      'tgi',
+      ['config.json', '{"medusa_num_heads": 3, "base_model_name_or_path": "o/base"}'],
+      ['medusa_lm_head.safetensors', ''],
+    );
+    const bare = await made('bare', ['medusa_lm_head.pt', '']);
+    for (const [folder, from] of [
+      [tgi, 'o/base'],
+      [bare, '<base model>'],
+    ]) {
+      const used = await runMain(['generate', 'Hi', '--model', folder, '--models-dir', temporary.path]);
+      expect(used.code).to.equal(2);
+      expect(used.stderr).to.contain(
+        `--model ${folder} holds Medusa heads and no model. Prepare the base model with them: ` +
+          `medusa-plus prepare --from ${from} --heads ${folder}.`,
+      );
+      const wrong = await prepare('--from', folder);
+      expect(wrong.code).to.equal(2);
+      expect(wrong.stderr).to.contain(`with --from: medusa-plus prepare --from ${from} --heads ${folder}.`);
+    }
+  });
+
+  it('are seen as what they are in the working directory too, and missing ones end alike', async () => {
+    const cwd = join(temporary.path, 'here');
+    await mkdir(cwd);
+    await writeFile(join(cwd, 'real.onnx'), '');
+    await writeFile(join(cwd, 'real.gguf'), '');
+    const at = ['--models-dir', join(cwd, 'none')];
+    for (const [args, words] of [
+      [['real.onnx'], '--model real.onnx is an ONNX export.'],
+      [['./real.onnx'], '--model ./real.onnx is an ONNX export.'],
+      [['real.gguf'], '--model real.gguf is a checkpoint'],
+      [['no/such'], 'no/such: there is no such folder'],
+      [['./no/such'], 'no/such does not exist'],
+      [['nosuch'], 'No model nosuch in'],
+      [['nosuch', '--prepare'], '--prepare fetches models of the Hugging Face hub alone: OWNER/NAME.'],
+    ] as const) {
+      const run = await runCli(['generate', 'Hi', ...at, '--model', ...args], { cwd });
+      expect(run.code, args.join(' ') + run.stderr).to.equal(2);
+      expect(run.stderr).to.contain(words);
     }
   });
 

@@ -68,6 +68,23 @@ describe('chooseGraphs', () => {
     );
   });
 
+  it('advises no precision that a family cannot be had in', () => {
+    const gemma = { ...manifest, model: { ...manifest.model, family: 'gemma3' } };
+    const without = (kept: readonly string[]): Manifest => ({
+      ...gemma,
+      backbones: gemma.backbones.filter(({ precision }) => kept.includes(precision)),
+      defaults: { cpu: undefined, cuda: undefined },
+    });
+    expect(() => chooseGraphs(without(['fp32']), { provider: 'cpu', precision: 'int8' }, folder))
+      .to.throw(UsageError, 'gemma3 cannot be made in it. Model tiny has these precisions for cpu: fp32.')
+      .with.property('message')
+      .that.does.not.contain('prepare');
+    expect(() => chooseGraphs(without([]), { provider: 'cpu' }, folder)).to.throw(
+      ModelError,
+      '--precision int8-block',
+    );
+  });
+
   it('refuses a precision that there is not', () => {
     expect(() => chooseGraphs(manifest, { provider: 'cpu', precision: 'fp99' }, folder)).to.throw(
       UsageError,

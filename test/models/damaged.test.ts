@@ -230,7 +230,7 @@ describe('Damaged model files', function () {
 
   it('a model folder that is not there', async () => {
     const run = await runMain(['generate', 'Hi', '--model', './nowhere/model']);
-    expect(run.code).to.equal(1);
+    expect(run.code).to.equal(2);
     expect(run.stderr).to.contain('nowhere/model does not exist').and.to.contain('medusa-plus prepare');
   });
 

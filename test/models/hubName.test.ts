@@ -51,6 +51,9 @@ describe('Names on the Hugging Face hub', () => {
       true,
       false,
     ]);
+    const part = parseHubName('o/n:q/a-00003-of-00004.gguf')!;
+    expect(sourceNameOf(part)).to.equal('o/n:q/a-00001-of-00004.gguf');
+    expect(localSourceName('/x/a-00003-of-00004.gguf')).to.equal('a-00001-of-00004.gguf');
     const file = parseHubName('o/n@v1:q/a.gguf')!;
     expect([shortNameOf(file), sourceNameOf(file)]).to.deep.equal(['a.gguf', 'o/n:q/a.gguf']);
   });

@@ -15,9 +15,9 @@ describe('Where models lie', () => {
   });
 
   it('lets no name out of the folder', () => {
-    expect(checkModelName('smollm2-135m_x.1')).to.equal('smollm2-135m_x.1');
+    expect(checkModelName('smollm2-135m_x.1', '--id')).to.equal('smollm2-135m_x.1');
     for (const name of ['', '.', '..', '.hidden', 'a/b', 'a\\b', 'a b', '-x']) {
-      expect(() => checkModelName(name), name).to.throw(UsageError);
+      expect(() => checkModelName(name, '--id'), name).to.throw(UsageError);
     }
   });
 });

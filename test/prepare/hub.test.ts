@@ -3,7 +3,8 @@ import { existsSync } from 'node:fs';
 import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { findInCache, hubCacheFolder, isOffline } from '../../src/prepare/hubCache.js';
+import { hubCacheFolder } from '../../src/models/hubRevision.js';
+import { findInCache, isOffline } from '../../src/prepare/hubCache.js';
 import { runCli, type CliRun } from '../support/cli.js';
 import { temporaryFolder } from '../support/tinyModel.js';
 
@@ -141,6 +142,57 @@ describe('medusa-plus prepare with names on the hub', function () {
     const broken = await run(['prepare', '--from', join(cache, 'models--Owner--B')]);
     expect(broken.code).to.equal(1);
     expect(broken.stderr).to.match(/holds no whole snapshot of Owner\/B.*give Owner\/B instead/);
+  });
+
+  it('is found by the revision that was named, and by what main stands for', async () => {
+    const commit = await snapshot(cache, whole);
+    const offline = { HF_HUB_OFFLINE: '1', FAKE_PYTHON: 'fetch-fails' };
+    const emptied = { ...offline, HF_HUB_CACHE: join(folder.path, 'emptied') };
+    const words = ['generate', 'Hi', '--threads', '1', '--nodes', '4', '--max-new-tokens', '2', '--model'];
+    for (const [from, variables] of [
+      ['Owner/A-Model@main', emptied],
+      ['Owner/A-Model', emptied],
+      [commit, offline],
+    ] as const) {
+      const made = await run(['prepare', '--from', from, '--force'], offline);
+      expect(made.code, made.stderr).to.equal(0);
+      const used = await run([...words, 'Owner/A-Model@main'], variables);
+      expect(used.code, from + used.stderr).to.equal(0);
+    }
+    const other = await run([...words, 'Owner/A-Model@v2'], offline);
+    expect(other.code).to.equal(2);
+    const again = await run(['prepare', '--from', 'owner/a-model@main'], emptied);
+    expect(again.code).to.equal(2);
+    const small = await run(['prepare', '--from', 'owner/a-model'], emptied);
+    expect(small.stdout, small.stderr).to.contain('a-model is ready');
+  });
+
+  it('takes any part of a split model for all of them', async () => {
+    const parts = [1, 2].map((i) => join(folder.path, `m-0000${i}-of-00002.gguf`));
+    for (const part of parts) await writeFile(part, 'GGUF');
+    for (const [from, words] of [
+      [parts[1], 'Prepared m in'],
+      [parts[0], 'm is ready'],
+      [parts[1], 'm is ready'],
+    ]) {
+      const made = await run(['prepare', '--from', from]);
+      expect(made.stdout, made.stderr).to.contain(words);
+    }
+    expect((await sourceOf('m')).name).to.equal('m-00001-of-00002.gguf');
+  });
+
+  it('says that there is no such file here', async () => {
+    await mkdir(join(folder.path, 'h'));
+    const failing = { FAKE_PYTHON: 'fetch-fails' };
+    const made = await run(['prepare', '--from', 'h/none-there'], failing);
+    expect(made.code).to.equal(1);
+    const lines = made.stderr.split('\n');
+    const told = lines.findIndex((line) => line.includes('no file or folder h/none-there here: it is taken'));
+    expect(told).to.be.within(0, lines.findIndex((line) => /that fetch from|Asking/.test(line)) - 1);
+    expect(made.stderr).to.match(/accept its licence\. \(There is no file or folder h\/none-there here\.\)/);
+    const offline = await run(['prepare', '--from', 'g/none'], { ...failing, HF_HUB_OFFLINE: '1' });
+    expect(offline.stderr).to.contain('(There is no file or folder g/none here.)');
+    expect(offline.stderr).to.not.contain('it is taken');
   });
 
   it('does so for generate --prepare, and a folder of that name goes first', async () => {

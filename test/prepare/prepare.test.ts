@@ -10,7 +10,7 @@ import { explainDiskError } from '../../src/prepare/diskErrors.js';
 import { defaultModelName } from '../../src/models/defaultModel.js';
 import { readManifest } from '../../src/models/manifest.js';
 import { ownIdentity } from '../../src/util/processIdentity.js';
-import { runCli, type CliOptions, type CliRun } from '../support/cli.js';
+import { runCli, runMain, type CliOptions, type CliRun } from '../support/cli.js';
 import { temporaryFolder } from '../support/tinyModel.js';
 
 const fakePython = fileURLToPath(new URL('../fixtures/fakePython.mjs', import.meta.url));
@@ -82,7 +82,7 @@ describe('medusa-plus prepare', function () {
     ]);
     expect(run.code, run.stderr).to.equal(0);
     const other = await runCli(['generate', 'Hi', '--model', 'other', '--models-dir', models]);
-    expect(other.code).to.equal(1);
+    expect(other.code).to.equal(2);
     expect(other.stderr).to.contain('No model other').and.to.contain('there are: tiny');
   });
 
@@ -93,6 +93,38 @@ describe('medusa-plus prepare', function () {
     const run = await runCli(['prepare', '--from', another, '--id', 'tiny', '--models-dir', models]);
     expect(run.code).to.equal(2);
     expect(run.stderr).to.contain('--id').and.to.contain('--force');
+  });
+
+  it('keeps the default precision when others are added', async () => {
+    await prepare('');
+    const added = await prepare('', ['--precision', 'int4']);
+    expect(added.code, added.stderr).to.equal(0);
+    const { source } = JSON.parse(await readFile(join(models, 'tiny', 'manifest.json'), 'utf8')) as {
+      source: { arguments: string[] };
+    };
+    const at = source.arguments.indexOf('--default-precision');
+    expect(source.arguments.slice(at, at + 2)).to.deep.equal(['--default-precision', 'int8']);
+  });
+
+  it('tries a chat template before anything is made', async () => {
+    const file = join(folder.path, 'a.jinja');
+    for (const [text, words] of [
+      ['{% for m in messages %}{{ m.content }}', 'cannot be parsed: '],
+      [
+        "{{ raise_exception('Only tools may speak') }}",
+        'refuses a message of the user: Only tools may speak',
+      ],
+      ['a\0b', 'is no text file'],
+      [Buffer.from([0xff, 0xfe]), 'is no text file'],
+    ] as const) {
+      await writeFile(file, text);
+      expectFailure(await prepare('', ['--chat-template', file]), 2, `--chat-template ${file} ${words}`);
+      expect(existsSync(models)).to.equal(false);
+    }
+  });
+
+  it('takes --heads none alone', async () => {
+    expectFailure(await prepare('', ['--heads', 'none', '--heads', source]), 2, `go with --heads ${source}`);
   });
 
   it('leaves nothing half-made when it is killed, and goes on the next time', async () => {
@@ -146,6 +178,16 @@ describe('medusa-plus prepare', function () {
     expect(run.code).to.equal(1);
     expect(left()).to.deep.equal(['tiny']);
     expect(existsSync(join(models, 'tiny', 'manifest.json'))).to.equal(true);
+  });
+
+  it('leaves no empty folder of models where Python is missing', async () => {
+    const parent = join(folder.path, 'new');
+    models = join(parent, 'models');
+    expectFailure(await prepare('old'), 1, 'Python 3.8');
+    expect(existsSync(parent)).to.equal(false);
+    await mkdir(models, { recursive: true });
+    expectFailure(await prepare('old'), 1, 'Python 3.8');
+    expect(existsSync(models)).to.equal(true);
   });
 
   it('says what is wrong with Python', async () => {
@@ -244,11 +286,17 @@ describe('medusa-plus prepare', function () {
   });
 
   it('refuses wrong sources and names', async () => {
-    const run = (...args: string[]): Promise<CliRun> => runCli(['prepare', '--models-dir', models, ...args]);
+    const run = (...args: string[]): Promise<CliRun> => runMain(['prepare', '--models-dir', models, ...args]);
     expectFailure(await run('--from', '/nowhere/model.gguf'), 2, '/nowhere/model.gguf', 'no such file');
     await writeFile(join(folder.path, 'model.bin'), 'x');
     expectFailure(await run('--from', join(folder.path, 'model.bin')), 2, '.gguf');
     expectFailure(await run('--id', '../evil', '--from', source), 2, '--id');
+    expectFailure(await run('--id', 'a'.repeat(300), '--from', source), 2, 'at most 200', '300 characters');
+    for (const from of ['owner/name:FILE.bin', 'owner/name@'])
+      expectFailure(await run('--from', from), 2, `--from ${from}: there is no such file`);
+    const spaced = join(folder.path, 'A b.gguf');
+    await writeFile(spaced, 'GGUF');
+    expectFailure(await run('--from', spaced), 2, '--from would name the model "a b"', 'with --id');
     expectFailure(await run('--id', 'mine'), 2, '--from');
     expectFailure(
       await prepare('', ['--heads', '/nowhere/heads.safetensors']),

@@ -51,6 +51,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="int8 weights as uint8: opens faster on processors without VNNI, runs slower on others; same results",
     )
+    parser.add_argument("--default-precision", metavar="NAME", help="the one that runs on CPUs where none is asked for")
+    parser.add_argument("--revision-asked", metavar="NAME", help="branch, tag or commit that the source was named with")
     parser.add_argument("--capacity", type=int, default=DEFAULT_CAPACITY, help="cache rows of layout shared")
 
 
@@ -60,6 +62,9 @@ def check(args: argparse.Namespace, error: Callable[[str], NoReturn]) -> None:
             error(f"--precision {name}: unknown (known: {', '.join(PRECISIONS)})")
         if args.layout in ("split", "shared") and args.layout not in PRECISIONS[name].layouts:
             error(f"--precision {name} has no layout {args.layout} (it has: {PRECISIONS[name].layouts})")
+    heads = _list(args.heads or [])
+    if "none" in heads and len(heads) > 1:
+        error(f"--heads none leaves heads out and does not go with --heads {next(h for h in heads if h != 'none')}")
     if args.capacity < MAX_TOP_M:
         error(f"--capacity {args.capacity}: expected at least {MAX_TOP_M}")
 
@@ -80,6 +85,8 @@ def request_of(args: argparse.Namespace) -> Request:
         args.adapter,
         args.chat_template,
         args.unsigned_weights,
+        args.default_precision,
+        args.revision_asked,
     )
 
 

@@ -9,6 +9,7 @@ is the token's row of the backbone's input embedding, times token_scale.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -84,6 +85,16 @@ class HeadsCheckpoint:
     @property
     def draft_vocab_size(self) -> int:
         return int(self.outputs[0].shape[0])
+
+    def same_tensors(self, other: HeadsCheckpoint) -> bool:
+        """Whether both have the same numbers, whatever their files' formats are."""
+        mine = [array for head in self.blocks for block in head for array in block]
+        theirs = [array for head in other.blocks for block in head for array in block]
+        if len(mine) != len(theirs) or self.count != other.count:
+            return False
+        maps = [(np.array(self.token_map), np.array(other.token_map))]  # None equals None alone
+        outputs = ((a.float32(), b.float32()) for a, b in zip(self.outputs, other.outputs, strict=True))
+        return all(np.array_equal(a, b) for a, b in itertools.chain(zip(mine, theirs, strict=True), maps, outputs))
 
     def check_fits(
         self, config: ModelConfig, model_id: str, model_sha256: str, adapter_sha256: str | None = None

@@ -60,6 +60,16 @@ def own_heads(source: WeightSource) -> str | None:
     return "in the model's own files" if any(map(_INSIDE.match, source.tensor_names)) else None
 
 
+def heads_files(folder: Path) -> list[str]:
+    """The files of a folder that `read_heads` could mean, the one it takes first."""
+    there = [name for name in _CANDIDATES if (folder / name).is_file()]
+    return [name for i, name in enumerate(there) if i == 0 or name in _BESIDE or _holds_heads(folder / name)]
+
+
+def _holds_heads(file: Path) -> bool:
+    return any(_MEDUSA.match(name) or _VLLM.match(name) for name in open_tensors(file).entries)
+
+
 def heads_bytes(path: Path) -> int:
     """About how many bytes the heads' tensors at `path` (as for `read_heads`) take in their files."""
     if not path.is_dir():

@@ -106,7 +106,9 @@ export function compareRuns(given: readonly LoadedRun[]): Comparison {
   const ids = [...base.records.keys()].filter((id) =>
     runs.every((run) => run.records.has(id) && run.answers.has(id)),
   );
-  if (ids.length === 0) throw new MedusaError('The runs have no question in common');
+  if (ids.length === 0) {
+    throw new MedusaError(['The runs have no question in common', ...skippedNotes(runs)].join('. '));
+  }
   return { runs, ids, notes: notesOn(runs, ids) };
 }
 

@@ -19,7 +19,7 @@ export class BoundedTemplate {
   }
 
   /** @throws Error of the template's, or that names the limit which it passed */
-  render(variables: Record<string, unknown>, messages: readonly { content: string }[]): string {
+  render(variables: Record<string, unknown>, messages: readonly { role: string; content: string }[]): string {
     const environment = new Environment();
     for (const [name, value] of Object.entries({ ...globals, ...variables, messages })) {
       environment.set(name, value);

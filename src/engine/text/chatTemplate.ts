@@ -119,6 +119,24 @@ export class ChatTemplate {
   }
 }
 
+/**
+ * Tries a template before a model is made with it.
+ *
+ * @param given as it was named, for messages
+ * @throws UsageError when it cannot be parsed, or refuses a message of the user
+ */
+export function checkTemplate(given: string, text: string): void {
+  const tokens = { bos_token: '<s>', eos_token: '</s>', unk_token: '<unk>', pad_token: '<pad>' };
+  let does = 'cannot be parsed';
+  try {
+    const template = new BoundedTemplate(text);
+    does = 'refuses a message of the user';
+    template.render({ ...tokens, add_generation_prompt: true }, [{ role: 'user', content: 'Hi' }]);
+  } catch (cause) {
+    throw new UsageError(`--chat-template ${given} ${does}: ${(cause as Error).message}`, { cause });
+  }
+}
+
 /** Odd parts of the split are message numbers. */
 function substitute(marked: string, contents: readonly string[]): Segment[] {
   return marked

@@ -47,6 +47,21 @@ describe('questions that are too long, from the command line', function () {
     expect(wrong.code).to.equal(2);
   });
 
+  it('compare says why where no question is left', async () => {
+    const output = join(folder, 'none');
+    const questions = join(folder, 'long.jsonl');
+    await writeFile(
+      questions,
+      JSON.stringify({ question_id: 7, category: 'a', turns: ['word '.repeat(2000)] }),
+    );
+    const args = ['compare', ...common, '--a=--tree dynamic', '--output', output];
+    const run = await runCli(args.map((each) => (each === common[3] ? questions : each)));
+    expect(run.code, run.stderr).to.equal(1);
+    expect(run.stderr).to.match(
+      /no question in common\. All runs: 1 of 1 question could not be asked and was skipped: question 7, turn 1: The prompt has/,
+    );
+  });
+
   it('compare leaves them out, says so, and ends with 1', async () => {
     const output = join(folder, 'compare');
     const run = await runCli(['compare', ...common, '--a=--tree dynamic', '--output', output]);

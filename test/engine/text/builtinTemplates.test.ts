@@ -83,6 +83,21 @@ describe('built-in chat templates', function () {
     });
   }
 
+  it('write nothing for tokens that a tokenizer does not have', async () => {
+    const messages = [
+      { role: 'user', content: 'Hi' },
+      { role: 'assistant', content: 'Ho' },
+      { role: 'user', content: 'One' },
+    ];
+    for (const [name, reference] of Object.entries(references)) {
+      const text = new ChatTemplate({ chat_template: await chatTemplateText(name) })
+        .render(messages, [])
+        .map((segment) => segment.text)
+        .join('');
+      expect(text, name).to.equal(reference(messages).replaceAll(/<\/?s>/g, ''));
+    }
+  });
+
   it('are all held against a reference', () => {
     expect(Object.keys(references)).to.have.members(Object.keys(builtinTemplates));
   });
