@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -43,7 +44,8 @@ class Request:
     adapter: Path | None = None
     chat_template: str | None = None  # in place of the model's own
     unsigned_weights: bool = False  # int8 weights as uint8
-    default_precision: str | None = None  # of the model that this one replaces
+    replaces: Path | None = None  # a prepared model, of which stays what is not asked for anew
+    keep_heads: bool = False  # those of `replaces` too
     revision_asked: str | None = None  # the branch, tag or commit that the source was named with
 
 
@@ -133,6 +135,7 @@ def _convert(request: Request, source: WeightSource, paths: list[Path], manifest
             each.check_fits(source.config, request.model_id, digest, adapter and adapter.sha256)
     heads = [_with_embedding(each, source) for each in heads]
     heads = [_with_conditional(each, path, source) for each, path in zip(heads, paths, strict=True)]
+    earlier = _replaced(request, digest)
     with staging_folder(request.output, manifest is None) as staged:
         result = manifest or _begin(request, source, staged, digest, adapter)
         merged = source if adapter is None else AdaptedSource(source, adapter)
@@ -142,9 +145,41 @@ def _convert(request: Request, source: WeightSource, paths: list[Path], manifest
         _export_backbones(request, merged, staged, result, facts)
         for each in heads:
             _export_head(each, staged, result)
-        set_defaults(result, (request.default_precision, default_precision(source.config)))
+        if earlier is not None and request.replaces is not None and request.keep_heads:
+            _keep_heads(request.replaces, earlier, staged, result)
+        set_defaults(result, (_default_of(earlier), default_precision(source.config)))
         publish(staged, request.output, result, manifest is None)
     return result
+
+
+def _replaced(request: Request, digest: str) -> Manifest | None:
+    """The manifest of the model that this one replaces, if both are of one source."""
+    earlier = None if request.replaces is None else read_manifest(request.replaces)
+    return earlier if earlier is not None and earlier["source"]["sha256"] == digest else None
+
+
+def _default_of(earlier: Manifest | None) -> str | None:
+    return None if earlier is None else (earlier["defaults"].get("cpu") or {}).get("backbone")
+
+
+def _keep_heads(folder: Path, earlier: Manifest, staged: Path, manifest: Manifest) -> None:
+    """Copies the heads of `folder` that were not exported anew; the order stays, since the first are the default."""
+    exported = {entry["name"] for entry in manifest["heads"]}
+    for entry in earlier["heads"]:
+        if entry["name"] in exported:
+            continue
+        _tell(f"Note: the heads {entry['name']} stay (--heads replaces them, --heads none leaves them out)")
+        conditional = entry.get("conditional") or {}
+        for file in [*(each["file"] for each in entry["files"]), *filter(None, [conditional.get("file")])]:
+            if not (staged / file).exists():
+                shutil.copyfile(folder / file, staged / file)
+        put(manifest, "heads", entry)
+    order = [entry["name"] for entry in earlier["heads"]]
+    manifest["heads"].sort(key=lambda entry: order.index(entry["name"]) if entry["name"] in order else len(order))
+    needs_half = any(entry["precision"] == "fp16" for entry in manifest["backbones"])
+    have_half = {entry["name"] for entry in manifest["heads"] if entry["precision"] == "fp16"}
+    if needs_half and (lacking := [name for name in dict.fromkeys(order) if name not in have_half]):
+        raise ExportError(f"precision fp16 needs the heads {', '.join(lacking)} once more: give them with --heads")
 
 
 def _tell_files_left_out(path: Path) -> None:
@@ -189,7 +224,7 @@ def _adapter_entry(adapter: Adapter | None) -> dict[str, str] | None:
 
 def _begin(request: Request, source: WeightSource, staged: Path, digest: str, adapter: Adapter | None) -> Manifest:
     _tell("Writing the tokenizer")
-    tokenizer = write_tokenizer(source, staged, request.chat_template)
+    tokenizer = write_tokenizer(source, staged, request.chat_template or _template_of(request, digest))
     for note in tokenizer.notes:
         _tell(f"Note: {note}")
     facts = origin_of(source)
@@ -198,6 +233,14 @@ def _begin(request: Request, source: WeightSource, staged: Path, digest: str, ad
     origin |= {} if request.revision_asked is None else {"revision_asked": request.revision_asked}
     origin |= {} if adapter is None else {"adapter": _adapter_entry(adapter)}
     return new_manifest(model_section(source.config, request.model_id), tokenizer.facts, staged, origin)
+
+
+def _template_of(request: Request, digest: str) -> str | None:
+    """The chat template of the model that this one replaces."""
+    if request.replaces is None or _replaced(request, digest) is None:
+        return None
+    found = json.loads((request.replaces / "tokenizer_config.json").read_text("utf-8")).get("chat_template")
+    return found if isinstance(found, str) else None
 
 
 def _export_backbones(

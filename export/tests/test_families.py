@@ -180,7 +180,8 @@ def test_precisions_of_gemma(tmp_path: Path, capsys: pytest.CaptureFixture[str])
 
     assert run(out) == 0 and default(out) == "int8-block"
     assert run(out, "--precision", "int4,fp32") == 0 and default(out) == "int8-block"
-    assert run(tmp_path / "kept", "--precision", "int4,fp32", "--default-precision", "fp32") == 0
+    assert run(tmp_path / "fp32", "--precision", "fp32") == 0
+    assert run(tmp_path / "kept", "--precision", "int4,fp32", "--replaces", str(tmp_path / "fp32")) == 0
     assert default(tmp_path / "kept") == "fp32"
     capsys.readouterr()
     assert run(tmp_path / "new", "--precision", "int8-block,int8") == 1

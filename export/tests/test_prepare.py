@@ -123,6 +123,28 @@ def test_heads(tmp_path: Path, llama: TorchTwin, capsys: pytest.CaptureFixture[s
     assert "heads 'h' belong to out, not to other" in capsys.readouterr().err
 
 
+def test_what_a_replaced_model_had_stays(tmp_path: Path, checkpoint: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Heads and chat template, where none are asked for; fp16 needs heads of its own."""
+    for name in ("a", "b"):
+        write_heads(tmp_path / name, name=name, backbone={"id": "m"})
+        _limit_token_map(tmp_path / f"{name}.safetensors", 320)
+    heads = [argument for name in "ab" for argument in ("--heads", tmp_path / f"{name}.safetensors")]
+    model = "--from", checkpoint, "--id", "m"
+    assert run("--output", tmp_path / "old", *model, *heads, "--chat-template", "own template") == 0
+    replaces = *model, "--replaces", tmp_path / "old"
+    assert run("--output", tmp_path / "new", *replaces, "--keep-heads", "--precision", "int8,fp32", *heads[2:]) == 0
+    old, new = manifest_of(tmp_path / "old"), manifest_of(tmp_path / "new")
+    assert [entry["name"] for entry in new["heads"]] == ["a", "b"]
+    assert new["heads"][0] == old["heads"][0] and new["defaults"]["cpu"] == old["defaults"]["cpu"]
+    assert json.loads((tmp_path / "new" / "tokenizer_config.json").read_text())["chat_template"] == "own template"
+    assert_whole(tmp_path / "new")
+    assert "the heads a stay" in capsys.readouterr().out
+    assert run("--output", tmp_path / "bare", *replaces, "--heads", "none") == 0
+    assert manifest_of(tmp_path / "bare")["heads"] == []
+    assert run("--output", tmp_path / "half", *replaces, "--keep-heads", "--precision", "int8,fp16") == 1
+    assert "fp16 needs the heads a, b once more: give them with --heads" in capsys.readouterr().err
+
+
 def _limit_token_map(path: Path, vocab: int) -> None:
     from safetensors.numpy import load_file, save_file
 

@@ -157,8 +157,8 @@ async function prepareLocked(name: string, options: PrepareOptions, report: Repo
     heads.push(await localPath(each, 'heads', fetching, report));
   const partial = partialFolder(hidden(options.modelsDir, name));
   try {
-    const defaultPrecision = present?.defaults.cpu?.backbone;
-    const run = { python, requirements, source, heads, partial, name, precisions, defaultPrecision };
+    const replaces = present && folder;
+    const run = { python, requirements, source, heads, partial, name, precisions, replaces };
     await runExporter(run, options, report);
     const manifest = await checkExported(partial);
     await replaceFolder(partial, folder);
@@ -276,8 +276,8 @@ interface ExporterRun {
   partial: string;
   name: string;
   precisions: readonly string[];
-  /** Of the model that is there: what is added does not change what runs. */
-  defaultPrecision: string | undefined;
+  /** The folder of the model that is there: what is not asked for anew stays. */
+  replaces: string | undefined;
 }
 
 /** One line of the exporter's stdout. */
@@ -295,7 +295,8 @@ async function runExporter(run: ExporterRun, options: PrepareOptions, report: Re
   for (const precision of run.precisions) args.push('--precision', precision);
   const hub = options.from === undefined ? undefined : hubNameAsked(options.from);
   if (hub !== undefined) args.push('--revision-asked', hub.revision ?? 'main');
-  if (run.defaultPrecision !== undefined) args.push('--default-precision', run.defaultPrecision);
+  if (run.replaces !== undefined) args.push('--replaces', run.replaces);
+  if (run.replaces !== undefined && options.heads === undefined) args.push('--keep-heads');
   if (options.adapter !== undefined) args.push('--adapter', resolve(options.adapter));
   if (options.chatTemplate !== undefined) args.push('--chat-template', options.chatTemplate);
   if (await wantsUnsignedWeights()) args.push('--unsigned-weights');

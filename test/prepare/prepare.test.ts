@@ -95,15 +95,18 @@ describe('medusa-plus prepare', function () {
     expect(run.stderr).to.contain('--id').and.to.contain('--force');
   });
 
-  it('keeps the default precision when others are added', async () => {
-    await prepare('');
-    const added = await prepare('', ['--precision', 'int4']);
-    expect(added.code, added.stderr).to.equal(0);
-    const { source } = JSON.parse(await readFile(join(models, 'tiny', 'manifest.json'), 'utf8')) as {
-      source: { arguments: string[] };
+  it('tells the exporter which model is there when a precision is added, and whether its heads stay', async () => {
+    const argumentsOf = async (added: string[]): Promise<string[]> => {
+      const run = await prepare('', added);
+      expect(run.code, run.stderr).to.equal(0);
+      const manifest = await readFile(join(models, 'tiny', 'manifest.json'), 'utf8');
+      return (JSON.parse(manifest) as { source: { arguments: string[] } }).source.arguments;
     };
-    const at = source.arguments.indexOf('--default-precision');
-    expect(source.arguments.slice(at, at + 2)).to.deep.equal(['--default-precision', 'int8']);
+    expect(await argumentsOf([])).not.to.include('--replaces');
+    const added = await argumentsOf(['--precision', 'int4']);
+    const at = added.indexOf('--replaces');
+    expect(added.slice(at, at + 3)).to.deep.equal(['--replaces', join(models, 'tiny'), '--keep-heads']);
+    expect(await argumentsOf(['--precision', 'fp32', '--heads', 'none'])).not.to.include('--keep-heads');
   });
 
   it('tries a chat template before anything is made', async () => {

@@ -51,7 +51,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="int8 weights as uint8: opens faster on processors without VNNI, runs slower on others; same results",
     )
-    parser.add_argument("--default-precision", metavar="NAME", help="the one that runs on CPUs where none is asked for")
+    parser.add_argument(
+        "--replaces",
+        metavar="FOLDER",
+        type=Path,
+        help="prepared model of the same source: default precision and chat template stay where none is given",
+    )
+    parser.add_argument("--keep-heads", action="store_true", help="the heads of --replaces stay beside those given")
     parser.add_argument("--revision-asked", metavar="NAME", help="branch, tag or commit that the source was named with")
     parser.add_argument("--capacity", type=int, default=DEFAULT_CAPACITY, help="cache rows of layout shared")
 
@@ -85,7 +91,8 @@ def request_of(args: argparse.Namespace) -> Request:
         args.adapter,
         args.chat_template,
         args.unsigned_weights,
-        args.default_precision,
+        args.replaces,
+        args.keep_heads,
         args.revision_asked,
     )
 

@@ -81,7 +81,7 @@ class GraphBuilder:
         return self.sized(self.node("Reshape", [x, self.ints(*shape)], name), dims, dtype)
 
     def sized(self, value: str, dims: list[int | str], dtype: str = "float32") -> str:
-        """Says what the dimensions of `value` are, where shape inference gives up: at a -1, a Split into computed sizes.
+        """Says what the dimensions of `value` are where shape inference gives up: at a -1, a Split of computed sizes.
 
         Told so, ONNX Runtime sees which tensors are of one size and plans its memory in a quarter of the time that it
         takes to open a large graph otherwise.

@@ -63,8 +63,8 @@ class Int8RowLinear:
     A scale s of two dimensions is multiplied after the column scales, whatever n is. One element of one dimension
     would be multiplied into the column scales first, which rounds otherwise: a row alone would get other bits.
 
-    With `unsigned_weights` W^T is uint8 with zero point 128: the same products, without the saturating kernel that processors
-    without VNNI have for int8.
+    With `unsigned_weights` W^T is uint8 with zero point 128: the same products, without the saturating kernel that
+    processors without VNNI have for int8.
     """
 
     dtype = "float32"
