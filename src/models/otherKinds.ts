@@ -9,7 +9,7 @@ import { quoted } from './prepareCommand.js';
 
 /** What an ONNX file or export at `path` is and what to give in its place; undefined for what is none. */
 export function onnxAdvice(path: string): string | undefined {
-  const isFolder = statSync(path, { throwIfNoEntry: false })?.isDirectory();
+  const isFolder = isDirectory(path);
   if (isFolder === undefined || !(isFolder ? holdsGraphsAlone(path) : extname(path) === '.onnx'))
     return undefined;
   const folder = isFolder ? path : dirname(path);
@@ -21,6 +21,15 @@ export function onnxAdvice(path: string): string | undefined {
     'is an ONNX export. It has no input for the tree mask and gives no hidden states, so trees cannot be verified ' +
     'with it. Give the checkpoint that it was made from: a folder with config.json and safetensors, or a .gguf file'
   );
+}
+
+/** Undefined where nothing is, or a link that leads nowhere. */
+function isDirectory(path: string): boolean | undefined {
+  try {
+    return statSync(path).isDirectory();
+  } catch {
+    return undefined;
+  }
 }
 
 /** Whether a folder holds graphs (optimum's, those of ONNX Runtime's generate()) and no weights of another kind. */
@@ -46,7 +55,7 @@ const configSchema = object({
  * @param given the path as the user wrote it
  */
 export function headsCommand(path: string, given = path): string | undefined {
-  if (!statSync(path, { throwIfNoEntry: false })?.isDirectory()) return undefined;
+  if (!isDirectory(path)) return undefined;
   const names = readdirSync(path);
   const config = names.includes('config.json') ? readConfig(join(path, 'config.json')) : undefined;
   const saysSo =
