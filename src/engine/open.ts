@@ -1,4 +1,3 @@
-import { freemem } from 'node:os';
 import { join } from 'node:path';
 import type { CostPoint } from '../decoding/policy/costCurve.js';
 import type { NestedTrees } from '../decoding/tree/nestedTrees.js';
@@ -249,7 +248,7 @@ async function openWithin(
   const model = await openModel({ ...spec, threads: now });
   const opening = performance.now() - begin;
   const use = follows ? model.useThreads?.bind(model) : undefined;
-  const hasRoom = (): boolean => freemem() > roomFactor * bytes;
+  const hasRoom = (): boolean => process.availableMemory() > roomFactor * bytes;
   return { model, threads: use && new ThreadsInUse({ best, now, processors, opening, use, hasRoom }), now };
 }
 
