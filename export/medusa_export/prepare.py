@@ -44,7 +44,7 @@ class Request:
     adapter: Path | None = None
     chat_template: str | None = None  # in place of the model's own
     unsigned_weights: bool = False  # int8 weights as uint8
-    replaces: Path | None = None  # a prepared model, of which stays what is not asked for anew
+    replaces: Path | None = None  # a prepared model, of which stays what is not asked for
     keep_heads: bool = False  # those of `replaces` too
     revision_asked: str | None = None  # the branch, tag or commit that the source was named with
 
@@ -137,7 +137,7 @@ def _convert(request: Request, source: WeightSource, paths: list[Path], manifest
     heads = [_with_conditional(each, path, source) for each, path in zip(heads, paths, strict=True)]
     earlier = _replaced(request, digest)
     with staging_folder(request.output, manifest is None) as staged:
-        result = manifest or _begin(request, source, staged, digest, adapter)
+        result = manifest or _begin(request, source, staged, digest, adapter, earlier)
         merged = source if adapter is None else AdaptedSource(source, adapter)
         if adapter is not None and "int4" in request.precisions and source.kind == "gguf":
             _tell("Note: int4 rounds the merged weights to 4 bits, since they have no 4-bit codes; int8 is nearer")
@@ -163,7 +163,7 @@ def _default_of(earlier: Manifest | None) -> str | None:
 
 
 def _keep_heads(folder: Path, earlier: Manifest, staged: Path, manifest: Manifest) -> None:
-    """Copies the heads of `folder` that were not exported anew; the order stays, since the first are the default."""
+    """Copies the heads of `folder` that were not exported again; the order stays, since the first are the default."""
     exported = {entry["name"] for entry in manifest["heads"]}
     for entry in earlier["heads"]:
         if entry["name"] in exported:
@@ -222,9 +222,16 @@ def _adapter_entry(adapter: Adapter | None) -> dict[str, str] | None:
     return None if adapter is None else {"name": adapter.name, "sha256": adapter.sha256}
 
 
-def _begin(request: Request, source: WeightSource, staged: Path, digest: str, adapter: Adapter | None) -> Manifest:
+def _begin(
+    request: Request,
+    source: WeightSource,
+    staged: Path,
+    digest: str,
+    adapter: Adapter | None,
+    earlier: Manifest | None,
+) -> Manifest:
     _tell("Writing the tokenizer")
-    tokenizer = write_tokenizer(source, staged, request.chat_template or _template_of(request, digest))
+    tokenizer = write_tokenizer(source, staged, request.chat_template or _template_of(request, earlier))
     for note in tokenizer.notes:
         _tell(f"Note: {note}")
     facts = origin_of(source)
@@ -235,9 +242,9 @@ def _begin(request: Request, source: WeightSource, staged: Path, digest: str, ad
     return new_manifest(model_section(source.config, request.model_id), tokenizer.facts, staged, origin)
 
 
-def _template_of(request: Request, digest: str) -> str | None:
+def _template_of(request: Request, earlier: Manifest | None) -> str | None:
     """The chat template of the model that this one replaces."""
-    if request.replaces is None or _replaced(request, digest) is None:
+    if request.replaces is None or earlier is None:
         return None
     found = json.loads((request.replaces / "tokenizer_config.json").read_text("utf-8")).get("chat_template")
     return found if isinstance(found, str) else None

@@ -276,7 +276,7 @@ interface ExporterRun {
   partial: string;
   name: string;
   precisions: readonly string[];
-  /** The folder of the model that is there: what is not asked for anew stays. */
+  /** The folder of the model that is there: what is not asked for stays. */
   replaces: string | undefined;
 }
 

@@ -205,18 +205,16 @@ describe('built-in chat templates', function () {
       'q<think></think>',
     ]);
     const refused = await runMain([
-      ...[
-        'generate',
-        'Hi',
-        '--model',
-        tinyFolder,
-        '--threads',
-        '1',
-        '--max-new-tokens',
-        '2',
-        '--thinking',
-        'off',
-      ],
+      'generate',
+      'Hi',
+      '--model',
+      tinyFolder,
+      '--threads',
+      '1',
+      '--max-new-tokens',
+      '2',
+      '--thinking',
+      'off',
     ]);
     expect(refused.code).to.equal(2);
     expect(refused.stderr).to.match(/does not leave the choice of thinking.*--thinking/);
