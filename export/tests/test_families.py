@@ -15,6 +15,7 @@ import torch
 from conftest import LINEAR, LLAMA3, TorchTwin, make_twin
 from gguf_files import write_gguf
 from medusa_export.__main__ import main
+from medusa_export.errors import ExportError
 from medusa_export.export import export_backbone
 from medusa_export.measure.split_runner import SplitRunner, ancestors
 from medusa_export.tokenizer_files.write import write_tokenizer_files
@@ -122,6 +123,59 @@ def test_gemma_in_gguf(tmp_path: Path) -> None:
     export_backbone(found, tmp_path, "fp32", "split", 0, silent)
     step = SplitRunner(tmp_path / "backbone.fp32.onnx").run(np.array(TEXT), want_logits=True)
     close(step.logits, twin.causal(TEXT)[1])
+
+
+@pytest.mark.parametrize("name", ["phi3.5", "phi4"])
+def test_phi_in_gguf(name: str, tmp_path: Path) -> None:
+    twin = make_twin(name, tmp_path / "hf")
+    write_gguf(tmp_path / "m.gguf", twin.model, arch="phi3")
+    found, expected = open_source(tmp_path / "m.gguf"), open_source(twin.folder)
+    same = {"rope_divisors": expected.config.rope_divisors, "rope_scale": expected.config.rope_scale}
+    assert replace(found.config, **same) == expected.config
+    np.testing.assert_allclose(found.config.rope_divisors, same["rope_divisors"], rtol=1e-6)
+    assert found.config.rope_scale == pytest.approx(same["rope_scale"], rel=1e-6) and same["rope_scale"] > 1
+    assert found.config.context_length == 1024 and "not 4096" in found.config.notes[0]
+    for weight in expected.config.tensor_shapes():
+        np.testing.assert_array_equal(found.tensor(weight).float32(), expected.tensor(weight).float32(), weight)
+    export_backbone(found, tmp_path, "fp32", "split", 0, silent)
+    runner = SplitRunner(tmp_path / "backbone.fp32.onnx", capacity=1024)
+    step = runner.run(np.array(TEXT), want_logits=True)
+    close(step.logits, twin.causal(TEXT)[1])
+    runner.append(step)
+    tree = runner.run(np.array(TREE_IDS), parents=TREE, want_logits=True)
+    for node in range(len(TREE)):
+        close(tree.logits[node], twin.causal(TEXT + [TREE_IDS[i] for i in path_to(node)])[1][-1])
+
+
+def test_phi_without_longrope_in_gguf(tmp_path: Path) -> None:
+    """As Phi-3-mini-4k: no factors, and the window is that of the config."""
+    twin = make_twin("phi3.5", tmp_path / "hf")
+    twin.model.config.rope_parameters = {"rope_type": "default", "rope_theta": 10000.0}
+    twin.model.config.sliding_window = 2047
+    write_gguf(tmp_path / "m.gguf", twin.model, arch="phi3")
+    config = open_source(tmp_path / "m.gguf").config
+    assert (config.rope_divisors, config.rope_scale, config.notes) == ((), 1.0, ())
+    assert config.context_length == 4096 and config.windows == (2047, 2047)
+
+
+@pytest.mark.parametrize(
+    ("changes", "texts"),
+    [
+        ({"extra": {"phi3.rope.dimension_count": 8}}, ("rope_factors_short.weight", "[6]", "[4] by its metadata")),
+        ({"extra": {"phi3.rope.scaling.type": "yarn"}}, ("rope scaling 'yarn'",)),
+        ({"extra": {"phi3.rope.scaling.attn_factor": -1.0}}, ("rope.scaling.attn_factor is -1",)),
+        ({"without": "blk.1.attn_qkv.weight"}, ("blk.1.attn_qkv.weight is missing",)),
+        ({"extra": {"phi3.attention.head_count_kv": 4}}, ("blk.0.attn_qkv.weight", "[128, 64]", "192 rows")),
+        ({"extra": {"phi3.feed_forward_length": 64}}, ("blk.0.ffn_up.weight", "[192, 64]", "128 rows")),
+        ({"tensors": {"blk.0.attn_qkv.bias": np.zeros(128, np.float32)}}, ("biases of joined projections",)),
+    ],
+)
+def test_phi_files_that_are_refused(tmp_path: Path, changes: dict[str, Any], texts: tuple[str, ...]) -> None:
+    twin = make_twin("phi4", tmp_path / "hf")
+    write_gguf(tmp_path / "m.gguf", twin.model, arch="phi3", **changes)
+    with pytest.raises(ExportError) as error:
+        open_source(tmp_path / "m.gguf")
+    assert all(text in str(error.value) for text in texts), error.value
 
 
 @pytest.mark.parametrize("name", ["llama3", "llama-linear", "qwen3"])
