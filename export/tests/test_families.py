@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from transformers import LlamaConfig, LlamaForCausalLM
 
 from conftest import LINEAR, LLAMA3, TorchTwin, make_twin
 from gguf_files import write_gguf
@@ -188,6 +189,20 @@ def test_gguf(name: str, tmp_path: Path) -> None:
     export_backbone(source, tmp_path, "fp32", "split", 0, silent)
     step = SplitRunner(tmp_path / "backbone.fp32.onnx").run(np.array(TEXT), want_logits=True)
     close(step.logits, family.causal(TEXT)[1])
+
+
+def test_dynamic_scaling_changes_nothing_within_its_context(tmp_path: Path) -> None:
+    """What the refusal advises: the model without the scaling is the same up to max_position_embeddings."""
+    twin = make_twin("llama", tmp_path / "hf")
+    rope = {"rope_type": "dynamic", "rope_theta": 10000.0, "factor": 4.0}
+    dynamic = LlamaForCausalLM(LlamaConfig.from_dict(twin.model.config.to_dict() | {"rope_parameters": rope})).eval()
+    dynamic.load_state_dict(twin.model.state_dict())
+    dynamic.save_pretrained(tmp_path / "dynamic")
+    with pytest.raises(ExportError, match="rope scaling 'dynamic' is not supported"):
+        open_source(tmp_path / "dynamic")
+    ids = TEXT[: twin.model.config.max_position_embeddings]
+    for got, want in zip(twin.causal(ids), TorchTwin(dynamic, tmp_path).causal(ids), strict=True):
+        np.testing.assert_array_equal(got, want)
 
 
 @pytest.mark.parametrize("rope", [LLAMA3, LINEAR], ids=["llama3", "linear"])

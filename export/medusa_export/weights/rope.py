@@ -47,6 +47,12 @@ def rotary_scales(config: ModelConfig) -> Array:
 
 
 def refuse_scaling(label: str, kind: str) -> ExportError:
+    if kind == "dynamic":
+        return ExportError(
+            f"{label}: rope scaling 'dynamic' is not supported: beyond max_position_embeddings it changes every"
+            " frequency as the text grows, and with it keys that are cached. Up to there it changes nothing: take it"
+            ' out of config.json (rope_scaling null; rope_parameters with rope_type "default") and prepare it again'
+        )
     return ExportError(f"{label}: rope scaling '{kind}' is not supported (supported: {', '.join(SCALINGS)})")
 
 
