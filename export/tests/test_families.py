@@ -148,6 +148,15 @@ def test_phi_in_gguf(name: str, tmp_path: Path) -> None:
         close(tree.logits[node], twin.causal(TEXT + [TREE_IDS[i] for i in path_to(node)])[1][-1])
 
 
+def test_longrope_by_its_first_name(tmp_path: Path) -> None:
+    """Phi-3-mini-128k was published with the type "su"."""
+    folder = make_twin("phi3.5", tmp_path / "hf").folder
+    expected, path = open_source(folder).config, folder / "config.json"
+    path.write_text(path.read_text().replace('"longrope"', '"su"'))
+    assert open_source(folder).config == expected
+    assert expected.context_length == 1024
+
+
 def test_phi_without_longrope_in_gguf(tmp_path: Path) -> None:
     """As Phi-3-mini-4k: no factors, and the window is that of the config."""
     twin = make_twin("phi3.5", tmp_path / "hf")
