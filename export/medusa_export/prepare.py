@@ -147,6 +147,7 @@ def _convert(request: Request, source: WeightSource, paths: list[Path], manifest
             _export_head(each, staged, result)
         if earlier is not None and request.replaces is not None and request.keep_heads:
             _keep_heads(request.replaces, earlier, staged, result)
+        _tell_heads_gone(earlier, result)
         set_defaults(result, (_default_of(earlier), default_precision(source.config)))
         publish(staged, request.output, result, manifest is None)
     return result
@@ -180,6 +181,17 @@ def _keep_heads(folder: Path, earlier: Manifest, staged: Path, manifest: Manifes
     have_half = {entry["name"] for entry in manifest["heads"] if entry["precision"] == "fp16"}
     if needs_half and (lacking := [name for name in dict.fromkeys(order) if name not in have_half]):
         raise ExportError(f"precision fp16 needs the heads {', '.join(lacking)} once more: give them with --heads")
+
+
+def _tell_heads_gone(earlier: Manifest | None, manifest: Manifest) -> None:
+    """Says which heads of the model that is replaced are in the new one no longer."""
+    there = {entry["name"] for entry in manifest["heads"]}
+    gone = dict.fromkeys(entry["name"] for entry in (earlier or {"heads": []})["heads"] if entry["name"] not in there)
+    if gone:
+        _tell(
+            f"Note: the heads {', '.join(gone)} are no longer in the model: --heads replaces all that it had (name them"
+            " too to keep them)"
+        )
 
 
 def _tell_files_left_out(path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ NAMES = {
     "self_attn.k_proj": "attn_k", "self_attn.v_proj": "attn_v", "self_attn.o_proj": "attn_output",
     "mlp.gate_proj": "ffn_gate", "mlp.up_proj": "ffn_up", "mlp.down_proj": "ffn_down",
     "self_attn.q_norm": "attn_q_norm", "self_attn.k_norm": "attn_k_norm",
+    "self_attn.qkv_proj": "attn_qkv", "mlp.gate_up_proj": "ffn_up",
 }  # fmt: skip
 
 
@@ -62,10 +64,11 @@ def write_gguf(
     writer.add_layer_norm_rms_eps(config.rms_norm_eps)
     rope = config.rope_parameters or {}
     writer.add_rope_freq_base(float(rope.get("full_attention", rope).get("rope_theta", 10000.0)))
-    if arch == "gemma3":
-        writer.add_sliding_window(config.sliding_window)
+    if arch in ("gemma3", "phi3"):
+        writer.add_sliding_window(config.sliding_window or 0)
     if tokenizer is not None:
         _add_tokenizer(writer, tokenizer)
+    _add_rope(writer, model)
     for key, value in (extra or {}).items():
         _replace(writer.kv_data[0], key, value)
     for name, tensor in model.state_dict().items():
@@ -80,7 +83,6 @@ def write_gguf(
             values = permuted(values, heads)
         if own != without:
             _add(writer, own, np.ascontiguousarray(values), matrix_type)
-    _add_rope(writer, model)
     for name, values in (tensors or {}).items():
         writer.add_tensor(name, values)
     for name, (blocks, kind) in (raw or {}).items():
@@ -92,8 +94,19 @@ def write_gguf(
 
 
 def _add_rope(writer: gguf.GGUFWriter, model: torch.nn.Module) -> None:
-    """Llama 3's scaling is a tensor of divisors, taken from the model's own frequencies; a linear one is metadata."""
-    rope = model.config.rope_parameters or {}
+    """Llama 3's scaling is a tensor of divisors, taken from the model's own frequencies; a linear one is metadata.
+    Longrope is two tensors and three numbers, of which the converter computes the scale of cosines and sines.
+    """
+    config: Any = model.config
+    rope = config.rope_parameters or {}
+    if rope.get("rope_type") == "longrope":
+        original, head_dim = rope["original_max_position_embeddings"], config.hidden_size // config.num_attention_heads
+        longer = config.max_position_embeddings / original
+        writer.add_rope_dimension_count(int(head_dim * rope.get("partial_rotary_factor", 1.0)))
+        writer.add_rope_scaling_orig_ctx_len(original)
+        writer.add_rope_scaling_attn_factors(math.sqrt(1 + math.log(longer) / math.log(original)))
+        for name in ("long", "short"):
+            writer.add_tensor(f"rope_factors_{name}.weight", np.array(rope[f"{name}_factor"], np.float32))
     if rope.get("rope_type") == "llama3":
         scaled = model.model.rotary_emb.inv_freq.double()
         half = len(scaled)

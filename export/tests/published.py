@@ -32,7 +32,7 @@ from medusa_export.measure.split_runner import SplitRunner
 from medusa_export.prepare import Request, prepare
 from medusa_export.tokenizer_files.byte_level import CONTROL, byte_alphabet, byte_level_tokenizer
 from medusa_export.tokenizer_files.sentencepiece import sentencepiece_tokenizer
-from tiny import WORDS, learn_merges, tiny_tokenizer
+from tiny import WORDS, learn_merges
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "models.md"
@@ -83,6 +83,12 @@ PHI_3_5 = (
     " + '<|end|>\n'}}{% elif message['role'] == 'assistant' %}{{'<|assistant|>\n' + message['content'] + '<|end|>\n'}}"
     "{% endif %}{% endfor %}{% if add_generation_prompt %}{{ '<|assistant|>\n' }}{% else %}{{ eos_token }}{% endif %}"
 )
+PHI_4 = (
+    "{% for message in messages %}{% if message['role'] == 'system' and 'tools' in message and message['tools'] is not"
+    " none %}{{ '<|' + message['role'] + '|>' + message['content'] + '<|tool|>' + message['tools'] + '<|/tool|>' +"
+    " '<|end|>' }}{% else %}{{ '<|' + message['role'] + '|>' + message['content'] + '<|end|>' }}{% endif %}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|assistant|>' }}{% else %}{{ eos_token }}{% endif %}"
+)
 VICUNA_SYSTEM = (
     "A chat between a curious user and an artificial intelligence assistant. The assistant gives helpful, detailed, and"
     " polite answers to the user's questions."
@@ -97,11 +103,12 @@ class Published:
     family: str
     layouts: tuple[str, ...]
     dtype: torch.dtype = torch.bfloat16
-    architecture: str | None = "llama"  # in GGUF; None: not read
+    architecture: str = "llama"  # in GGUF
     quantized: str | None = None  # the family whose GGUF is tried, where it is another one
     tokenizer: str = (
         "byte-level"  # tokenizer.json; "sentencepiece": one made of a tokenizer.model; or "tokenizer.model"
     )
+    pre: str = "qwen2"  # llama.cpp's name of how byte-level BPE cuts a text
     control: tuple[str, ...] = ()
     strips: tuple[str, ...] = ()  # control tokens that take the white space behind them
     template: str | None = None  # None: not tried; Vicuna has none of its own
@@ -131,9 +138,10 @@ MODELS: tuple[Published, ...] = (
     Published("Qwen/Qwen3-0.6B", "qwen3", (SAFETENSORS,), architecture="qwen3"),
     Published("google/gemma-3-270m-it", "gemma3", (SAFETENSORS,), architecture="gemma3"),
     Published("google/gemma-3-1b-it", "gemma3", (SAFETENSORS,), architecture="gemma3"),
-    Published("microsoft/Phi-3.5-mini-instruct", "phi3.5", (SHARDS,), architecture=None, tokenizer="sentencepiece",
-              control=("<unk>", "<s>", "</s>", *_PHI), strips=_PHI, template=PHI_3_5),
-    Published("microsoft/Phi-4-mini-instruct", "phi4", (SHARDS,), architecture=None),
+    Published("microsoft/Phi-3.5-mini-instruct", "phi3.5", (SHARDS,), architecture="phi3", tokenizer="sentencepiece",
+              control=("<unk>", "<s>", "</s>", *_PHI), strips=("</s>", *_PHI[1:]), template=PHI_3_5),
+    Published("microsoft/Phi-4-mini-instruct", "phi4", (SHARDS,), architecture="phi3", pre="gpt-4o", control=_PHI,
+              template=PHI_4),
 )  # fmt: skip
 
 
@@ -144,7 +152,7 @@ class Row:
     prepared: dict[str, str] = field(default_factory=dict)  # by layout: "yes", or why not
     greedy: int = GREEDY  # the fewest tokens that agree, over all layouts and quantisations
     difference: float = 0.0  # the largest of any logit l, relative to 1 + |l|
-    chat: str = ""  # conversations with the same ids
+    chat: str = ""  # conversations with the same ids, the fewest of a folder and a GGUF file
     quantizations: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -218,33 +226,45 @@ def _sentencepiece() -> bytes:
     return model.getvalue()
 
 
-def _write_tokenizer(model: Published, folder: Path) -> None:
-    if model.tokenizer == "tokenizer.model":
-        (folder / "tokenizer.model").write_bytes(_sentencepiece())
-        config: dict[str, Any] = {"add_bos_token": True, "bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}
-    elif model.tokenizer == "sentencepiece":
-        reader = sentencepiece.SentencePieceProcessor(model_proto=_sentencepiece())
-        ids = range(reader.vocab_size())
-        types = [
-            2 if reader.is_unknown(i) else 3 if reader.is_control(i) else 6 if reader.is_byte(i) else 1 for i in ids
-        ]
-        tokens, scores = [reader.id_to_piece(i) for i in ids], [reader.get_score(i) for i in ids]
-        added = [token for token in model.control if token not in tokens]
-        document = sentencepiece_tokenizer(
-            tokens + added, scores + [0.0] * len(added), types + [3] * len(added), True, 1
-        )
-        for token in document["added_tokens"]:
-            token["rstrip"] = token["content"] in model.strips
-        (folder / "tokenizer.json").write_text(json.dumps(document))
-        config = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>", "add_bos_token": True}
-    else:
+def _tables(model: Published) -> dict[str, Any]:
+    """The tokenizer as GGUF keeps it: tokenizer.ggml.*, by the rest of their names."""
+    if model.tokenizer == "byte-level":
         control = list(model.control or _IM)
         merges = learn_merges(VOCAB - len(control) - 256)
         tokens = control + byte_alphabet() + [a + b for a, b in merges]
         types = [CONTROL] * len(control) + [1] * (len(tokens) - len(control))
-        document = byte_level_tokenizer(tokens, types, [f"{a} {b}" for a, b in merges], "qwen2")
+        return {
+            "model": "gpt2", "pre": model.pre, "tokens": tokens, "token_type": types,
+            "merges": [f"{a} {b}" for a, b in merges], "eos_token_id": len(control) - 1, "add_bos_token": False,
+        }  # fmt: skip
+    reader = sentencepiece.SentencePieceProcessor(model_proto=_sentencepiece())
+    ids = range(reader.vocab_size())
+    types = [2 if reader.is_unknown(i) else 3 if reader.is_control(i) else 6 if reader.is_byte(i) else 1 for i in ids]
+    tokens, scores = [reader.id_to_piece(i) for i in ids], [reader.get_score(i) for i in ids]
+    added = [token for token in model.control if token not in tokens]
+    return {
+        "model": "llama", "pre": "default", "tokens": tokens + added, "scores": scores + [-1000.0] * len(added),
+        "token_type": types + [CONTROL] * len(added), "bos_token_id": 1, "eos_token_id": 2, "add_bos_token": True,
+    }  # fmt: skip
+
+
+def _write_tokenizer(model: Published, folder: Path) -> None:
+    tables = _tables(model)
+    tokens, types = tables["tokens"], tables["token_type"]
+    config: dict[str, Any] = {"add_bos_token": tables["add_bos_token"], "eos_token": tokens[tables["eos_token_id"]]}
+    if model.tokenizer == "byte-level":
+        document = byte_level_tokenizer(tokens, types, tables["merges"], model.pre)
+        if model.pre == "gpt-4o":  # the owner's way to say the same
+            document["pre_tokenizer"]["pretokenizers"][0] |= {"behavior": "Removed", "invert": True}
+    else:
+        document = sentencepiece_tokenizer(tokens, tables["scores"], types, True, 1)
+        config |= {"bos_token": "<s>", "unk_token": "<unk>"}
+    for token in document["added_tokens"]:
+        token["rstrip"] = token["content"] in model.strips
+    if model.tokenizer == "tokenizer.model":
+        (folder / "tokenizer.model").write_bytes(_sentencepiece())
+    else:
         (folder / "tokenizer.json").write_text(json.dumps(document))
-        config = {"eos_token": control[-1], "add_bos_token": False}
     if model.template:
         config["chat_template"] = model.template
     (folder / "tokenizer_config.json").write_text(json.dumps(config))
@@ -355,16 +375,19 @@ def examine(model: Published, folder: Path, quantizations: tuple[str, ...] = QUA
         if row.prepared[layout] == "yes":
             _compare(row, twin.model, output)
             row.chat = row.chat or _chat(model, source, output)
-    if model.architecture is None:
-        return row
+    tables = {f"tokenizer.ggml.{key}": value for key, value in _tables(model).items()}
+    tables |= {"tokenizer.chat_template": model.template} if model.template else {}
     plain = _twin(model, model.quantized or model.family, folder / "plain")
     for name in quantizations:
         kind = gguf.GGMLQuantizationType[name]
         path = folder / f"{short}.{name}.gguf"
-        write_gguf(path, plain.model, model.architecture, kind, tokenizer=tiny_tokenizer(VOCAB))
-        row.quantizations[name] = _prepare(path, folder / f"prepared-{name}")
+        write_gguf(path, plain.model, model.architecture, kind, extra=tables)
+        output = folder / f"prepared-{name}"
+        row.quantizations[name] = _prepare(path, output)
         if row.quantizations[name] == "yes":
-            _compare(row, _dequantised(plain.model, kind), folder / f"prepared-{name}")
+            _compare(row, _dequantised(plain.model, kind), output)
+            if model.template and name == quantizations[0]:
+                row.chat = min(row.chat, _chat(model, folder / "0" / short, output))
     return row
 
 
@@ -379,7 +402,7 @@ def line_of(model: Published, row: Row) -> str:
         return f"| {model.name} | {layouts} | {'; '.join(refusals)} | | | | |"
     tried = ", ".join(name if told == "yes" else f"{name} ({told})" for name, told in row.quantizations.items())
     bound = next(f"{n * 10.0**-k:.0e}" for k in range(9, -9, -1) for n in (1, 2, 5) if row.difference < n * 10.0**-k)
-    cells = (model.name, layouts, "yes", f"{row.greedy} of {GREEDY}", bound, row.chat, tried or "not read")
+    cells = (model.name, layouts, "yes", f"{row.greedy} of {GREEDY}", bound, row.chat, tried)
     return f"| {' | '.join(cells)} |"
 
 

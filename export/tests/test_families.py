@@ -11,10 +11,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from transformers import LlamaConfig, LlamaForCausalLM
 
 from conftest import LINEAR, LLAMA3, TorchTwin, make_twin
 from gguf_files import write_gguf
 from medusa_export.__main__ import main
+from medusa_export.errors import ExportError
 from medusa_export.export import export_backbone
 from medusa_export.measure.split_runner import SplitRunner, ancestors
 from medusa_export.tokenizer_files.write import write_tokenizer_files
@@ -124,6 +126,68 @@ def test_gemma_in_gguf(tmp_path: Path) -> None:
     close(step.logits, twin.causal(TEXT)[1])
 
 
+@pytest.mark.parametrize("name", ["phi3.5", "phi4"])
+def test_phi_in_gguf(name: str, tmp_path: Path) -> None:
+    twin = make_twin(name, tmp_path / "hf")
+    write_gguf(tmp_path / "m.gguf", twin.model, arch="phi3")
+    found, expected = open_source(tmp_path / "m.gguf"), open_source(twin.folder)
+    same = {"rope_divisors": expected.config.rope_divisors, "rope_scale": expected.config.rope_scale}
+    assert replace(found.config, **same) == expected.config
+    np.testing.assert_allclose(found.config.rope_divisors, same["rope_divisors"], rtol=1e-6)
+    assert found.config.rope_scale == pytest.approx(same["rope_scale"], rel=1e-6) and same["rope_scale"] > 1
+    assert found.config.context_length == 1024 and "not 4096" in found.config.notes[0]
+    for weight in expected.config.tensor_shapes():
+        np.testing.assert_array_equal(found.tensor(weight).float32(), expected.tensor(weight).float32(), weight)
+    export_backbone(found, tmp_path, "fp32", "split", 0, silent)
+    runner = SplitRunner(tmp_path / "backbone.fp32.onnx", capacity=1024)
+    step = runner.run(np.array(TEXT), want_logits=True)
+    close(step.logits, twin.causal(TEXT)[1])
+    runner.append(step)
+    tree = runner.run(np.array(TREE_IDS), parents=TREE, want_logits=True)
+    for node in range(len(TREE)):
+        close(tree.logits[node], twin.causal(TEXT + [TREE_IDS[i] for i in path_to(node)])[1][-1])
+
+
+def test_longrope_by_its_first_name(tmp_path: Path) -> None:
+    """Phi-3-mini-128k was published with the type "su"."""
+    folder = make_twin("phi3.5", tmp_path / "hf").folder
+    expected, path = open_source(folder).config, folder / "config.json"
+    path.write_text(path.read_text().replace('"longrope"', '"su"'))
+    assert open_source(folder).config == expected
+    assert expected.context_length == 1024
+
+
+def test_phi_without_longrope_in_gguf(tmp_path: Path) -> None:
+    """As Phi-3-mini-4k: no factors, and the window is that of the config."""
+    twin = make_twin("phi3.5", tmp_path / "hf")
+    twin.model.config.rope_parameters = {"rope_type": "default", "rope_theta": 10000.0}
+    twin.model.config.sliding_window = 2047
+    write_gguf(tmp_path / "m.gguf", twin.model, arch="phi3")
+    config = open_source(tmp_path / "m.gguf").config
+    assert (config.rope_divisors, config.rope_scale, config.notes) == ((), 1.0, ())
+    assert config.context_length == 4096 and config.windows == (2047, 2047)
+
+
+@pytest.mark.parametrize(
+    ("changes", "texts"),
+    [
+        ({"extra": {"phi3.rope.dimension_count": 8}}, ("rope_factors_short.weight", "[6]", "[4] by its metadata")),
+        ({"extra": {"phi3.rope.scaling.type": "yarn"}}, ("rope scaling 'yarn'",)),
+        ({"extra": {"phi3.rope.scaling.attn_factor": -1.0}}, ("rope.scaling.attn_factor is -1",)),
+        ({"without": "blk.1.attn_qkv.weight"}, ("blk.1.attn_qkv.weight is missing",)),
+        ({"extra": {"phi3.attention.head_count_kv": 4}}, ("blk.0.attn_qkv.weight", "[128, 64]", "192 rows")),
+        ({"extra": {"phi3.feed_forward_length": 64}}, ("blk.0.ffn_up.weight", "[192, 64]", "128 rows")),
+        ({"tensors": {"blk.0.attn_qkv.bias": np.zeros(128, np.float32)}}, ("biases of joined projections",)),
+    ],
+)
+def test_phi_files_that_are_refused(tmp_path: Path, changes: dict[str, Any], texts: tuple[str, ...]) -> None:
+    twin = make_twin("phi4", tmp_path / "hf")
+    write_gguf(tmp_path / "m.gguf", twin.model, arch="phi3", **changes)
+    with pytest.raises(ExportError) as error:
+        open_source(tmp_path / "m.gguf")
+    assert all(text in str(error.value) for text in texts), error.value
+
+
 @pytest.mark.parametrize("name", ["llama3", "llama-linear", "qwen3"])
 def test_gguf(name: str, tmp_path: Path) -> None:
     family = make_twin(name, tmp_path / "hf")
@@ -134,6 +198,20 @@ def test_gguf(name: str, tmp_path: Path) -> None:
     export_backbone(source, tmp_path, "fp32", "split", 0, silent)
     step = SplitRunner(tmp_path / "backbone.fp32.onnx").run(np.array(TEXT), want_logits=True)
     close(step.logits, family.causal(TEXT)[1])
+
+
+def test_dynamic_scaling_changes_nothing_within_its_context(tmp_path: Path) -> None:
+    """What the refusal advises: the model without the scaling is the same up to max_position_embeddings."""
+    twin = make_twin("llama", tmp_path / "hf")
+    rope = {"rope_type": "dynamic", "rope_theta": 10000.0, "factor": 4.0}
+    dynamic = LlamaForCausalLM(LlamaConfig.from_dict(twin.model.config.to_dict() | {"rope_parameters": rope})).eval()
+    dynamic.load_state_dict(twin.model.state_dict())
+    dynamic.save_pretrained(tmp_path / "dynamic")
+    with pytest.raises(ExportError, match="rope scaling 'dynamic' is not supported"):
+        open_source(tmp_path / "dynamic")
+    ids = TEXT[: twin.model.config.max_position_embeddings]
+    for got, want in zip(twin.causal(ids), TorchTwin(dynamic, tmp_path).causal(ids), strict=True):
+        np.testing.assert_array_equal(got, want)
 
 
 @pytest.mark.parametrize("rope", [LLAMA3, LINEAR], ids=["llama3", "linear"])

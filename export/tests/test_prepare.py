@@ -141,6 +141,9 @@ def test_what_a_replaced_model_had_stays(tmp_path: Path, checkpoint: Path, capsy
     assert "the heads a stay" in capsys.readouterr().out
     assert run("--output", tmp_path / "bare", *replaces, "--heads", "none") == 0
     assert manifest_of(tmp_path / "bare")["heads"] == []
+    assert "the heads a, b are no longer in the model" in capsys.readouterr().out
+    assert run("--output", tmp_path / "one", *replaces, *heads[2:]) == 0
+    assert "the heads a are no longer in the model: --heads replaces all that it had" in capsys.readouterr().out
     assert run("--output", tmp_path / "half", *replaces, "--keep-heads", "--precision", "int8,fp16") == 1
     assert "fp16 needs the heads a, b once more: give them with --heads" in capsys.readouterr().err
 

@@ -137,6 +137,20 @@ def test_every_pre_tokenizer_loads_and_round_trips() -> None:
             assert tokenizer.decode(ids, skip_special_tokens=False) == text, (pre, text)
 
 
+def test_gpt_4o_cuts_words_where_capitals_begin() -> None:
+    """Phi-4-mini's pre-tokenizer: contractions stay with their word, numbers have three digits."""
+    alphabet = byte_alphabet()
+    document = byte_level_tokenizer(alphabet, [1] * len(alphabet), [], "gpt-4o")
+    cut = Tokenizer.from_str(json.dumps(document)).pre_tokenizer
+    for text, expected in (
+        ("HelloWorld HTTPResponse", ["Hello", "World", "ĠHTTPResponse"]),
+        ("don't WE'LL O'Brien", ["don't", "ĠWE'LL", "ĠO", "'Brien"]),
+        ("1234567 a/b//\n\nx", ["123", "456", "7", "Ġa", "/b", "//ĊĊ", "x"]),
+        ("(word)  end \n", ["(word", ")", "Ġ", "Ġend", "ĠĊ"]),
+    ):
+        assert [piece for piece, _ in cut.pre_tokenize_str(text)] == expected
+
+
 @pytest.fixture(scope="module")
 def sentencepiece_lines() -> list[str]:
     """The lines of these tests, less those with control tokens, which are text to SentencePiece but not to us."""

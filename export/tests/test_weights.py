@@ -130,8 +130,11 @@ def test_wrong_shape(folder: Path) -> None:
     [
         ({"model_type": "gpt_neox"}, ("gpt_neox", "not supported")),
         ({"quantization_config": {"quant_method": "awq"}}, ("awq", "not supported")),
-        ({"rope_parameters": {"rope_type": "dynamic", "factor": 8}}, ("dynamic", "supported: default, linear, llama3")),
-        ({"rope_scaling": {"type": "dynamic", "factor": 2}}, ("dynamic", "supported: default, linear, llama3")),
+        (
+            {"rope_parameters": {"rope_type": "dynamic", "factor": 8}},
+            ("dynamic", "keys that are cached", "rope_scaling null"),
+        ),
+        ({"rope_scaling": {"type": "dynamic", "factor": 2}}, ("dynamic", "keys that are cached", "rope_scaling null")),
         ({"rope_scaling": {"type": "longrope"}}, ("rope_scaling: short_factor is missing",)),
         ({"rope_scaling": {"type": "longrope", "short_factor": [1, 2]}}, ("short_factor must be 8 numbers",)),
         ({"partial_rotary_factor": 0.5}, ("partial rotary",)),

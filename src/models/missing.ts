@@ -3,6 +3,7 @@ import { resolve } from 'node:path';
 import { type MedusaError, ModelError, UsageError } from '../util/errors.js';
 import { isCheckpoint, prepareAdvice } from './checkpoint.js';
 import { manifestName } from './fileNames.js';
+import { parseHubName } from './hubName.js';
 import { hubNameOf, isPath, whatIsIn, type ModelPlace } from './locate.js';
 import { modelsFolder } from './modelsFolder.js';
 import { headsCommand, onnxAdvice } from './otherKinds.js';
@@ -24,11 +25,13 @@ export function modelMissing(place: ModelPlace, modelsDir: string, asks = false)
   }
   const given = isPath(place.name) ? place.folder : resolve(place.name);
   const other = otherKind(place.name, given, modelsDir);
-  if (other !== undefined) return new UsageError(`--model ${place.name} ${other}`);
+  if (other !== undefined) return new UsageError(`--model ${place.name} ${other}${namesake(place.name)}`);
   if (isPath(place.name)) {
     const command = `Make one: ${prepareCommand(place.folder)}, or leave out --model.`;
     return existsSync(place.folder)
-      ? new ModelError(`${place.folder} has no ${manifestName}, so it is not a prepared model. ${command}`)
+      ? new ModelError(
+          `${place.folder} has no ${manifestName}, so it is not a prepared model. ${command}${namesake(place.name)}`,
+        )
       : new UsageError(`${place.folder} does not exist. ${command}`);
   }
   const command = prepareCommand(place.folder);
@@ -37,6 +40,12 @@ export function modelMissing(place: ModelPlace, modelsDir: string, asks = false)
     `No model ${place.name} in ${modelsDir}: ${whatIsIn(modelsDir)}. Make it: ${command}.${useless}`,
   );
 }
+
+/** Where a folder here hides what bears its name on the hub: how to name a model that was made from that. */
+const namesake = (name: string): string =>
+  existsSync(name) && parseHubName(name) !== undefined
+    ? ' (The folder here was taken, not the Hugging Face hub: a prepared model is also found by the name in prepare --list.)'
+    : '';
 
 /** What lies at the path in place of a prepared model, and what to do with it. */
 function otherKind(name: string, path: string, modelsDir: string): string | undefined {

@@ -22,6 +22,12 @@ export function hubNameAsked(given: string): HubName | undefined {
   return isHubFolder(given) ? hubNameOfPath(given) : undefined;
 }
 
+/** Says so where a file or folder here hides what bears its name on the hub. `./OWNER/NAME` is no such name. */
+export function tellNamesake(given: string, report: Pick<Report, 'note'>): void {
+  if (existsSync(given) && parseHubName(given) !== undefined)
+    report.note(`${given} is taken from the folder here, not from the Hugging Face hub.`);
+}
+
 /** What fetching needs. */
 export interface Fetching {
   readonly python: Python;

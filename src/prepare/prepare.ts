@@ -28,7 +28,7 @@ import {
   sourceNameOf,
 } from '../models/hubName.js';
 import { commitOf, isOfRevision } from '../models/hubRevision.js';
-import { hubNameAsked, localPath } from './hub.js';
+import { hubNameAsked, localPath, tellNamesake } from './hub.js';
 import type { Report } from '../util/progressReport.js';
 import { exportEnvironment, findPython, runModule, type Python } from './python.js';
 import { ensureRequirements, exporterRequirements } from './pythonPackages.js';
@@ -80,6 +80,7 @@ export async function prepareModel(given: PrepareOptions, report: Report): Promi
   const modelsDir = resolve(options.modelsDir);
   options.precisions?.forEach(checkPrecision);
   if (options.id !== undefined) checkModelName(options.id, '--id');
+  for (const given of [options.from ?? [], options.heads ?? []].flat()) tellNamesake(given, report);
   if (options.from !== undefined && hubNameAsked(options.from) === undefined) await checkSource(options.from);
   if (options.adapter !== undefined) await checkAdapter(options.adapter);
   const named = options.adapter === undefined ? '--from' : '--from or --adapter';
@@ -139,6 +140,10 @@ async function prepareLocked(name: string, options: PrepareOptions, report: Repo
   const precisions = wantedPrecisions(options.precisions, present);
   if (present !== undefined && !options.force && !lacks(present, precisions, options)) {
     return { name, folder, manifest: present, isNew: false };
+  }
+  if (present !== undefined && !options.force) {
+    const there = wantedPrecisions([], present).join(', ');
+    report.note(`${name} is there already; its graphs (${there}) are exported again too.`);
   }
   const python = await findPython();
   const requirements = await ensureRequirements(python, exporterRequirements, options.modelsDir, {

@@ -209,5 +209,16 @@ describe('medusa-plus prepare with names on the hub', function () {
     const local = await run(words);
     expect(local.code).to.equal(1);
     expect(local.stderr).to.contain(`${join(folder.path, 'Owner', 'A-Model')} has no manifest.json`);
+    expect(local.stderr).to.contain('The folder here was taken, not the Hugging Face hub');
+    const byName = await run([...words.slice(0, -1), 'a-model']);
+    expect(byName.code, byName.stderr).to.equal(0);
+    const hides = 'Owner/A-Model is taken from the folder here, not from the Hugging Face hub.';
+    for (const [from, is] of [
+      ['Owner/A-Model', true],
+      ['./Owner/A-Model', false],
+    ] as const) {
+      const made = await run(['prepare', '--from', from, '--id', 'mine']);
+      expect(made.stderr.includes(hides), made.stderr).to.equal(is);
+    }
   });
 });

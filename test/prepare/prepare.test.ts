@@ -96,9 +96,11 @@ describe('medusa-plus prepare', function () {
   });
 
   it('tells the exporter which model is there when a precision is added, and whether its heads stay', async () => {
+    const again = /tiny is there already; its graphs \(int8, fp32\) are exported again too\./;
     const argumentsOf = async (added: string[]): Promise<string[]> => {
       const run = await prepare('', added);
       expect(run.code, run.stderr).to.equal(0);
+      expect(again.test(run.stderr), run.stderr).to.equal(added.length > 0);
       const manifest = await readFile(join(models, 'tiny', 'manifest.json'), 'utf8');
       return (JSON.parse(manifest) as { source: { arguments: string[] } }).source.arguments;
     };

@@ -3,6 +3,7 @@ import { existsSync } from 'node:fs';
 import { mkdir, readdir, symlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { MedusaEngine } from '../../src/index.js';
 import { removeModel } from '../../src/prepare/remove.js';
 import { takeLock } from '../../src/util/lock.js';
 import { silentReport } from '../../src/util/progressReport.js';
@@ -36,6 +37,21 @@ describe('removing a prepared model', () => {
     await removing;
     expect(notes).to.deep.equal([`Process ${process.pid} is preparing one: waiting for it.`]);
     expect(await readdir(models.path)).to.deep.equal([]);
+  });
+
+  it('leaves a program that has the model open what it has read', async () => {
+    const engine = await MedusaEngine.open({ model: join(models.path, 'one'), threads: 1 });
+    const ids = async (): Promise<readonly number[]> => {
+      for await (const chunk of engine.generate('hello', { maxNewTokens: 8, nodes: 4 }))
+        if (chunk.kind === 'end') return chunk.result.tokenIds;
+      return [];
+    };
+    const before = await ids();
+    await removeModel(models.path, 'one', silentReport);
+    expect(await ids())
+      .to.deep.equal(before)
+      .and.to.have.length(8);
+    await engine.dispose();
   });
 
   it('removes a link, not what it leads to', async () => {

@@ -17,6 +17,12 @@ _QWEN2 = (
     r"|\s+(?!\S)|\s+"
 )
 _LLAMA3 = _QWEN2.replace(r"|\p{N}|", r"|\p{N}{1,3}|")
+_UPPER, _LOWER = r"[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]", r"[\p{Ll}\p{Lm}\p{Lo}\p{M}]"
+_GPT4O = (
+    rf"[^\r\n\p{{L}}\p{{N}}]?{_UPPER}*{_LOWER}+(?i:'s|'t|'re|'ve|'m|'ll|'d)?"
+    rf"|[^\r\n\p{{L}}\p{{N}}]?{_UPPER}+{_LOWER}*(?i:'s|'t|'re|'ve|'m|'ll|'d)?"
+    r"|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
 
 
 def _byte_level(use_regex: bool) -> dict[str, Any]:
@@ -40,6 +46,7 @@ PRE_TOKENIZERS: dict[str, tuple[dict[str, Any] | None, dict[str, Any], bool]] = 
     "llama-bpe": (None, _sequence(_split(_LLAMA3), _byte_level(False)), True),
     # Qwen's rules, without the normalisation of its own tokenizer.json.
     "deepseek-r1-qwen": (None, _sequence(_split(_QWEN2), _byte_level(False)), False),
+    "gpt-4o": (None, _sequence(_split(_GPT4O), _byte_level(False)), False),  # Phi-4-mini
 }
 # llama.cpp's other names for the same rules (llama-vocab.cpp).
 _SAME = {

@@ -15,6 +15,8 @@ from .sentencepiece import MAX_PIECE, sentencepiece_tokenizer
 from .turn_ends import with_turn_ends
 
 _KEYS = "tokenizer.ggml."
+# GGUF does not say which tokens take the white space behind them. Phi-3's and Phi-3.5's added tokens do, but for these.
+_PHI_KEEPS_SPACE = ("<unk>", "<s>", "<|endoftext|>")
 
 
 def tokenizer_from_gguf(source: GgufSource, chat_template: str | None = None) -> TokenizerFiles:
@@ -53,6 +55,8 @@ def _files(source: GgufSource, chat_template: str | None) -> TokenizerFiles:
         prefix = fields.flag(_KEYS + "add_space_prefix", True)
         begin = facts.bos_token_id if facts.add_bos else None
         document = sentencepiece_tokenizer(tokens, scores, types, prefix, begin)
+        for token in document["added_tokens"] if source.config.family == "phi3" else []:
+            token["rstrip"] = token["content"] not in _PHI_KEEPS_SPACE
     else:
         merges: list[str] = _table(source, "merges", str)
         if whole := next((each for each in merges if " " not in each), None):

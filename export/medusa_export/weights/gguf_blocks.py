@@ -13,13 +13,12 @@ import numpy as np
 from .source import Array, BlockTensor
 
 BLOCK = 32
-BlockReader = Callable[[Array, tuple[int, ...], Array | None], BlockTensor]
+BlockReader = Callable[[Array, tuple[int, ...]], BlockTensor]
 
 
-def _rows(data: Array, shape: tuple[int, ...], order: Array | None, block_bytes: int) -> Array:
-    """[N, K / 32, block_bytes] uint8, rows in our order."""
-    rows = data.reshape(shape[0], shape[1] // BLOCK, block_bytes)
-    return rows if order is None else rows[order]
+def _rows(data: Array, shape: tuple[int, ...], block_bytes: int) -> Array:
+    """[N, K / 32, block_bytes] uint8."""
+    return data.reshape(shape[0], shape[1] // BLOCK, block_bytes)
 
 
 def _f16(raw: Array) -> Array:
@@ -31,19 +30,19 @@ def _nibbles(raw: Array, shape: tuple[int, ...]) -> Array:
     return np.concatenate([raw & 15, raw >> 4], axis=-1).reshape(shape)
 
 
-def _q4_0(data: Array, shape: tuple[int, ...], order: Array | None) -> BlockTensor:
-    rows = _rows(data, shape, order, 18)
+def _q4_0(data: Array, shape: tuple[int, ...]) -> BlockTensor:
+    rows = _rows(data, shape, 18)
     scale = _f16(rows[..., :2])
     return BlockTensor(_nibbles(rows[..., 2:], shape), scale, -8 * scale, BLOCK, 4)
 
 
-def _q4_1(data: Array, shape: tuple[int, ...], order: Array | None) -> BlockTensor:
-    rows = _rows(data, shape, order, 20)
+def _q4_1(data: Array, shape: tuple[int, ...]) -> BlockTensor:
+    rows = _rows(data, shape, 20)
     return BlockTensor(_nibbles(rows[..., 4:], shape), _f16(rows[..., :2]), _f16(rows[..., 2:4]), BLOCK, 4)
 
 
-def _q8_0(data: Array, shape: tuple[int, ...], order: Array | None) -> BlockTensor:
-    rows = _rows(data, shape, order, 34)
+def _q8_0(data: Array, shape: tuple[int, ...]) -> BlockTensor:
+    rows = _rows(data, shape, 34)
     codes = np.ascontiguousarray(rows[..., 2:]).view(np.int8).reshape(shape)
     return BlockTensor(codes, _f16(rows[..., :2]), None, BLOCK, 8)
 

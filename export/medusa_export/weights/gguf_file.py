@@ -1,4 +1,4 @@
-"""Reader of GGUF files (llama.cpp's format) for the architectures `llama`, `qwen2`, `qwen3` and `gemma3`.
+"""Reader of GGUF files (llama.cpp's format) of the architectures in `_ARCHITECTURES`.
 
 llama.cpp stores the rows of q and k interleaved per head (its `permute`) for the llama architecture, since its rotary
 embedding pairs neighbours; ours pairs halves as Hugging Face does, so those rows are put back in order here.
@@ -7,7 +7,6 @@ embedding pairs neighbours; ours pairs halves as Hugging Face does, so those row
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,8 @@ from .fields import Fields
 from .finite import finite
 from .gguf_blocks import BLOCK_READERS
 from .gguf_parts import gguf_parts
-from .rope import refuse_scaling
+from .gguf_rope import context_of, with_rope
+from .joined import JOINED, Part, part_of
 from .source import Array, BlockTensor, WeightTensor
 
 _LAYER_NAMES = {
@@ -30,8 +30,8 @@ _LAYER_NAMES = {
     "post_attn_norm": "post_attention_norm", "post_mlp_norm": "post_ffw_norm",
 }  # fmt: skip
 _TOP_NAMES = {"embed": "token_embd", "norm": "output_norm", "lm_head": "output"}
-_ARCHITECTURES = ("llama", "qwen2", "qwen3", "gemma3")
-_ROPE_FACTORS = "rope_freqs.weight"
+_JOINED_NAMES = {"qkv": "attn_qkv", "gate_up": "ffn_up"}
+_ARCHITECTURES = ("llama", "qwen2", "qwen3", "phi3", "gemma3")
 _READABLE = {
     "F32",
     "F16",
@@ -51,12 +51,12 @@ _READABLE = {
 }
 
 
-def _gguf_name(name: str) -> str:
+def _gguf_name(name: str, layer_names: dict[str, str]) -> str:
     if not name.startswith("layers."):
         stem, kind = name.split(".")
         return f"{_TOP_NAMES[stem]}.{kind}"
     _, layer, stem, kind = name.split(".")
-    return f"blk.{layer}.{_LAYER_NAMES[stem]}.{kind}"
+    return f"blk.{layer}.{layer_names[stem]}.{kind}"
 
 
 class GgufSource:
@@ -103,11 +103,11 @@ class GgufSource:
             raise ExportError(f"{self.path.name}: mixture-of-experts models are not supported")
         heads, hidden = of_arch.whole("attention.head_count"), of_arch.whole("embedding_length")
         head_dim = of_arch.whole("attention.key_length", hidden // heads)
-        if of_arch.whole("rope.dimension_count", head_dim) != head_dim:
-            raise ExportError(f"{self.path.name}: partial rotary embeddings are not supported")
         if "token_embd.weight" not in self._tensors:
             raise ExportError(f"{self.path.name}: tensor token_embd.weight is missing")
-        context = of_arch.whole("context_length")
+        if arch == "phi3" and "blk.0.attn_qkv.bias" in self._tensors:
+            raise ExportError(f"{self.path.name}: biases of joined projections are not supported")
+        context, notes = context_of(arch, of_arch, self._tensors)
         window = of_arch.whole("attention.sliding_window", 0, least=0)
         config = ModelConfig(
             family=arch,
@@ -130,32 +130,9 @@ class GgufSource:
             activation="gelu_tanh" if arch == "gemma3" else "silu",
             local_rope_theta=of_arch.number("rope.freq_base_swa", 10000.0, above=0) if arch == "gemma3" else 0.0,
             windows=_windows(arch, context, window, layers),
+            notes=notes,
         )
-        return replace(config, rope_divisors=self._rope_divisors(of_arch, config.head_dim // 2))
-
-    def _rope_divisors(self, of_arch: Fields, pairs: int) -> tuple[float, ...]:
-        """Llama 3's scaling is a tensor of divisors here; llama.cpp takes a factor without a type for a linear one."""
-        factor = of_arch.number("rope.scale_linear", 1.0, above=0)
-        factor = of_arch.number("rope.scaling.factor", factor, above=0)
-        kind = of_arch.text("rope.scaling.type", "linear")
-        if kind not in ("none", "", "linear"):
-            raise refuse_scaling(self.path.name, kind)
-        divisors = np.full(pairs, factor if kind == "linear" else 1.0)
-        if _ROPE_FACTORS in self._tensors:
-            divisors = divisors * self._rope_factors(divisors.shape)
-        return () if (divisors == 1).all() else tuple(divisors.tolist())
-
-    def _rope_factors(self, shape: tuple[int, ...]) -> Array:
-        found = self._tensors[_ROPE_FACTORS]
-        label, there = f"{self.path.name}: tensor {_ROPE_FACTORS}", tuple(int(d) for d in reversed(found.shape))
-        if there != shape:
-            raise ExportError(f"{label} has shape {list(there)}, expected {list(shape)} by its metadata")
-        if found.tensor_type.name != "F32":
-            raise ExportError(f"{label} has type {found.tensor_type.name}; expected F32")
-        values = finite(np.array(found.data), label)
-        if not (values > 0).all():
-            raise ExportError(f"{label} holds {values.min():g}; expected numbers above 0")
-        return values
+        return with_rope(config, self.path.name, of_arch, self._tensors)
 
     def _of_all_layers(self, key: str, layers: int) -> Any:
         """A value that some files give once for each layer: the graphs' layers are alike, so it must be the same."""
@@ -173,24 +150,29 @@ class GgufSource:
         return value[0]
 
     def tensor(self, name: str) -> WeightTensor:
-        source_name = _gguf_name(name)
+        source_name, part = self._place(name)
         found = self._tensors.get(source_name)
         if found is None:
             raise ExportError(f"{self.path.name}: tensor {source_name} is missing")
         type_name = found.tensor_type.name
         if type_name not in _READABLE:
             raise ExportError(f"{self.path.name}: tensor {source_name} has type {type_name}, which is not supported")
-        shape = tuple(int(d) for d in reversed(found.shape))
+        there = tuple(int(d) for d in reversed(found.shape))
         label = f"{self.path.name}: tensor {source_name}"
+        shape = there if part is None else part.shape(there, label)
+
+        def data() -> Array:
+            """As the file has it, its first axis the rows that are ours."""
+            rows = self._row_order(name, shape) if part is None else part.rows
+            return np.asarray(found.data) if rows is None else np.asarray(found.data)[rows]
 
         def read() -> Array:
             with np.errstate(over="ignore", invalid="ignore"):  # `finite` finds what that makes
-                values = gguf.dequantize(found.data, found.tensor_type).reshape(shape).astype(np.float32, copy=False)
-            order = self._row_order(name, shape)
-            return finite(values if order is None else values[order], label)
+                values = gguf.dequantize(data(), found.tensor_type).reshape(shape).astype(np.float32, copy=False)
+            return finite(values, label)
 
         def blocks() -> BlockTensor:
-            made = BLOCK_READERS[type_name](np.asarray(found.data), shape, self._row_order(name, shape))
+            made = BLOCK_READERS[type_name](data(), shape)
             finite(made.scale, f"{label} (its block scales)")
             if made.offset is not None:
                 finite(made.offset, f"{label} (its block offsets)")
@@ -198,6 +180,13 @@ class GgufSource:
 
         has_blocks = type_name in BLOCK_READERS and len(shape) == 2
         return WeightTensor(name, source_name, shape, type_name, read, blocks if has_blocks else None)
+
+    def _place(self, name: str) -> tuple[str, Part | None]:
+        """The tensor in the file, and which of its rows where others are joined to it."""
+        stem = name.split(".")[-2]
+        part = part_of(self.config, stem)
+        names = _LAYER_NAMES if part is None else _LAYER_NAMES | {stem: _JOINED_NAMES[JOINED[stem]]}
+        return _gguf_name(name, names), part
 
     def _row_order(self, name: str, shape: tuple[int, ...]) -> Array | None:
         """Row indices that undo llama.cpp's permutation of q and k; None where there is none."""

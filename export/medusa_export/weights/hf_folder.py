@@ -13,9 +13,10 @@ from .checked import read_json, reading, shown
 from .config import ModelConfig, layer_windows
 from .fields import Fields
 from .hub_cache import name_of
-from .rope import head_order, rows_of_heads, scaling_from_json
+from .joined import JOINED, Part, part_of
+from .rope import longrope_context, scaling_from_json
 from .safetensors_file import FLOATS
-from .source import Array, WeightTensor
+from .source import WeightTensor
 from .tensor_file import TensorFile, open_tensors
 
 _FAMILIES = {
@@ -37,19 +38,7 @@ _GEMMA_NAMES = _LAYER_NAMES | {
     "post_mlp_norm": "post_feedforward_layernorm",
 }  # fmt: skip
 _TOP_NAMES = {"embed": "model.embed_tokens", "norm": "model.norm", "lm_head": "lm_head"}
-
-
-# Phi-3 keeps these together, in this order of rows.
-_JOINED = dict.fromkeys("qkv", "self_attn.qkv_proj") | dict.fromkeys(("gate", "up"), "mlp.gate_up_proj")
-
-
-def _part(c: ModelConfig, stem: str) -> tuple[int, int, int]:
-    """First row, number of rows, and heads of a matrix in the one that Phi-3 joins it to."""
-    q, kv, inner = c.query_width, c.kv_width, c.intermediate_size
-    return {
-        "q": (0, q, c.query_heads), "k": (q, kv, c.kv_heads), "v": (q + kv, kv, c.kv_heads),
-        "gate": (0, inner, 0), "up": (inner, inner, 0),
-    }[stem]  # fmt: skip
+_JOINED_NAMES = {"qkv": "self_attn.qkv_proj", "gate_up": "mlp.gate_up_proj"}
 
 
 def _hf_name(name: str, layer_names: dict[str, str] = _LAYER_NAMES) -> str:
@@ -90,7 +79,7 @@ class HfFolderSource:
         return list(self._files)
 
     def tensor(self, name: str) -> WeightTensor:
-        source_name, rows = self._place(name)
+        source_name, part = self._place(name)
         file = self._files.get(source_name)
         if file is None:
             raise ExportError(f"{name_of(self.path)}: tensor {source_name} is missing")
@@ -103,26 +92,19 @@ class HfFolderSource:
         if self.config.family == "gemma3" and name.endswith("norm.weight"):
             # Gemma keeps what is added to 1.
             return WeightTensor(name, source_name, shape, dtype, lambda: file.float32(source_name) + np.float32(1))
-        if rows is None:
+        if part is None:
             return WeightTensor(name, source_name, shape, dtype, lambda: file.float32(source_name))
-        least = int(rows.max()) + 1
-        if shape[0] < least:
-            label = f"{name_of(self.path)}: tensor {source_name}"
-            raise ExportError(f"{label} has shape {list(shape)}; expected {least} rows")
-        return WeightTensor(name, source_name, (len(rows), *shape[1:]), dtype, lambda: file.float32(source_name)[rows])
+        shape, rows = part.shape(shape, f"{name_of(self.path)}: tensor {source_name}"), part.rows
+        return WeightTensor(name, source_name, shape, dtype, lambda: file.float32(source_name)[rows])
 
-    def _place(self, name: str) -> tuple[str, Array | None]:
+    def _place(self, name: str) -> tuple[str, Part | None]:
         """The tensor in the files, and which of its rows; None: all as they are."""
-        c = self.config
         stem = name.split(".")[-2]
-        order = head_order(c) if stem in ("q", "k") else None
-        if c.family != "phi3" or stem not in _JOINED:
-            heads = {"q": c.query_heads, "k": c.kv_heads}.get(stem, 0)
-            names = _GEMMA_NAMES if c.family == "gemma3" else _LAYER_NAMES
-            return _hf_name(name, names), None if order is None else rows_of_heads(order, heads, 0)
-        joined, (start, size, heads) = _JOINED[stem], _part(c, stem)
-        rows = np.arange(start, start + size) if order is None else rows_of_heads(order, heads, start)
-        return _hf_name(name).replace(_LAYER_NAMES[stem], joined), rows
+        part = part_of(self.config, stem)
+        names = _GEMMA_NAMES if self.config.family == "gemma3" else _LAYER_NAMES
+        if part is not None:
+            names = names | {stem: _JOINED_NAMES[JOINED[stem]]}
+        return _hf_name(name, names), part
 
 
 def _open_files(path: Path) -> dict[str, TensorFile]:
@@ -186,14 +168,9 @@ def config_from_json(raw: dict[str, Any], label: str) -> ModelConfig:
         rope, local = _gemma_rope(fields, label, rope)
     context = fields.whole("max_position_embeddings", 2048)
     notes: tuple[str, ...] = ()
-    if rope.text("rope_type", rope.text("type", "default")) == "longrope":
-        # Beyond it every frequency would change with the length of the text, and with it keys that are cached.
-        original = rope.whole(
-            "original_max_position_embeddings", fields.whole("original_max_position_embeddings", context)
-        )
-        if original < context:
-            notes = (f"longrope: the context length is {original}, not {context}: beyond it other frequencies hold",)
-        context = min(context, original)
+    if rope.text("rope_type", rope.text("type", "default")) in ("longrope", "su"):
+        original = fields.whole("original_max_position_embeddings", context)
+        context, notes = longrope_context(context, rope.whole("original_max_position_embeddings", original))
     config = ModelConfig(
         family=_FAMILIES[model_type],
         layers=layers,
@@ -219,7 +196,7 @@ def config_from_json(raw: dict[str, Any], label: str) -> ModelConfig:
     part = rope.number("partial_rotary_factor", fields.number("partial_rotary_factor", 1.0, above=0), above=0)
     if part != 1 and model_type != "phi3":
         raise ExportError(f"{label}: partial rotary embeddings are not supported for {model_type}")
-    divisors, scale = scaling_from_json(label, rope, fields, config, part)
+    divisors, scale = scaling_from_json(label, rope, fields, config, int(config.head_dim * part))
     return replace(config, rope_divisors=divisors, rope_scale=scale)
 
 

@@ -47,23 +47,39 @@ def rotary_scales(config: ModelConfig) -> Array:
 
 
 def refuse_scaling(label: str, kind: str) -> ExportError:
+    if kind == "dynamic":
+        return ExportError(
+            f"{label}: rope scaling 'dynamic' is not supported: beyond max_position_embeddings it changes every"
+            " frequency as the text grows, and with it keys that are cached. Up to there it changes nothing: take it"
+            ' out of config.json (rope_scaling null; rope_parameters with rope_type "default") and prepare it again'
+        )
     return ExportError(f"{label}: rope scaling '{kind}' is not supported (supported: {', '.join(SCALINGS)})")
 
 
+def longrope_context(context: int, original: int) -> tuple[int, tuple[str, ...]]:
+    """The context length that longrope leaves, and what is to be told: beyond `original` every frequency would change
+    with the length of the text, and with it keys that are cached.
+    """
+    if original >= context:
+        return context, ()
+    return original, (f"longrope: the context length is {original}, not {context}: beyond it other frequencies hold",)
+
+
 def scaling_from_json(
-    label: str, scaling: Fields, fields: Fields, config: ModelConfig, part: float = 1.0
+    label: str, scaling: Fields, fields: Fields, config: ModelConfig, turning: int
 ) -> tuple[tuple[float, ...], float]:
     """The divisors that `rope_scaling` or `rope_parameters` of a config.json means for an unscaled `config`, and what
-    cosines and sines are scaled by. `part`: how much of a head is rotated.
+    cosines and sines are scaled by. `turning`: how many channels of a head are rotated.
     """
     kind = scaling.text("rope_type", scaling.text("type", "default"))
     if kind == "su":  # longrope's first name
         kind = "longrope"
     if kind not in SCALINGS:
         raise refuse_scaling(label, kind)
-    turning = int(config.head_dim * part)
     if not 0 < turning <= config.head_dim or turning % 2:
-        raise ExportError(f"{label}: partial_rotary_factor {part} rotates {turning} of {config.head_dim} channels")
+        raise ExportError(
+            f"{label}: {turning} of a head's {config.head_dim} channels are rotated; expected an even number"
+        )
     pairs = turning // 2
     inverse = config.rope_theta ** (-np.arange(pairs, dtype=np.float64) / pairs)
     scaled, scale = _scaled(label, kind, scaling, fields, config, inverse)
@@ -89,7 +105,7 @@ def _scaled(
         if len(listed) != len(inverse) or not all(is_number(each) and each > 0 for each in listed):
             raise ExportError(f"{label}: short_factor must be {len(inverse)} numbers above 0, not {shown(listed)}")
         factor = scaling.number("factor", most / original, above=0)
-        usual = 1.0 if factor <= 1 else math.sqrt(1 + math.log(factor) / math.log(original))
+        usual = 1.0 if factor <= 1 else math.sqrt(1 + math.log(factor) / math.log(max(original, 2)))
         return np.asarray(listed, np.float64), scaling.number("attention_factor", usual, above=0)
     factor = scaling.number("factor", above=0)
     if kind == "linear":
@@ -124,13 +140,13 @@ def _yarn(scaling: Fields, factor: float, theta: float, original: int, inverse: 
     return divisors, scaling.number("attention_factor", usual, above=0)
 
 
-def head_order(config: ModelConfig) -> Array | None:
-    """[D] the checkpoint's channels of a head in our order, where only some are rotated: the first halves of those, the
-    first of the others, and then the same of the second halves. None: as they are.
+def head_order(config: ModelConfig) -> Array:
+    """[D] the checkpoint's channels of a head in our order. Where only some are rotated: the first halves of those, the
+    first of the others, and then the same of the second halves.
     """
     turning = 2 * sum(math.isfinite(each) for each in config.rope_divisors)
     if not config.rope_divisors or turning == config.head_dim:
-        return None
+        return np.arange(config.head_dim)
     still = np.arange(turning, config.head_dim)
     half = len(still) // 2
     rotated = np.arange(turning)
