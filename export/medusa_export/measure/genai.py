@@ -27,7 +27,7 @@ def build(file: Path, folder: Path) -> None:
     with tempfile.TemporaryDirectory() as weights:
         source = {"pretrained_model_name_or_path": str(file.parent), "gguf_file": file.name}
         read = AutoModelForCausalLM.from_pretrained(**source, dtype="float32")
-        # A model that came from a GGUF file counts as quantised and is not saved: its weights go into one that does not.
+        # What came from a GGUF file counts as quantised, and is not saved: its weights go into a model that does not.
         del read.config.quantization_config
         model = AutoModelForCausalLM.from_config(read.config, dtype="float32")
         model.load_state_dict(read.state_dict())
