@@ -12,7 +12,8 @@
  * The engines take turns: all answer a prompt, greedily and from empty caches, before the next one is asked, and each time another
  * begins. Tokens per second are new tokens over wall time, prefill included: medians over the rounds, geometric means over
  * the prompts. An engine with drafts is also asked how many of its answers are those of the same engine without. `--agreement` prints the share
- * of positions of the fp32 model's own answers where an engine's best token is fp32's; it needs `prepare --precision int8,fp32`.
+ * of positions of the fp32 model's own answers where an engine's best token is fp32's; it needs `prepare --precision int8,fp32`. Alone with
+ * `--rounds 0`: that takes time and no quiet machine.
  */
 import { spawn } from 'node:child_process';
 import { readFileSync } from 'node:fs';
@@ -24,7 +25,7 @@ import { parseArgs } from 'node:util';
 import { loadQuestions, selectQuestions } from '../src/bench/questions/load.js';
 import { prefill } from '../src/decoding/prefill.js';
 import type { CandidateTree, DraftingModel } from '../src/decoding/types.js';
-import { MedusaEngine, type DecodingOptions } from '../src/index.js';
+import { MedusaEngine, type DecodingOptions, type GenerationResult } from '../src/index.js';
 import { chooseGraphs } from '../src/models/choose.js';
 import { locateModel } from '../src/models/locate.js';
 import { readManifest } from '../src/models/manifest.js';
@@ -97,6 +98,11 @@ function openOurs(precision: string, heads?: 'none'): Promise<MedusaEngine> {
   return MedusaEngine.open({ model: args.model, modelsDir, precision, threads, heads });
 }
 
+/** Without the end token, which the others do not give either. */
+function answerOf({ tokenIds, statistics }: GenerationResult): readonly number[] {
+  return statistics.finishReason === 'eos' ? tokenIds.slice(0, -1) : tokenIds;
+}
+
 async function ours(): Promise<{ engines: Engine[]; encode: (text: string) => number[] }> {
   const [engine, headless] = [await openOurs(args.precision), await openOurs(args.precision, 'none')];
   console.log(
@@ -106,7 +112,7 @@ async function ours(): Promise<{ engines: Engine[]; encode: (text: string) => nu
     name: `medusa-plus ${engine.facts.precision}, ${name}`,
     answer: async ({ text }, most) => {
       from.forget();
-      return (await from.complete(text, { ...options, temperature: 0, maxNewTokens: most })).tokenIds;
+      return answerOf(await from.complete(text, { ...options, temperature: 0, maxNewTokens: most }));
     },
   });
   const plain = {
@@ -272,7 +278,7 @@ if (args.agreement) {
   const reference = await openOurs('fp32', 'none');
   for (const { text, ids } of prompts) {
     const options = { tree: 'none', temperature: 0, maxNewTokens: tokens } as const;
-    const { tokenIds: answer } = await reference.complete(text, options);
+    const answer = answerOf(await reference.complete(text, options));
     for (const [e, { best }] of engines.entries())
       if (best) agreements[e].push(...(await best(ids, answer)).map((id, i) => id === answer[i]));
   }
@@ -285,15 +291,16 @@ console.log(
   '| engine | tokens/s | over plain | answers of its plain | agreement with fp32 |\n|---|---|---|---|---|',
 );
 engines.forEach(({ name, plain }, e) => {
-  const over = geometricMean(middle[e].map((rate, p) => rate / middle[0][p]));
-  const without = plain && answers[engines.indexOf(plain)];
-  const equal = without
-    ? `${answers[e].filter((answer, p) => same(answer, without[p])).length} of ${prompts.length}`
-    : '';
-  const agreement =
-    agreements[e].length === 0 ? '' : (sum(agreements[e].map(Number)) / agreements[e].length).toFixed(4);
-  console.log(
-    `| ${name} | ${geometricMean(middle[e]).toFixed(1)} | ${over.toFixed(2)}x | ${equal} | ${agreement} |`,
-  );
+  const cells = [name, '', '', '', ''];
+  if (rounds > 0) {
+    cells[1] = geometricMean(middle[e]).toFixed(1);
+    cells[2] = `${geometricMean(middle[e].map((rate, p) => rate / middle[0][p])).toFixed(2)}x`;
+    const equal = (p: number): boolean => same(answers[e][p], answers[engines.indexOf(plain!)][p]);
+    if (plain) cells[3] = `${prompts.filter((_, p) => equal(p)).length} of ${prompts.length}`;
+  }
+  const agreed = agreements[e];
+  if (agreed.length > 0)
+    cells[4] = `${((100 * sum(agreed.map(Number))) / agreed.length).toFixed(1)}% of ${agreed.length}`;
+  console.log(`| ${cells.join(' | ')} |`);
 });
 process.exit(0);
