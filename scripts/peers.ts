@@ -20,6 +20,7 @@ import { readFileSync } from 'node:fs';
 import { cpus } from 'node:os';
 import { basename, join, resolve } from 'node:path';
 import { createInterface } from 'node:readline';
+import { setTimeout } from 'node:timers/promises';
 import { pathToFileURL } from 'node:url';
 import { parseArgs } from 'node:util';
 import { loadQuestions, selectQuestions } from '../src/bench/questions/load.js';
@@ -58,6 +59,8 @@ const modelsDir = modelsFolder(args['models-dir']);
 const [threads, tokens, rounds] = [args.threads, args.tokens, args.rounds].map(Number);
 /** Tokens that each engine answers before any is timed. */
 const WARM_UP = 32;
+/** Milliseconds before an answer: threads of the engine before it wait for more work, busily, for up to 30 ms. */
+const REST = 50;
 
 /** The parts of node-llama-cpp that are used here. */
 interface Sequence {
@@ -265,6 +268,7 @@ for (let round = 0; round < rounds; round++) {
   for (const [p, prompt] of prompts.entries()) {
     for (let turn = 0; turn < engines.length; turn++) {
       const e = (turn + p + round) % engines.length;
+      await setTimeout(REST);
       const begin = performance.now();
       answers[e][p] = await engines[e].answer(prompt, tokens);
       rates[e][p].push((1000 * answers[e][p].length) / (performance.now() - begin));
