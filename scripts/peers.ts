@@ -273,6 +273,7 @@ for (let round = 0; round < rounds; round++) {
       answers[e][p] = await engines[e].answer(prompt, tokens);
       rates[e][p].push((1000 * answers[e][p].length) / (performance.now() - begin));
     }
+    console.error(`round ${round}, prompt ${p}: ${rates.map((each) => each[p][round].toFixed(1)).join(' ')}`);
   }
 }
 
@@ -285,6 +286,7 @@ if (args.agreement) {
     const answer = answerOf(await reference.complete(text, options));
     for (const [e, { best }] of engines.entries())
       if (best) agreements[e].push(...(await best(ids, answer)).map((id, i) => id === answer[i]));
+    console.error(`agreement: ${agreements[0].length} positions`);
   }
 }
 
