@@ -1,34 +1,49 @@
 /**
- * This program beside llama.cpp in Node.js, with the same token ids as prompts:
+ * This program beside llama.cpp in Node.js and onnxruntime-genai in Python, with the same token ids as prompts:
  *
- *   npm install --prefix DIR node-llama-cpp       # not a dependency of this project
- *   npx tsx scripts/peers.ts --llama DIR --gguf FILE[,FILE] [--model NAME] [--precision int8] [--threads 1]
- *       [--models-dir FOLDER] [--questions builtin] [--limit 8] [--tokens 160] [--rounds 3] [--agreement]
+ *   npm install --prefix DIR node-llama-cpp       # neither is a dependency of this project
+ *   python3 -m venv ENV && ENV/bin/pip install onnxruntime-genai
+ *   ENV/bin/pip install torch transformers accelerate gguf onnx_ir      # for `build` only
+ *   ENV/bin/python export/medusa_export/measure/genai.py build FILE.gguf FOLDER
+ *   npx tsx scripts/peers.ts [--llama DIR --gguf FILE[,FILE]] [--genai ENV/bin/python --genai-models FOLDER/int8,FOLDER/int4]
+ *       [--model NAME] [--models-dir FOLDER] [--precision int8] [--threads 1] [--questions builtin] [--limit 8] [--tokens 160] [--rounds 3]
+ *       [--agreement]
  *
  * The engines take turns: all answer a prompt, greedily and from empty caches, before the next one is asked, and each time another
  * begins. Tokens per second are new tokens over wall time, prefill included: medians over the rounds, geometric means over
- * the prompts. `--agreement` prints the share of positions of the fp32 model's own answers where an engine's best token is fp32's; it needs
- * `prepare --precision int8,fp32`.
+ * the prompts. An engine with drafts is also asked how many of its answers are those of the same engine without. `--agreement` prints the share
+ * of positions of the fp32 model's own answers where an engine's best token is fp32's; it needs `prepare --precision int8,fp32`. Alone with
+ * `--rounds 0`: that takes time and no quiet machine.
  */
+import { spawn } from 'node:child_process';
+import { readFileSync } from 'node:fs';
 import { cpus } from 'node:os';
 import { basename, join, resolve } from 'node:path';
+import { createInterface } from 'node:readline';
+import { setTimeout } from 'node:timers/promises';
 import { pathToFileURL } from 'node:url';
 import { parseArgs } from 'node:util';
 import { loadQuestions, selectQuestions } from '../src/bench/questions/load.js';
 import { prefill } from '../src/decoding/prefill.js';
 import type { CandidateTree, DraftingModel } from '../src/decoding/types.js';
-import { MedusaEngine, type DecodingOptions } from '../src/index.js';
+import { MedusaEngine, type DecodingOptions, type GenerationResult } from '../src/index.js';
 import { chooseGraphs } from '../src/models/choose.js';
 import { locateModel } from '../src/models/locate.js';
 import { readManifest } from '../src/models/manifest.js';
 import { modelsFolder } from '../src/models/modelsFolder.js';
-import { openModel } from '../src/runtime/index.js';
+import { cpuFeatures, nodeRuntimeVersion } from '../src/runtime/cpu/facts.js';
+import { int8Products, openModel } from '../src/runtime/index.js';
+import { childEnvironment } from '../src/util/childProcess.js';
+import { findProgram } from '../src/util/findProgram.js';
 import { median, sum } from '../src/util/numbers.js';
+import { packageRoot } from '../src/util/packageRoot.js';
 
 const { values: args } = parseArgs({
   options: {
     llama: { type: 'string' },
     gguf: { type: 'string' },
+    genai: { type: 'string' },
+    'genai-models': { type: 'string' },
     model: { type: 'string' },
     'models-dir': { type: 'string' },
     precision: { type: 'string', default: 'int8' },
@@ -42,6 +57,10 @@ const { values: args } = parseArgs({
 });
 const modelsDir = modelsFolder(args['models-dir']);
 const [threads, tokens, rounds] = [args.threads, args.tokens, args.rounds].map(Number);
+/** Tokens that each engine answers before any is timed. */
+const WARM_UP = 32;
+/** Milliseconds before an answer: threads of the engine before it wait for more work, busily, for up to 30 ms. */
+const REST = 50;
 
 /** The parts of node-llama-cpp that are used here. */
 interface Sequence {
@@ -54,6 +73,7 @@ interface Sequence {
 interface LlamaPackage {
   readonly getLlama: (options: object) => Promise<{
     systemInfo: string;
+    llamaCppRelease: { release: string };
     loadModel(options: object): Promise<{
       createContext(options: object): Promise<{ getSequence(options?: object): Sequence }>;
     }>;
@@ -61,28 +81,53 @@ interface LlamaPackage {
   readonly InputLookupTokenPredictor: new () => object;
 }
 
-/** Something that answers: greedily, from empty caches, at most `tokens` tokens and no further than its end token. */
+interface Prompt {
+  readonly text: string;
+  /** Its token ids, in the chat template. */
+  readonly ids: readonly number[];
+}
+
+/** Something that answers: greedily, from empty caches, at most `most` tokens and no further than its end token. */
 interface Engine {
   readonly name: string;
-  readonly answer: (prompt: readonly number[], text: string) => Promise<readonly number[]>;
+  readonly answer: (prompt: Prompt, most: number) => Promise<readonly number[]>;
+  /** The same without drafts, whose answers its own should be. */
+  readonly plain?: Engine;
   /** What it would write after each token of `answer`, the last one left out, and first after the prompt. */
   readonly best?: (prompt: readonly number[], answer: readonly number[]) => Promise<readonly number[]>;
 }
 
+function openOurs(precision: string, heads?: 'none'): Promise<MedusaEngine> {
+  return MedusaEngine.open({ model: args.model, modelsDir, precision, threads, heads });
+}
+
+/** Without the end token, which the others do not give either. */
+function answerOf({ tokenIds, statistics }: GenerationResult): readonly number[] {
+  return statistics.finishReason === 'eos' ? tokenIds.slice(0, -1) : tokenIds;
+}
+
 async function ours(): Promise<{ engines: Engine[]; encode: (text: string) => number[] }> {
-  const open = (heads?: 'none'): Promise<MedusaEngine> =>
-    MedusaEngine.open({ model: args.model, modelsDir, precision: args.precision, threads, heads });
-  const [engine, headless] = [await open(), await open('none')];
+  const [engine, headless] = [await openOurs(args.precision), await openOurs(args.precision, 'none')];
+  console.log(
+    `medusa-plus: onnxruntime-node ${nodeRuntimeVersion()}, int8 products ${await int8Products()}, Node.js ${process.version}`,
+  );
   const one = (name: string, from: MedusaEngine, options: DecodingOptions): Engine => ({
     name: `medusa-plus ${engine.facts.precision}, ${name}`,
-    answer: async (_, text) => {
+    answer: async ({ text }, most) => {
       from.forget();
-      return (await from.complete(text, { ...options, temperature: 0, maxNewTokens: tokens })).tokenIds;
+      return answerOf(await from.complete(text, { ...options, temperature: 0, maxNewTokens: most }));
     },
   });
-  const plain = { ...one('plain', engine, { tree: 'none' }), best: bestOf(await backbone(args.precision)) };
+  const plain = {
+    ...one('plain', engine, { tree: 'none' }),
+    best: args.agreement ? bestOf(await backbone(args.precision)) : undefined,
+  };
   return {
-    engines: [plain, one('default', engine, {}), one('default without heads', headless, {})],
+    engines: [
+      plain,
+      { ...one('default', engine, {}), plain },
+      { ...one('default without heads', headless, {}), plain },
+    ],
     encode: (text) => engine.encodePrompt(text),
   };
 }
@@ -118,88 +163,150 @@ function chain(ids: readonly number[]): CandidateTree {
   };
 }
 
-async function theirs(): Promise<Engine[]> {
-  const packageFile = join(resolve(args.llama!), 'node_modules/node-llama-cpp/dist/index.js');
+async function llamaCpp(folder: string, files: readonly string[]): Promise<Engine[]> {
+  const packageFolder = join(resolve(folder), 'node_modules/node-llama-cpp');
   const { getLlama, InputLookupTokenPredictor } = (await import(
-    pathToFileURL(packageFile).href
+    pathToFileURL(join(packageFolder, 'dist/index.js')).href
   )) as LlamaPackage;
+  const { version } = JSON.parse(readFileSync(join(packageFolder, 'package.json'), 'utf8')) as {
+    version: string;
+  };
   const llama = await getLlama({ gpu: false, build: 'never', maxThreads: threads, logLevel: 'error' });
-  console.log(`llama.cpp: ${llama.systemInfo}`);
+  console.log(
+    `llama.cpp: node-llama-cpp ${version}, release ${llama.llamaCppRelease.release}, ${llama.systemInfo}`,
+  );
   const engines: Engine[] = [];
-  for (const file of args.gguf!.split(',')) {
+  for (const file of files) {
     const model = await llama.loadModel({ modelPath: resolve(file), gpuLayers: 0 });
-    for (const drafts of [false, true]) {
+    const open = async (drafts?: object): Promise<Sequence> => {
       const context = await model.createContext({ contextSize: 4096, threads, flashAttention: true });
-      const sequence = context.getSequence(
-        drafts ? { tokenPredictor: new InputLookupTokenPredictor() } : undefined,
+      return context.getSequence(drafts && { tokenPredictor: drafts });
+    };
+    const one = (name: string, sequence: Sequence): Engine => ({
+      name: `llama.cpp ${basename(file, '.gguf')}, ${name}`,
+      answer: async ({ ids }, most) => {
+        await sequence.clearHistory();
+        const found: number[] = [];
+        for await (const id of sequence.evaluate(ids, { temperature: 0 })) {
+          found.push(id);
+          if (found.length >= most) break;
+        }
+        return found;
+      },
+    });
+    const sequence = await open();
+    const best: Engine['best'] = async (prompt, answer) => {
+      await sequence.clearHistory();
+      const asked = [...prompt.slice(-1), ...answer.slice(0, -1)].map(
+        (id) => [id, { generateNext: { token: true, options: { temperature: 0 } } }] as [number, object],
       );
-      engines.push({
-        name: `llama.cpp ${basename(file, '.gguf')}, ${drafts ? 'with its prompt lookup' : 'plain'}`,
-        answer: async (prompt) => {
-          await sequence.clearHistory();
-          const found: number[] = [];
-          for await (const id of sequence.evaluate(prompt, { temperature: 0 })) {
-            found.push(id);
-            if (found.length >= tokens) break;
-          }
-          return found;
-        },
-        best: drafts
-          ? undefined
-          : async (prompt, answer) => {
-              await sequence.clearHistory();
-              const asked = [...prompt.slice(-1), ...answer.slice(0, -1)].map(
-                (id) =>
-                  [id, { generateNext: { token: true, options: { temperature: 0 } } }] as [number, object],
-              );
-              const results = await sequence.controlledEvaluate([...prompt.slice(0, -1), ...asked]);
-              return results.slice(prompt.length - 1).map((each) => each?.next.token ?? -1);
-            },
-      });
-    }
+      const results = await sequence.controlledEvaluate([...prompt.slice(0, -1), ...asked]);
+      return results.slice(prompt.length - 1).map((each) => each?.next.token ?? -1);
+    };
+    const plain = { ...one('plain', sequence), best };
+    const lookup = one('with its prompt lookup', await open(new InputLookupTokenPredictor()));
+    engines.push(plain, { ...lookup, plain });
   }
   return engines;
 }
 
+/** One process for all models: its threads sleep while others answer. It ends when this one does. */
+async function genai(python: string, folders: readonly string[]): Promise<Engine[]> {
+  const script = join(packageRoot(), 'export/medusa_export/measure/genai.py');
+  const child = spawn(
+    findProgram(python),
+    [script, 'answer', String(threads), ...folders.map((folder) => resolve(folder))],
+    { env: childEnvironment(), stdio: ['pipe', 'pipe', 'inherit'] },
+  );
+  const lines = createInterface({ input: child.stdout })[Symbol.asyncIterator]();
+  const read = async (): Promise<unknown> => {
+    const line = await lines.next();
+    if (line.done) throw new Error(`${script} ended`);
+    return JSON.parse(line.value);
+  };
+  const ask = async (request: object): Promise<number[]> => {
+    child.stdin.write(`${JSON.stringify(request)}\n`);
+    return (await read()) as number[];
+  };
+  const { versions, drafts } = (await read()) as { versions: Record<string, string>; drafts: object };
+  console.log(
+    `onnxruntime-genai: ${Object.entries(versions).flat().join(' ')}, drafts ${JSON.stringify(drafts)}`,
+  );
+  return folders.flatMap((folder, model) => {
+    const one = (name: string, drafts: boolean): Engine => ({
+      name: `onnxruntime-genai ${basename(folder)}, ${name}`,
+      answer: ({ ids }, most) => ask({ model, drafts, prompt: ids, tokens: most }),
+    });
+    const best: Engine['best'] = (prompt, answer) => ask({ model, prompt, answer });
+    const plain = { ...one('plain', false), best };
+    return [plain, { ...one('with its n-gram drafts', true), plain }];
+  });
+}
+
 const geometricMean = (values: readonly number[]): number =>
   Math.exp(sum(values.map(Math.log)) / values.length);
+const listed = (text = ''): string[] => text.split(',').filter((each) => each !== '');
 
+const preloaded = process.env.LD_PRELOAD === undefined ? '' : `, LD_PRELOAD ${process.env.LD_PRELOAD}`;
+console.log(`${cpus()[0].model} (${cpuFeatures().join(' ')}${preloaded}), ${threads} threads`);
 const { engines: own, encode } = await ours();
-const engines = [...own, ...(await theirs())];
+const engines = [
+  ...own,
+  ...(args.llama === undefined ? [] : await llamaCpp(args.llama, listed(args.gguf))),
+  ...(args.genai === undefined ? [] : await genai(args.genai, listed(args['genai-models']))),
+];
 const questions = selectQuestions(await loadQuestions(args.questions), { limit: Number(args.limit) });
-const prompts = questions.map(({ turns }) => ({ text: turns[0], ids: encode(turns[0]) }));
-console.log(`${cpus()[0].model}, ${threads} threads, ${prompts.length} prompts, at most ${tokens} tokens`);
+const prompts = questions.map(({ turns }): Prompt => ({ text: turns[0], ids: encode(turns[0]) }));
+console.log(`${prompts.length} prompts, at most ${tokens} tokens, ${rounds} rounds\n`);
 
+/** [engines][prompts][rounds] tokens per second. */
 const rates = engines.map(() => prompts.map((): number[] => []));
-for (const { answer } of engines) await answer(prompts[0].ids, prompts[0].text);
+/** [engines][prompts] the answer of the last round. */
+const answers = engines.map((): (readonly number[])[] => []);
+for (const { answer } of engines) await answer(prompts[0], WARM_UP);
 for (let round = 0; round < rounds; round++) {
-  for (const [p, { ids, text }] of prompts.entries()) {
+  for (const [p, prompt] of prompts.entries()) {
     for (let turn = 0; turn < engines.length; turn++) {
       const e = (turn + p + round) % engines.length;
+      await setTimeout(REST);
       const begin = performance.now();
-      const answer = await engines[e].answer(ids, text);
-      rates[e][p].push((1000 * answer.length) / (performance.now() - begin));
+      answers[e][p] = await engines[e].answer(prompt, tokens);
+      rates[e][p].push((1000 * answers[e][p].length) / (performance.now() - begin));
     }
+    console.error(`round ${round}, prompt ${p}: ${rates.map((each) => each[p][round].toFixed(1)).join(' ')}`);
   }
 }
 
-const agreements = engines.map((): number[] => []);
+/** [engines][positions] whether its best token is that of fp32, on fp32's own answers. */
+const agreements = engines.map((): boolean[] => []);
 if (args.agreement) {
-  const reference = bestOf(await backbone('fp32'));
-  for (const { ids } of prompts) {
-    const answer: number[] = [];
-    // fp32's own greedy answer, token by token: of the last row of what it has.
-    while (answer.length < tokens) answer.push((await reference(ids, [...answer, 0])).at(-1)!);
+  const reference = await openOurs('fp32', 'none');
+  for (const { text, ids } of prompts) {
+    const options = { tree: 'none', temperature: 0, maxNewTokens: tokens } as const;
+    const answer = answerOf(await reference.complete(text, options));
     for (const [e, { best }] of engines.entries())
-      if (best) agreements[e].push(...(await best(ids, answer)).map((id, i) => Number(id === answer[i])));
+      if (best) agreements[e].push(...(await best(ids, answer)).map((id, i) => id === answer[i]));
+    console.error(`agreement: ${agreements[0].length} positions`);
   }
 }
 
-console.log('| engine | tokens/s | over plain | agreement with fp32 |\n|---|---|---|---|');
+const same = (one: readonly number[], other: readonly number[]): boolean =>
+  one.length === other.length && one.every((id, i) => id === other[i]);
 const middle = rates.map((each) => each.map(median));
-engines.forEach(({ name }, e) => {
-  const over = geometricMean(middle[e].map((rate, p) => rate / middle[0][p]));
-  const agreement = agreements[e].length === 0 ? '' : (sum(agreements[e]) / agreements[e].length).toFixed(4);
-  console.log(`| ${name} | ${geometricMean(middle[e]).toFixed(1)} | ${over.toFixed(2)}x | ${agreement} |`);
+console.log(
+  '| engine | tokens/s | over plain | answers of its plain | agreement with fp32 |\n|---|---|---|---|---|',
+);
+engines.forEach(({ name, plain }, e) => {
+  const cells = [name, '', '', '', ''];
+  if (rounds > 0) {
+    cells[1] = geometricMean(middle[e]).toFixed(1);
+    cells[2] = `${geometricMean(middle[e].map((rate, p) => rate / middle[0][p])).toFixed(2)}x`;
+    const equal = (p: number): boolean => same(answers[e][p], answers[engines.indexOf(plain!)][p]);
+    if (plain) cells[3] = `${prompts.filter((_, p) => equal(p)).length} of ${prompts.length}`;
+  }
+  const agreed = agreements[e];
+  if (agreed.length > 0)
+    cells[4] = `${((100 * sum(agreed.map(Number))) / agreed.length).toFixed(1)}% of ${agreed.length}`;
+  console.log(`| ${cells.join(' | ')} |`);
 });
 process.exit(0);
