@@ -145,7 +145,8 @@ function cheapest(
   const from = new Float64Array(reach.length + 1);
   for (let at = reach.length - 1; at >= 0; at--) {
     from[at] = Infinity;
-    for (let n = 1; n <= Math.min(most, reach[at][oracle] + 1); n++) {
+    const longest = Math.min(most, reach[at][oracle] + 1, reach.length - at);
+    for (let n = 1; n <= longest; n++) {
       from[at] = Math.min(from[at], cost(n, promptTokens + at) + from[at + n]);
     }
   }
