@@ -263,7 +263,7 @@ console.log(`${prompts.length} prompts, at most ${tokens} tokens, ${rounds} roun
 const rates = engines.map(() => prompts.map((): number[] => []));
 /** [engines][prompts] the answer of the last round. */
 const answers = engines.map((): (readonly number[])[] => []);
-for (const { answer } of engines) await answer(prompts[0], WARM_UP);
+if (rounds > 0) for (const { answer } of engines) await answer(prompts[0], WARM_UP);
 for (let round = 0; round < rounds; round++) {
   for (const [p, prompt] of prompts.entries()) {
     for (let turn = 0; turn < engines.length; turn++) {
