@@ -185,7 +185,7 @@ def test_turning_channels_spares_a_large_one(tmp_path: Path) -> None:
         b.finish()
         (y,) = open_session(tmp_path / "product.onnx").run(None, {"x": x})
         errors.append(np.linalg.norm(y - x @ weight.T) / np.linalg.norm(x @ weight.T))
-    assert errors[0] == errors[1] < errors[2] / 5
+    assert errors[0] == errors[1] < errors[2] / 3
     assert errors[0] < 0.1
 
 
