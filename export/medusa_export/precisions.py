@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from .errors import ExportError
-from .graph.linear import FloatLinear, Int8RowLinear, Linear
+from .graph.linear import FloatLinear, Int8RowLinear, Linear, TurnedInt8Linear
 from .graph.linear_nbits import ExactQ4Linear, NBitsLinear
 from .weights import ModelConfig, WeightSource
 from .weights.rotation import RotatedSource
@@ -22,7 +22,7 @@ class Precision:
     sums: str = "float"  # of attention over tokens, see attention_split.py
     keep_embedding_codes: bool = False
     rotate: bool = False  # the residual stream, see rotation.py
-    unsigned_linear: Callable[[], Linear] | None = None  # the same products of weights that are kept as uint8
+    unsigned_linear: Callable[[], Linear] | None = None  # the same products with int8 weights kept as uint8
 
     def check_fits(self, config: ModelConfig) -> None:
         """Refuses a model that cannot be had in this precision."""
@@ -51,8 +51,22 @@ PRECISIONS = {
             rotate=True,
             unsigned_linear=lambda: Int8RowLinear(unsigned_weights=True),
         ),
-        Precision("int8-block", lambda: NBitsLinear(8, 32), ("split",), sums="double", keep_embedding_codes=True),
-        Precision("int4", ExactQ4Linear, ("split",), sums="double", keep_embedding_codes=True),
+        Precision(
+            "int8-block",
+            lambda: NBitsLinear(8, 32, TurnedInt8Linear()),
+            ("split",),
+            sums="double",
+            keep_embedding_codes=True,
+            unsigned_linear=lambda: NBitsLinear(8, 32, TurnedInt8Linear(unsigned_weights=True)),
+        ),
+        Precision(
+            "int4",
+            ExactQ4Linear,
+            ("split",),
+            sums="double",
+            keep_embedding_codes=True,
+            unsigned_linear=lambda: ExactQ4Linear(unsigned_weights=True),
+        ),
     )
 }
 

@@ -15,12 +15,14 @@ from gguf_files import write_gguf
 from medusa_export.errors import ExportError
 from medusa_export.export import export_backbone
 from medusa_export.graph.backbone import build_split
-from medusa_export.graph.linear import FloatLinear
+from medusa_export.graph.builder import GraphBuilder
+from medusa_export.graph.linear import FloatLinear, Int8RowLinear, TurnedInt8Linear
 from medusa_export.measure.session import EXTREMES, open_session, product_of_extremes
 from medusa_export.measure.split_runner import SplitRunner
 from medusa_export.precisions import PRECISIONS
 from medusa_export.weights import open_source
 from medusa_export.weights.rotation import RotatedSource
+from medusa_export.weights.source import WeightTensor
 
 NAMES = ["int8", "int4", "int8-block", "fp32"]
 TEXT = [(37 * i + i * i) % 320 for i in range(120)]
@@ -65,25 +67,26 @@ def test_announced_shapes_are_those_of_a_run(folder: Path, name: str) -> None:
         assert list(value.shape) == [size(d.dim_param) if d.dim_param else d.dim_value for d in dims]
 
 
-def test_unsigned_weights_give_the_same_bits(folder: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("name", "least"), [("int8", 9), ("int8-block", 1), ("int4", 1)])
+def test_unsigned_weights_give_the_same_bits(folder: Path, tmp_path: Path, name: str, least: int) -> None:
     """As uint8 in the file, which needs no session option, and as int8, exact by whatever this processor needs."""
     source = open_source(folder / "hf")
-    entry = export_backbone(source, tmp_path, "int8", "split", 0, silent, unsigned_weights=True)
+    entry = export_backbone(source, tmp_path, name, "split", 0, silent, unsigned_weights=True)
     assert entry["unsigned_weights"] is True
-    signed = runner(folder, "int8")
-    unsigned = SplitRunner(tmp_path / "backbone.int8.onnx", capacity=64, unsigned_weights=False)
+    signed = runner(folder, name)
+    unsigned = SplitRunner(tmp_path / f"backbone.{name}.onnx", capacity=64, unsigned_weights=False)
     for begin, end in ((0, 37), (37, 38), (38, 46), (46, 120)):
         ids = np.array(TEXT[begin:end])
         expected, found = signed.run(ids, want_logits=True), unsigned.run(ids, want_logits=True)
-        for name in ("logits", "hidden", "new_kv"):
-            np.testing.assert_array_equal(getattr(found, name), getattr(expected, name), name)
+        for output in ("logits", "hidden", "new_kv"):
+            np.testing.assert_array_equal(getattr(found, output), getattr(expected, output), output)
         signed.append(expected), unsigned.append(found)
-    model = onnx.load(tmp_path / "backbone.int8.onnx", load_external_data=False)
+    model = onnx.load(tmp_path / f"backbone.{name}.onnx", load_external_data=False)
     products = [node for node in model.graph.node if node.op_type == "MatMulIntegerToFloat"]
     types = {each.name: each.data_type for each in model.graph.initializer}
-    assert len(products) > 8
+    assert len(products) >= least
     assert {types[node.input[1]] for node in products} == {onnx.TensorProto.UINT8}
-    # Nothing else changes: other precisions have no int8 weights.
+    # Nothing else changes: fp32 has no int8 weights.
     other = export_backbone(source, tmp_path, "fp32", "split", 0, silent, unsigned_weights=True)
     assert "unsigned_weights" not in other
 
@@ -156,6 +159,34 @@ def test_int4_keeps_the_values_of_q4_1(tmp_path: Path) -> None:
     ids = np.array(TEXT[:40])
     expected, found = runner(tmp_path, "fp32").run(ids), runner(tmp_path, "int4").run(ids)
     assert np.linalg.norm(found.hidden - expected.hidden) / np.linalg.norm(expected.hidden) < 0.06
+
+
+@pytest.mark.parametrize("kind", [gguf.GGMLQuantizationType.Q4_1, gguf.GGMLQuantizationType.Q8_0])
+def test_only_an_lm_head_of_four_bits_keeps_its_codes(tmp_path: Path, kind: gguf.GGMLQuantizationType) -> None:
+    twin = make_twin("llama", tmp_path / "hf")
+    write_gguf(tmp_path / "m.gguf", twin.model, matrix_type=kind)
+    export_backbone(open_source(tmp_path / "m.gguf"), tmp_path, "int4", "split", 0, silent)
+    model = onnx.load(tmp_path / "backbone.int4.onnx", load_external_data=False)
+    (head,) = {node.op_type for node in model.graph.node if node.output[0] == "lm_head"}
+    assert head == ("MatMulNBits" if kind == gguf.GGMLQuantizationType.Q4_1 else "MatMulIntegerToFloat")
+
+
+def test_turning_channels_spares_a_large_one(tmp_path: Path) -> None:
+    """One scale a row of x is wasted on a channel much larger than the others, unless it is spread over its block."""
+    random = np.random.default_rng(0)
+    x, weight = random.standard_normal((9, 192), np.float32), random.standard_normal((50, 192), np.float32)
+    x[:, 7] *= 100
+    weight[:, 7] /= 100
+    tensor = WeightTensor("w", "w", weight.shape, "F32", lambda: weight)
+    errors = []
+    for linear in (TurnedInt8Linear(), TurnedInt8Linear(unsigned_weights=True), Int8RowLinear()):
+        b = GraphBuilder("product", tmp_path / "product.onnx")
+        b.output(linear.apply(b, "y", b.input("x", "float32", ["n", 192]), [tensor]), "float32", ["n", 50])
+        b.finish()
+        (y,) = open_session(tmp_path / "product.onnx").run(None, {"x": x})
+        errors.append(np.linalg.norm(y - x @ weight.T) / np.linalg.norm(x @ weight.T))
+    assert errors[0] == errors[1] < errors[2] / 3
+    assert errors[0] < 0.1
 
 
 def test_a_row_of_zeros_stays_finite(tmp_path: Path) -> None:

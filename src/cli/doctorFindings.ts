@@ -212,14 +212,21 @@ function describeCosts(costs: readonly CostPoint[]): string {
   return `milliseconds a step ${times.join(', ')}`;
 }
 
+/** Precisions with int8 products: int8 itself, the others for their LM head. */
+const withInt8 = ['int8', 'int8-block', 'int4'];
+
 /** Whether int8 weights are kept for another kind of processor. Either kind gives the same answers. */
 async function describeWeights(folder: string, { backbones }: Manifest): Promise<string[]> {
-  const int8 = backbones.find(({ precision }) => precision === 'int8');
-  const products = await int8Products();
-  if (int8 === undefined || int8.unsignedWeights === (products === 'unsigned')) return [];
-  const what = int8.unsignedWeights
-    ? 'int8 was made for processors without VNNI and runs slower here than it could'
-    : 'int8 was made for processors with VNNI and opens slower here than it could';
+  const wanted = (await int8Products()) === 'unsigned';
+  const others = backbones.filter(
+    ({ precision, unsignedWeights }) => withInt8.includes(precision) && unsignedWeights !== wanted,
+  );
+  if (others.length === 0) return [];
+  const names = others.map(({ precision }) => precision).join(' and ');
+  const were = others.length === 1 ? 'was' : 'were';
+  const what = wanted
+    ? `${names} ${were} made for processors with VNNI and could open faster here`
+    : `${names} ${were} made for processors without VNNI and could run faster here`;
   return [`${what}: ${prepareCommand(folder, '--force')}`];
 }
 

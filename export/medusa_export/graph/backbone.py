@@ -15,7 +15,7 @@ from .attention_split import shared_inputs, split_attention
 from .builder import GraphBuilder
 from .embedding import embed
 from .head_norm import head_norms
-from .linear import Linear
+from .linear import Linear, turn_blocks
 from .norm import rms_norm, skip_rms_norm
 from .rotary import rotary_tables
 from .tail import emit_tail
@@ -124,7 +124,7 @@ def _layers(
         normed, x = skip_rms_norm(b, p + "mlp_norm", x, out, mlp_gain, c.rms_norm_eps, linear.dtype)
         inner = _mlp_inner(b, linear, p, normed, parts("gate", "up"), c)
         if isinstance(source, RotatedSource):
-            inner = _turn_blocks(b, inner, source.inner, c.intermediate_size)
+            inner = turn_blocks(b, inner, "inner", source.inner, c.intermediate_size)
         skip = linear.apply(b, p + "down", inner, parts("down"))
         if c.post_norms:
             skip = rms_norm(b, p + "post_mlp_norm", skip, parts("post_mlp_norm")[0], c.rms_norm_eps, linear.dtype)
@@ -142,12 +142,6 @@ def _mlp_inner(
     silu = config.activation == "silu"
     active = b.contrib("QuickGelu", [gate], alpha=1.0) if silu else b.node("Gelu", [gate], approximate="tanh")
     return b.node("Mul", [active, up], p + "inner")
-
-
-def _turn_blocks(b: GraphBuilder, x: str, matrix: Array, size: int) -> str:
-    """X [n, I], every block of B channels times `matrix` [B, B]."""
-    blocks = b.reshape(x, (-1, len(matrix)), f"{size // len(matrix)}n")
-    return b.reshape(b.node("MatMul", [blocks, b.weight("inner.turn", matrix)]), (-1, size), "n")
 
 
 def _qkv_bias(source: WeightSource, prefix: str) -> Array | None:

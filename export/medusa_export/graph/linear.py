@@ -5,10 +5,12 @@ Every variant treats the rows of x independently: a row's result depends on that
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Protocol
 
 import numpy as np
 
+from ..weights.rotation import hadamard_of
 from ..weights.source import Array, WeightTensor
 from .builder import GraphBuilder
 
@@ -95,6 +97,37 @@ class Int8RowLinear:
         inputs = [quantised, weight, row_scale, scale, zero_point, *zero_points_of_weight]
         y = b.contrib("MatMulIntegerToFloat", inputs, name)
         return add_bias(b, name, y, bias)
+
+
+class TurnedInt8Linear:
+    """`Int8RowLinear` whose channels are mixed first, in blocks of B, so that none of x is much larger than the others.
+
+    x [n, K] --Reshape [n K/B, B]--MatMul(H [B, B])--Reshape--> x H [n, K] --int8 products with W H--> y [n, N]
+
+    H is an orthogonal Hadamard matrix, so x H (W H)^T = x W^T. Where the residual stream is rotated this is not needed.
+    """
+
+    dtype = "float32"
+
+    def __init__(self, unsigned_weights: bool = False) -> None:
+        self._rows = Int8RowLinear(unsigned_weights=unsigned_weights)
+
+    def apply(self, b: GraphBuilder, name: str, x: str, parts: list[WeightTensor], bias: Array | None = None) -> str:
+        matrix = hadamard_of(parts[0].shape[1])
+        turned = [replace(part, read=lambda part=part: turn_rows(part.float32(), matrix)) for part in parts]
+        return self._rows.apply(b, name, turn_blocks(b, x, name, matrix, parts[0].shape[1]), turned, bias)
+
+
+def turn_blocks(b: GraphBuilder, x: str, name: str, matrix: Array, size: int) -> str:
+    """X [n, size], every block of B channels times `matrix` [B, B], which is written once as `name`.turn."""
+    blocks = b.reshape(x, (-1, len(matrix)), f"{size // len(matrix)}{b.rows}")
+    turned = b.node("MatMul", [blocks, b.weight(f"{name}.turn", matrix)])
+    return b.reshape(turned, (-1, size), b.rows)
+
+
+def turn_rows(weight: Array, matrix: Array) -> Array:
+    """Weights [N, K] for channels that `turn_blocks` has turned."""
+    return (weight.reshape(-1, len(matrix)) @ matrix).reshape(weight.shape)
 
 
 def quantise_rows(weight: Array) -> tuple[Array, Array]:

@@ -14,7 +14,7 @@ import numpy as np
 
 from ..weights.source import Array, WeightTensor
 from .builder import GraphBuilder
-from .linear import add_bias, stack
+from .linear import Linear, TurnedInt8Linear, add_bias, stack
 
 _CHUNK = 1 << 20  # bytes of weights that are quantised at a time: what is made of them stays in a processor's caches
 
@@ -23,14 +23,18 @@ class NBitsLinear:
     """Weights quantised again: asymmetric, `bits` 4 or 8, blocks of `block` along K.
 
     x [n, K] --MatMulNBits--> [n, N]
+
+    The LM head goes through `head`, where one is given.
     """
 
     dtype = "float32"
 
-    def __init__(self, bits: int, block: int) -> None:
-        self._bits, self._block = bits, block
+    def __init__(self, bits: int, block: int, head: Linear | None = None) -> None:
+        self._bits, self._block, self._head = bits, block, head
 
     def apply(self, b: GraphBuilder, name: str, x: str, parts: list[WeightTensor], bias: Array | None = None) -> str:
+        if self._head is not None and name == "lm_head":
+            return self._head.apply(b, name, x, parts, bias)
         codes, scale, zero = quantise_blocks(stack(parts), self._bits, self._block)
         return emit_nbits(b, name, x, codes, scale, zero, self._bits, self._block, bias)
 
@@ -43,18 +47,24 @@ class ExactQ4Linear:
     x [n, K] --MatMulNBits(codes, z, d)------------------------------------> [n, N] --Add--> y
       '--Reshape [n, K/32, 32]--ReduceSum--> [n, K/32] --MatMul(m + z d)--> [n, N] --'
 
-    Other tensors go through MatMulNBits, quantised again: the LM head and Q8_0 ones to 8 bits, floats to 4.
+    Other tensors are quantised again: the LM head as `TurnedInt8Linear` has it, and through MatMulNBits Q8_0 ones to 8
+    bits, floats to 4.
     """
 
     dtype = "float32"
     _eight, _four = NBitsLinear(8, 32), NBitsLinear(4, 32)
 
+    def __init__(self, unsigned_weights: bool = False) -> None:
+        self._head = TurnedInt8Linear(unsigned_weights)
+
     def apply(self, b: GraphBuilder, name: str, x: str, parts: list[WeightTensor], bias: Array | None = None) -> str:
         blocks = [part.blocks() for part in parts]
         found = [block for block in blocks if block is not None and block.bits == 4 and block.offset is not None]
         if len(found) != len(parts):
-            is_fine = name == "lm_head" or any(block is not None for block in blocks)
-            return (self._eight if is_fine else self._four).apply(b, name, x, parts, bias)
+            if name == "lm_head":
+                return self._head.apply(b, name, x, parts, bias)
+            has_codes = any(block is not None for block in blocks)
+            return (self._eight if has_codes else self._four).apply(b, name, x, parts, bias)
         codes = np.concatenate([block.codes for block in found])
         scale = np.concatenate([block.scale for block in found])
         offset = np.concatenate([block.offset for block in found if block.offset is not None])

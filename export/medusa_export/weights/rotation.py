@@ -66,6 +66,11 @@ def hadamard(power: int) -> Array:
     return np.asarray(matrix / np.float32(2 ** (power / 2)), np.float32)
 
 
+def hadamard_of(size: int) -> Array:
+    """[B, B]; B is the largest power of two up to 64 that divides `size`."""
+    return hadamard(min(6, (size & -size).bit_length() - 1))
+
+
 class RotatedSource:
     """A `WeightSource` whose residual stream is rotated; its norms have gain 1."""
 
@@ -74,8 +79,7 @@ class RotatedSource:
         self.kind, self.quantization = source.kind, source.quantization
         self.stream, self._head = Orthogonal(self.config.hidden_size), Orthogonal(self.config.head_dim)
         self._value_steps: dict[str, np.float32] = {}
-        inner = self.config.intermediate_size
-        self.inner = hadamard(min(6, (inner & -inner).bit_length() - 1))  # [B, B]; B divides the inner size
+        self.inner = hadamard_of(self.config.intermediate_size)
 
     def tensor(self, name: str) -> WeightTensor:
         found = self._source.tensor(name)
