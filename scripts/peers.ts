@@ -25,7 +25,8 @@ import { pathToFileURL } from 'node:url';
 import { parseArgs } from 'node:util';
 import { loadQuestions, selectQuestions } from '../src/bench/questions/load.js';
 import { prefill } from '../src/decoding/prefill.js';
-import type { CandidateTree, DraftingModel } from '../src/decoding/types.js';
+import { chainTree } from '../src/decoding/tree/candidateTree.js';
+import type { DraftingModel } from '../src/decoding/types.js';
 import { MedusaEngine, type DecodingOptions, type GenerationResult } from '../src/index.js';
 import { chooseGraphs } from '../src/models/choose.js';
 import { locateModel } from '../src/models/locate.js';
@@ -146,20 +147,8 @@ function bestOf(model: DraftingModel): NonNullable<Engine['best']> {
     model.truncate(0);
     const first = (await prefill(model, prompt, { logits: false }))!;
     if (answer.length < 2) return [first.nextTokens[0]];
-    const { nextTokens } = await model.verify(chain(answer.slice(0, -1)), { logits: false });
+    const { nextTokens } = await model.verify(chainTree(answer.slice(0, -1)), { logits: false });
     return [first.nextTokens[0], ...nextTokens];
-  };
-}
-
-/** A tree of one path. */
-function chain(ids: readonly number[]): CandidateTree {
-  return {
-    size: ids.length,
-    tokens: Int32Array.from(ids),
-    parents: Int32Array.from(ids, (_, i) => i - 1),
-    depths: Int32Array.from(ids.keys()),
-    ranks: new Int32Array(ids.length).fill(-1),
-    probabilities: new Float32Array(ids.length).fill(1),
   };
 }
 

@@ -15,7 +15,7 @@ import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { loadQuestions, selectQuestions } from '../src/bench/questions/load.js';
 import { prefill } from '../src/decoding/prefill.js';
-import type { CandidateTree } from '../src/decoding/types.js';
+import { chainTree } from '../src/decoding/tree/candidateTree.js';
 import { MedusaEngine } from '../src/index.js';
 import { chooseGraphs } from '../src/models/choose.js';
 import { locateModel } from '../src/models/locate.js';
@@ -60,18 +60,6 @@ const table = new Map<string, Row>(precisions.map((precision) => [precision, {}]
 const open = (precision: string): Promise<MedusaEngine> =>
   MedusaEngine.open({ model: args.model, modelsDir, precision, threads });
 
-/** A tree of one path. */
-function chain(ids: readonly number[]): CandidateTree {
-  return {
-    size: ids.length,
-    tokens: Int32Array.from(ids),
-    parents: Int32Array.from(ids, (_, i) => i - 1),
-    depths: Int32Array.from(ids.keys()),
-    ranks: new Int32Array(ids.length).fill(-1),
-    probabilities: new Float32Array(ids.length).fill(1),
-  };
-}
-
 /** What fp32 answers: prompt and answer as token ids. */
 async function answers(): Promise<{ prompt: readonly number[]; answer: readonly number[] }[]> {
   await using engine = await open(REFERENCE);
@@ -96,7 +84,7 @@ async function allLogits(
     model.truncate(0);
     await prefill(model, prompt.slice(0, -1), { logits: false });
     const rows = [...prompt.slice(-1), ...answer.slice(0, -1)];
-    const { logits, vocabSize } = await model.verify(chain(rows), { logits: true });
+    const { logits, vocabSize } = await model.verify(chainTree(rows), { logits: true });
     found.push(rows.map((_, i) => logits!.slice(i * vocabSize, (i + 1) * vocabSize)));
   }
   await model.dispose();

@@ -18,7 +18,7 @@ import { greedyAcceptance } from '../../src/decoding/acceptance.js';
 import { decode } from '../../src/decoding/decode.js';
 import { prefill } from '../../src/decoding/prefill.js';
 import { dynamicTree, noTree } from '../../src/decoding/policy/treePolicy.js';
-import { chainParents } from '../../src/decoding/tree/treeMask.js';
+import { chainTree } from '../../src/decoding/tree/candidateTree.js';
 import type { CandidateTree, DraftingModel, TreePolicy } from '../../src/decoding/types.js';
 import { loadTokenizer } from '../../src/engine/text/load.js';
 import { randomTokens, randomTree } from '../../src/runtime/measure.js';
@@ -182,23 +182,11 @@ async function allChoices(model: DraftingModel): Promise<number[]> {
     model.truncate(0);
     await prefill(model, prompt, GREEDY);
     for (let start = 0; start < tokens.length; start += CHAIN) {
-      const chain = chainOf(tokens.slice(start, start + CHAIN));
+      const chain = chainTree(tokens.slice(start, start + CHAIN));
       const { nextTokens } = await model.verify(chain, GREEDY);
       chosen.push(...nextTokens);
       await model.keep([...chain.depths]);
     }
   }
   return chosen;
-}
-
-function chainOf(tokens: readonly number[]): CandidateTree {
-  const size = tokens.length;
-  return {
-    size,
-    tokens: Int32Array.from(tokens),
-    parents: chainParents(size),
-    depths: Int32Array.from(tokens.keys()),
-    ranks: new Int32Array(size),
-    probabilities: new Float32Array(size).fill(1),
-  };
 }

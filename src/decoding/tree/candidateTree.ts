@@ -23,6 +23,7 @@ import { ConditionalSearch } from './conditionalSearch.js';
 import { scoreless, type ConditionalTable } from './conditionalTable.js';
 import type { DraftSources } from '../draft/draftSources.js';
 import { ProductSearch } from './productSearch.js';
+import { chainParents } from './treeMask.js';
 import type { CandidateTree, HeadProposals, TreeLimits } from '../types.js';
 
 export type { Marginals } from './headCandidates.js';
@@ -178,6 +179,19 @@ export function findChild(tree: CandidateTree, row: number, token: number): numb
     if (tokens[child] === token && parents[child] === row) return child;
   }
   return -1;
+}
+
+/** A tree of one path: a text as the rows of one run. */
+export function chainTree(tokens: ArrayLike<number>): CandidateTree {
+  const size = tokens.length;
+  return {
+    size,
+    tokens: Int32Array.from(tokens),
+    parents: chainParents(size),
+    depths: Int32Array.from({ length: size }, (_, row) => row),
+    ranks: new Int32Array(size),
+    probabilities: new Float32Array(size).fill(1),
+  };
 }
 
 /** The rows from the root to `row`, root first. */
