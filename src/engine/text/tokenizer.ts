@@ -7,6 +7,7 @@ import {
 import { ModelError } from '../../util/errors.js';
 import { AddedTokens, type AddedToken, type IsControl } from './addedTokens.js';
 import { interruptible } from './interruptible.js';
+import { mergeRanks, type MergeRanks } from './mergeRanks.js';
 import { portablePreTokenizer } from './preTokenizer.js';
 
 /** A control token of the vocabulary, such as <|im_start|>. */
@@ -62,10 +63,11 @@ export class Tokenizer {
     const special = added.filter((token) => token.special);
     this.specialContents = new Map(special.map((token) => [token.id, token.content]));
     this.decodesByPattern = JSON.stringify(json.decoder ?? null).includes('"Regex"');
-    const ids = [...Object.values(json.model?.vocab ?? {}), ...added.map((token) => token.id)];
-    this.vocabSize = ids.reduce((most, id) => Math.max(most, id + 1), 0);
+    this.vocabSize = added.reduce((most, { id }) => Math.max(most, id + 1), sizeOf(json.model?.vocab ?? {}));
+    const ranks = mergeRanks(json.model);
     const plain = {
       ...json,
+      ...(ranks && { model: { ...json.model, merges: [] } }),
       added_tokens: added.filter((token) => !token.special),
       pre_tokenizer: portablePreTokenizer(json.pre_tokenizer),
     };
@@ -76,6 +78,7 @@ export class Tokenizer {
         cause: error,
       });
     }
+    if (ranks) (this.library.model as unknown as { bpe_ranks: MergeRanks }).bpe_ranks = ranks;
     keepByteOrderMarks(this.library.decoder);
     const { normalizer } = this.library;
     // A special token is a mark in the text, which a normalizer must not hide: "▁</s>" would be found at the start only.
@@ -167,6 +170,13 @@ export class Tokenizer {
   label(id: number): string {
     return this.specialContents.get(id) ?? this.decode([id]);
   }
+}
+
+/** One more than the largest id. The ids are not gathered first: that takes three times as long. */
+function sizeOf(vocab: Readonly<Record<string, number>>): number {
+  let size = 0;
+  for (const token in vocab) if (vocab[token] >= size) size = vocab[token] + 1;
+  return size;
 }
 
 /** Left to itself, the library drops a U+FEFF that byte tokens spell. */
