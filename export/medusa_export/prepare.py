@@ -188,10 +188,8 @@ def _tell_heads_gone(earlier: Manifest | None, manifest: Manifest) -> None:
     there = {entry["name"] for entry in manifest["heads"]}
     gone = dict.fromkeys(entry["name"] for entry in (earlier or {"heads": []})["heads"] if entry["name"] not in there)
     if gone:
-        _tell(
-            f"Note: the heads {', '.join(gone)} are no longer in the model: --heads replaces all that it had (name them"
-            " too to keep them)"
-        )
+        why = "--heads replaces all that it had (name them too to keep them)" if there else "--heads none"
+        _tell(f"Note: the heads {', '.join(gone)} are no longer in the model: {why}")
 
 
 def _tell_files_left_out(path: Path) -> None:

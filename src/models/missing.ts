@@ -1,6 +1,6 @@
-import { existsSync } from 'node:fs';
-import { resolve } from 'node:path';
-import { type MedusaError, ModelError, UsageError } from '../util/errors.js';
+import { existsSync, lstatSync, readdirSync } from 'node:fs';
+import { join, resolve } from 'node:path';
+import { UsageError } from '../util/errors.js';
 import { isCheckpoint, prepareAdvice } from './checkpoint.js';
 import { manifestName } from './fileNames.js';
 import { parseHubName } from './hubName.js';
@@ -14,7 +14,7 @@ import { prepareCommand, quoted } from './prepareCommand.js';
  *
  * @param asks whether --prepare was given
  */
-export function modelMissing(place: ModelPlace, modelsDir: string, asks = false): MedusaError {
+export function modelMissing(place: ModelPlace, modelsDir: string, asks = false): UsageError {
   if (hubNameOf(place.name) !== undefined) {
     const { name } = place;
     const elsewhere = modelsDir === modelsFolder(undefined) ? '' : ` --models-dir ${quoted(modelsDir)}`;
@@ -25,17 +25,17 @@ export function modelMissing(place: ModelPlace, modelsDir: string, asks = false)
   }
   const given = isPath(place.name) ? place.folder : resolve(place.name);
   const other = otherKind(place.name, given, modelsDir);
-  if (other !== undefined) return new UsageError(`--model ${place.name} ${other}${namesake(place.name)}`);
+  const useless = asks ? ' --prepare fetches models of the Hugging Face hub alone: OWNER/NAME.' : '';
+  if (other !== undefined)
+    return new UsageError(`--model ${place.name} ${other}${useless}${namesake(place.name)}`);
   if (isPath(place.name)) {
-    const command = `Make one: ${prepareCommand(place.folder)}, or leave out --model.`;
-    return existsSync(place.folder)
-      ? new ModelError(
-          `${place.folder} has no ${manifestName}, so it is not a prepared model. ${command}${namesake(place.name)}`,
-        )
-      : new UsageError(`${place.folder} does not exist. ${command}`);
+    return new UsageError(
+      existsSync(place.folder)
+        ? `${place.folder} has no ${manifestName}, so it is not a prepared model. ${adviceFor(place.folder)}${namesake(place.name)}`
+        : `${place.folder} does not exist. Make one: ${prepareCommand(place.folder)}, or leave out --model.`,
+    );
   }
   const command = prepareCommand(place.folder);
-  const useless = asks ? ' --prepare fetches models of the Hugging Face hub alone: OWNER/NAME.' : '';
   return new UsageError(
     `No model ${place.name} in ${modelsDir}: ${whatIsIn(modelsDir)}. Make it: ${command}.${useless}`,
   );
@@ -46,6 +46,15 @@ const namesake = (name: string): string =>
   existsSync(name) && parseHubName(name) !== undefined
     ? ' (The folder here was taken, not the Hugging Face hub: a prepared model is also found by the name in prepare --list.)'
     : '';
+
+/** A model is made elsewhere: nothing that is there is replaced. */
+function adviceFor(folder: string): string {
+  const files = lstatSync(folder).isDirectory() ? readdirSync(folder) : [];
+  const source = files.find((name) => name.endsWith('.gguf'));
+  return source === undefined
+    ? 'Those there are: medusa-plus prepare --list. Or leave out --model.'
+    : `Make one: medusa-plus prepare --from ${quoted(join(folder, source))}.`;
+}
 
 /** What lies at the path in place of a prepared model, and what to do with it. */
 function otherKind(name: string, path: string, modelsDir: string): string | undefined {

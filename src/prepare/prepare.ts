@@ -7,6 +7,7 @@ import { MedusaError, ModelError, UsageError } from '../util/errors.js';
 import { committedHeads } from '../models/headsFiles.js';
 import { adaptedName, adapterName, checkAdapter } from './adapters.js';
 import { checkSource } from './checkSource.js';
+import { checkTarget } from './checkTarget.js';
 import { fetchDefaultWeights } from './defaultWeights.js';
 import { sha256Of } from '../util/sha256.js';
 import { diskFullHint, explainDiskError } from './diskErrors.js';
@@ -145,6 +146,7 @@ async function prepareLocked(name: string, options: PrepareOptions, report: Repo
     const there = wantedPrecisions([], present).join(', ');
     report.note(`${name} is there already; its graphs (${there}) are exported again too.`);
   }
+  checkTarget(folder, [options.from ?? [], options.heads ?? [], options.adapter ?? []].flat());
   const python = await findPython();
   const requirements = await ensureRequirements(python, exporterRequirements, options.modelsDir, {
     again: options.reinstall,

@@ -56,8 +56,8 @@ const cases: Case[] = [
   ['generate --model TINY --file DIR/latin1.txt', 2, 'latin1.txt'],
   // Models.
   ['generate hi --model DIR/nowhere', 2, 'DIR/nowhere'],
-  ['generate hi --model DIR', 1, 'manifest.json'],
-  ['generate hi --model /etc', 1, '/etc'],
+  ['generate hi --model DIR', 2, 'manifest.json'],
+  ['generate hi --model /etc', 2, '/etc'],
   ['generate hi --model nobody --models-dir DIR', 2, 'nobody'],
   ['generate hi --model nobody --models-dir DIR/empty', 2, 'nobody'],
   ['generate hi --model DIR/models/empty', 1, 'manifest.json'],

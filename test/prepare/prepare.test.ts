@@ -95,6 +95,36 @@ describe('medusa-plus prepare', function () {
     expect(run.stderr).to.contain('--id').and.to.contain('--force');
   });
 
+  const expectRefused = (run: CliRun, lost: string): void => {
+    expect(run.code, run.stderr).to.equal(2);
+    for (const words of [lost, 'would be lost', '--id']) expect(run.stderr).to.contain(words);
+  };
+
+  it('replaces nothing but prepared models', async () => {
+    const [stranger, file] = [join(models, 'tiny'), join(models, 'file')];
+    await mkdir(stranger, { recursive: true });
+    await writeFile(join(stranger, 'thesis.txt'), 'years of work');
+    await writeFile(file, 'a note');
+    for (const added of [[], ['--force']]) {
+      expectRefused(await prepare('', added), stranger);
+      expectRefused(await prepare('', ['--id', 'file', ...added]), file);
+    }
+    expect(await readFile(join(stranger, 'thesis.txt'), 'utf8')).to.equal('years of work');
+    expect(await readFile(file, 'utf8')).to.equal('a note');
+    await rm(join(stranger, 'thesis.txt'));
+    expect((await prepare('')).code).to.equal(0);
+  });
+
+  it('does not replace a model by one that is made from files in it', async () => {
+    await prepare('');
+    const own = join(models, 'tiny', 'own.gguf');
+    await writeFile(own, 'GGUF');
+    const given = ['prepare', '--from', own, '--models-dir', models, '--id', 'tiny', '--force'];
+    expectRefused(await runCli(given, { env: { MEDUSA_PLUS_PYTHON: fakePython, FAKE_PYTHON: '' } }), own);
+    expectRefused(await prepare('', ['--force', '--heads', own]), own);
+    expect(await readFile(own, 'utf8')).to.equal('GGUF');
+  });
+
   it('tells the exporter which model is there when a precision is added, and whether its heads stay', async () => {
     const again = /tiny is there already; its graphs \(int8, fp32\) are exported again too\./;
     const argumentsOf = async (added: string[]): Promise<string[]> => {

@@ -16,7 +16,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-# Its drafts are the last tokens before the same n - 1 tokens. What docs/speculative_decoding.md of its sources shows.
+# Its drafts are the last tokens before the same n - 1 tokens. As its page on speculative decoding shows.
 DRAFTS = {"ngram_size": 4, "max_draft_tokens": 8, "ngram_chained_lookup": True, "min_adaptive_k": 2, "cooldown": False}
 
 
