@@ -107,7 +107,7 @@ class GgufSource:
             raise ExportError(f"{self.path.name}: tensor token_embd.weight is missing")
         if arch == "phi3" and "blk.0.attn_qkv.bias" in self._tensors:
             raise ExportError(f"{self.path.name}: biases of joined projections are not supported")
-        context, notes = context_of(arch, of_arch, self._tensors)
+        context, notes = context_of(arch, self.path.name, of_arch, self._tensors)
         window = of_arch.whole("attention.sliding_window", 0, least=0)
         config = ModelConfig(
             family=arch,
