@@ -183,7 +183,7 @@ def test_phi_without_longrope_in_gguf(tmp_path: Path) -> None:
         ({"without": "blk.1.attn_qkv.weight"}, ("blk.1.attn_qkv.weight is missing",)),
         ({"extra": {"phi3.attention.head_count_kv": 4}}, ("blk.0.attn_qkv.weight", "[128, 64]", "192 rows")),
         ({"extra": {"phi3.feed_forward_length": 64}}, ("blk.0.ffn_up.weight", "[192, 64]", "128 rows")),
-        ({"tensors": {"blk.0.attn_qkv.bias": np.zeros(128, np.float32)}}, ("biases of joined projections",)),
+        ({"tensors": {"blk.0.attn_qkv.bias": np.zeros(128, np.float32)}}, ("has no such tensor", "attn_qkv.bias")),
         ({"without": "rope_factors_short.weight"}, ("m.gguf", "rope_factors_short.weight is missing", "_long.weight")),
         ({"extra": {ORIGINAL: None}}, ("m.gguf", "rope.scaling.original_context_length is missing")),
     ],
