@@ -68,7 +68,7 @@ def write_gguf(
         writer.add_sliding_window(config.sliding_window or 0)
     if tokenizer is not None:
         _add_tokenizer(writer, tokenizer)
-    _add_rope(writer, model)
+    _add_rope(writer, model, without)
     for key, value in (extra or {}).items():
         _replace(writer.kv_data[0], key, value)
     for name, tensor in model.state_dict().items():
@@ -93,7 +93,7 @@ def write_gguf(
     writer.close()
 
 
-def _add_rope(writer: gguf.GGUFWriter, model: torch.nn.Module) -> None:
+def _add_rope(writer: gguf.GGUFWriter, model: torch.nn.Module, without: str) -> None:
     """Llama 3's scaling is a tensor of divisors, taken from the model's own frequencies; a linear one is metadata.
     Longrope is two tensors and three numbers, of which the converter computes the scale of cosines and sines.
     """
@@ -106,7 +106,8 @@ def _add_rope(writer: gguf.GGUFWriter, model: torch.nn.Module) -> None:
         writer.add_rope_scaling_orig_ctx_len(original)
         writer.add_rope_scaling_attn_factors(math.sqrt(1 + math.log(longer) / math.log(original)))
         for name in ("long", "short"):
-            writer.add_tensor(f"rope_factors_{name}.weight", np.array(rope[f"{name}_factor"], np.float32))
+            if f"rope_factors_{name}.weight" != without:
+                writer.add_tensor(f"rope_factors_{name}.weight", np.array(rope[f"{name}_factor"], np.float32))
     if rope.get("rope_type") == "llama3":
         scaled = model.model.rotary_emb.inv_freq.double()
         half = len(scaled)

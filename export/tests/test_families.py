@@ -30,6 +30,7 @@ from tiny import tiny_tokenizer
 
 TEXT = [(37 * i + i * i) % 320 for i in range(900)]
 GREEDY = 48
+ORIGINAL = "phi3.rope.scaling.original_context_length"
 
 
 @pytest.fixture(
@@ -166,6 +167,11 @@ def test_phi_without_longrope_in_gguf(tmp_path: Path) -> None:
     config = open_source(tmp_path / "m.gguf").config
     assert (config.rope_divisors, config.rope_scale, config.notes) == ((), 1.0, ())
     assert config.context_length == 4096 and config.windows == (2047, 2047)
+    write_gguf(tmp_path / "m.gguf", twin.model, arch="phi3", extra={ORIGINAL: 4096})
+    assert open_source(tmp_path / "m.gguf").config == config
+    write_gguf(tmp_path / "m.gguf", twin.model, arch="phi3", extra={ORIGINAL: 1024})
+    with pytest.raises(ExportError, match=r"m\.gguf: tensor rope_factors_short\.weight is missing; phi3\.rope.* 1024"):
+        open_source(tmp_path / "m.gguf")
 
 
 @pytest.mark.parametrize(
@@ -177,7 +183,9 @@ def test_phi_without_longrope_in_gguf(tmp_path: Path) -> None:
         ({"without": "blk.1.attn_qkv.weight"}, ("blk.1.attn_qkv.weight is missing",)),
         ({"extra": {"phi3.attention.head_count_kv": 4}}, ("blk.0.attn_qkv.weight", "[128, 64]", "192 rows")),
         ({"extra": {"phi3.feed_forward_length": 64}}, ("blk.0.ffn_up.weight", "[192, 64]", "128 rows")),
-        ({"tensors": {"blk.0.attn_qkv.bias": np.zeros(128, np.float32)}}, ("biases of joined projections",)),
+        ({"tensors": {"blk.0.attn_qkv.bias": np.zeros(128, np.float32)}}, ("has no such tensor", "attn_qkv.bias")),
+        ({"without": "rope_factors_short.weight"}, ("m.gguf", "rope_factors_short.weight is missing", "_long.weight")),
+        ({"extra": {ORIGINAL: None}}, ("m.gguf", "rope.scaling.original_context_length is missing")),
     ],
 )
 def test_phi_files_that_are_refused(tmp_path: Path, changes: dict[str, Any], texts: tuple[str, ...]) -> None:

@@ -257,6 +257,35 @@ def test_refused_gguf(tmp_path: Path, llama: TorchTwin) -> None:
     refused(path, "yarn", "supported: default, linear, llama3")
 
 
+def test_gguf_tensors_that_no_graph_reads(tmp_path: Path, llama: TorchTwin) -> None:
+    path, size = tmp_path / "m.gguf", np.zeros(64, np.float32)
+    refused_ones = ("blk.1.attn_q.bias", "blk.0.attn_output.bias", "blk.0.ffn_down.bias", "blk.0.attn_q_norm.weight")
+    for name in refused_ones:
+        write_gguf(path, llama.model, tensors={name: size})
+        refused(path, "m.gguf", "llama has no such tensor", name)
+    write_gguf(path, llama.model, tensors=dict.fromkeys(refused_ones, size))
+    refused(path, *refused_ones[:3], "and 1 more")
+    ignored = ("blk.0.attn_rot_embd.weight", "blk.2.attn_q.bias", "blk.x", "output_norm.bias")
+    write_gguf(path, llama.model, tensors=dict.fromkeys(ignored, size))
+    assert_same(path, llama.model)
+
+
+@pytest.mark.parametrize("file", ["model.safetensors", "pytorch_model.bin"])
+def test_tensors_that_no_graph_reads(folder: Path, llama: TorchTwin, file: str) -> None:
+    state = load_file(folder / "model.safetensors")
+    (folder / "model.safetensors").unlink()
+
+    def write(*names: str) -> None:
+        whole = state | {name: torch.zeros(64) for name in names}
+        save_file(whole, folder / file) if file.endswith("s") else torch.save(whole, folder / file)
+
+    for rest in ("mlp.down_proj.bias", "self_attn.o_proj.bias", "self_attn.q_norm.weight", "self_attn.q_proj.bias"):
+        write(f"model.layers.1.{rest}")
+        refused(folder, folder.name, "llama has no such tensor", f"model.layers.1.{rest}")
+    write("model.layers.0.self_attn.rotary_emb.inv_freq", "model.layers.2.mlp.down_proj.bias", "medusa_head.0.0.x")
+    assert_same(folder, llama.model)
+
+
 @pytest.mark.parametrize(("window", "windows"), [(100, (100, 100)), (256, ()), (0, ()), ([100, 100], (100, 100))])
 def test_gguf_sliding_windows(tmp_path: Path, llama: TorchTwin, window: Any, windows: tuple[int, ...]) -> None:
     path = tmp_path / "m.gguf"

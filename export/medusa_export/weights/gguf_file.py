@@ -105,9 +105,7 @@ class GgufSource:
         head_dim = of_arch.whole("attention.key_length", hidden // heads)
         if "token_embd.weight" not in self._tensors:
             raise ExportError(f"{self.path.name}: tensor token_embd.weight is missing")
-        if arch == "phi3" and "blk.0.attn_qkv.bias" in self._tensors:
-            raise ExportError(f"{self.path.name}: biases of joined projections are not supported")
-        context, notes = context_of(arch, of_arch, self._tensors)
+        context, notes = context_of(arch, self.path.name, of_arch, self._tensors)
         window = of_arch.whole("attention.sliding_window", 0, least=0)
         config = ModelConfig(
             family=arch,
@@ -148,6 +146,11 @@ class GgufSource:
                 f" layer {other}; only models whose layers are alike are supported"
             )
         return value[0]
+
+    @property
+    def tensor_names(self) -> list[str]:
+        """Of all tensors in the file, those that nothing reads too."""
+        return list(self._tensors)
 
     def tensor(self, name: str) -> WeightTensor:
         source_name, part = self._place(name)

@@ -15,7 +15,7 @@ from .finite import Array, finite
 from .rope import longrope_context, refuse_scaling, scaling_from_json
 
 LLAMA3_FACTORS = "rope_freqs.weight"
-_SHORT_FACTORS = "rope_factors_short.weight"
+_LONG_FACTORS, _SHORT_FACTORS = "rope_factors_long.weight", "rope_factors_short.weight"
 
 
 def with_rope(config: ModelConfig, label: str, of_arch: Fields, tensors: Mapping[str, Any]) -> ModelConfig:
@@ -28,12 +28,23 @@ def with_rope(config: ModelConfig, label: str, of_arch: Fields, tensors: Mapping
     return replace(config, rope_divisors=_divisors(config.head_dim // 2, label, of_arch, tensors))
 
 
-def context_of(arch: str, of_arch: Fields, tensors: Mapping[str, Any]) -> tuple[int, tuple[str, ...]]:
-    """The context length, and what is to be told of it."""
-    context = of_arch.whole("context_length")
-    if arch != "phi3" or _SHORT_FACTORS not in tensors:
+def context_of(arch: str, label: str, of_arch: Fields, tensors: Mapping[str, Any]) -> tuple[int, tuple[str, ...]]:
+    """The context length, and what is to be told of it. Half of what longrope needs is refused: the model would be
+    taken for one without it, or its factors for those of the whole context.
+    """
+    context, key = of_arch.whole("context_length"), "rope.scaling.original_context_length"
+    if arch != "phi3":
         return context, ()
-    return longrope_context(context, of_arch.whole("rope.scaling.original_context_length", context))
+    if _SHORT_FACTORS in tensors:
+        return longrope_context(context, of_arch.whole(key))
+    original = of_arch.whole(key, context)
+    if _LONG_FACTORS in tensors:
+        raise ExportError(f"{label}: tensor {_SHORT_FACTORS} is missing; {_LONG_FACTORS} is there")
+    if original < context:
+        raise ExportError(
+            f"{label}: tensor {_SHORT_FACTORS} is missing; phi3.{key} is {original}, the context length {context}"
+        )
+    return context, ()
 
 
 def _of_phi(config: ModelConfig, label: str, of_arch: Fields, tensors: Mapping[str, Any], turning: int) -> ModelConfig:

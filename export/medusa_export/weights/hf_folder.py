@@ -64,8 +64,6 @@ class HfFolderSource:
         # Some checkpoints say "tied" and still hold the matrix, others the reverse: the flag decides, then the file.
         tied = config.tied_embeddings or not has_head
         has_bias = "model.layers.0.self_attn.q_proj.bias" in self._files
-        if config.family == "phi3" and "model.layers.0.self_attn.qkv_proj.bias" in self._files:
-            raise ExportError(f"{name_of(path)}: biases of joined projections are not supported")
         self.config = replace(config, tied_embeddings=tied, qkv_bias=has_bias)
         fields = Fields(f"{name_of(path)}/config.json", raw.get)
         self.eos_token_ids = fields.ids("eos_token_id", config.vocab_size)
