@@ -207,7 +207,7 @@ describe('medusa-plus prepare with names on the hub', function () {
     }
     await mkdir(join(folder.path, 'Owner', 'A-Model'), { recursive: true });
     const local = await run(words);
-    expect(local.code).to.equal(1);
+    expect(local.code).to.equal(2);
     expect(local.stderr).to.contain(`${join(folder.path, 'Owner', 'A-Model')} has no manifest.json`);
     expect(local.stderr).to.contain('The folder here was taken, not the Hugging Face hub');
     const byName = await run([...words.slice(0, -1), 'a-model']);
