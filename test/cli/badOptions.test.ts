@@ -3,9 +3,9 @@ import { execFileSync } from 'node:child_process';
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { runMain } from '../support/cli.js';
-import { temporaryFolder, tinyFolder } from '../support/tinyModel.js';
+import { onTiny, temporaryFolder, tinyFolder } from '../support/tinyModel.js';
 
-const tiny = ['generate', 'Hi', '--model', tinyFolder, '--threads', '1'];
+const tiny = ['generate', 'Hi', ...onTiny];
 
 /** Every message is one clear text: what is wrong, no stack trace. */
 async function expectUsageError(args: readonly string[], ...words: string[]): Promise<void> {

@@ -2,15 +2,13 @@ import { expect } from 'chai';
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { runCli, runMain } from '../support/cli.js';
-import { temporaryFolder, tinyFolder } from '../support/tinyModel.js';
-
-const tiny = ['--model', tinyFolder, '--threads', '1'];
+import { onTiny, temporaryFolder } from '../support/tinyModel.js';
 
 describe('medusa-plus generate', function () {
   this.timeout(60_000);
 
   it('prints the text on stdout and one line of statistics on stderr', async () => {
-    const run = await runCli(['generate', 'Hi', ...tiny, '--max-new-tokens', '12']);
+    const run = await runCli(['generate', 'Hi', ...onTiny, '--max-new-tokens', '12']);
     expect(run.code).to.equal(0);
     expect(run.stdout).to.match(/^\S[^]*\n$/);
     const lines = run.stderr.trim().split('\n');
@@ -20,33 +18,35 @@ describe('medusa-plus generate', function () {
   });
 
   it('reads the prompt from standard input, and says when that is empty', async () => {
-    const piped = await runCli(['generate', ...tiny, '--max-new-tokens', '3', '--json'], { input: 'Hi\n' });
-    const given = await runMain(['generate', 'Hi', ...tiny, '--max-new-tokens', '3', '--json']);
+    const piped = await runCli(['generate', ...onTiny, '--max-new-tokens', '3', '--json'], { input: 'Hi\n' });
+    const given = await runMain(['generate', 'Hi', ...onTiny, '--max-new-tokens', '3', '--json']);
     expect((JSON.parse(piped.stdout) as { prompt_tokens: number }).prompt_tokens).to.equal(
       (JSON.parse(given.stdout) as { prompt_tokens: number }).prompt_tokens,
     );
-    const empty = await runCli(['generate', ...tiny], { input: '' });
+    const empty = await runCli(['generate', ...onTiny], { input: '' });
     expect(empty.code).to.equal(2);
     expect(empty.stderr).to.contain('The prompt is empty');
   });
 
   it('takes a dash for standard input, and prompts that begin with a dash behind --', async () => {
     const tokens = async (args: string[], input?: string): Promise<number> => {
-      const run = await runCli(['generate', ...tiny, '--max-new-tokens', '1', '--json', ...args], { input });
+      const run = await runCli(['generate', ...onTiny, '--max-new-tokens', '1', '--json', ...args], {
+        input,
+      });
       return (JSON.parse(run.stdout) as { prompt_tokens: number }).prompt_tokens;
     };
     const expected = await tokens(['x --y']);
     expect(await tokens(['-'], 'x --y')).to.equal(expected);
     expect(await tokens(['--', '-- y x'])).to.be.greaterThan(0);
     expect(await tokens(['42'])).to.be.greaterThan(0);
-    const two = await runMain(['generate', ...tiny, '--', 'two', 'prompts']);
+    const two = await runMain(['generate', ...onTiny, '--', 'two', 'prompts']);
     expect(two.code).to.equal(2);
     expect(two.stderr).to.contain('quotes');
   });
 
   it('takes the words true and false for prompts behind any flag', async () => {
     const tokens = async (...args: string[]): Promise<string> => {
-      const run = await runMain(['generate', ...tiny, '--max-new-tokens', '3', '--seed', '1', ...args]);
+      const run = await runMain(['generate', ...onTiny, '--max-new-tokens', '3', '--seed', '1', ...args]);
       expect(run.code, run.stderr).to.equal(0);
       return run.stdout;
     };
@@ -60,7 +60,7 @@ describe('medusa-plus generate', function () {
 
   it('streams: the first text comes before the last', async () => {
     const pieces: string[] = [];
-    await runCli(['generate', 'Hi', ...tiny, '--max-new-tokens', '200'], {
+    await runCli(['generate', 'Hi', ...onTiny, '--max-new-tokens', '200'], {
       onStdout: (piece) => pieces.push(piece),
     });
     expect(pieces.length).to.be.greaterThan(3);
@@ -68,7 +68,7 @@ describe('medusa-plus generate', function () {
 
   it('ends cleanly on Ctrl-C with what was generated', async () => {
     let isSent = false;
-    const run = await runCli(['generate', 'Hi', ...tiny, '--max-new-tokens', '450', '--tree', 'none'], {
+    const run = await runCli(['generate', 'Hi', ...onTiny, '--max-new-tokens', '450', '--tree', 'none'], {
       onStdout: (_, child) => {
         if (!isSent) isSent = child.kill('SIGINT');
       },
@@ -80,7 +80,7 @@ describe('medusa-plus generate', function () {
   });
 
   it('ends quietly when the reader goes away', async () => {
-    const run = await runCli(['generate', 'Hi', ...tiny, '--max-new-tokens', '450'], {
+    const run = await runCli(['generate', 'Hi', ...onTiny, '--max-new-tokens', '450'], {
       onStdout: (_, child) => child.stdout!.destroy(),
     });
     expect(run.code).to.equal(0);
@@ -91,7 +91,7 @@ describe('medusa-plus generate', function () {
     const run = await runMain([
       'generate',
       'Hi',
-      ...tiny,
+      ...onTiny,
       '--json',
       '--max-new-tokens',
       '20',
@@ -129,7 +129,7 @@ describe('medusa-plus generate', function () {
 
   it('gives the same tokens with every tree', async () => {
     const ids = async (...args: string[]): Promise<unknown> => {
-      const run = await runMain(['generate', 'Hi', ...tiny, '--json', '--max-new-tokens', '40', ...args]);
+      const run = await runMain(['generate', 'Hi', ...onTiny, '--json', '--max-new-tokens', '40', ...args]);
       return (JSON.parse(run.stdout) as { token_ids: unknown }).token_ids;
     };
     const plain = await ids('--tree', 'none');
@@ -140,12 +140,12 @@ describe('medusa-plus generate', function () {
   });
 
   it('ends before a stop string', async () => {
-    const whole = await runMain(['generate', 'Hi', ...tiny, '--max-new-tokens', '30', '--quiet']);
+    const whole = await runMain(['generate', 'Hi', ...onTiny, '--max-new-tokens', '30', '--quiet']);
     const stop = whole.stdout.slice(10, 14);
     const cut = await runMain([
       'generate',
       'Hi',
-      ...tiny,
+      ...onTiny,
       '--max-new-tokens',
       '30',
       '--json',
@@ -163,7 +163,7 @@ describe('medusa-plus generate', function () {
     const run = await runMain([
       'generate',
       'Hi',
-      ...tiny,
+      ...onTiny,
       '--max-new-tokens',
       '6',
       '--nodes',
@@ -181,7 +181,7 @@ describe('medusa-plus generate', function () {
         await runMain([
           'generate',
           'Hi',
-          ...tiny,
+          ...onTiny,
           '--max-new-tokens',
           '20',
           '--temperature',
@@ -200,7 +200,7 @@ describe('medusa-plus generate', function () {
     try {
       const file = join(folder.path, 'trees.json');
       await writeFile(file, JSON.stringify({ small: [[0], [0, 0], [1]], other: [[0]] }));
-      const args = ['generate', 'Hi', ...tiny, '--max-new-tokens', '10', '--json', '--tree-file'];
+      const args = ['generate', 'Hi', ...onTiny, '--max-new-tokens', '10', '--json', '--tree-file'];
       const run = await runMain([...args, `${file}#small`]);
       expect(JSON.parse(run.stdout)).to.include({ tree: 'static' });
       expect((JSON.parse(run.stdout) as { node_counts: number[] }).node_counts[0]).to.equal(4);
@@ -219,7 +219,7 @@ describe('medusa-plus generate', function () {
   });
 
   it('never falls back from CUDA in silence', async () => {
-    const args = ['generate', 'Hi', ...tiny, '--max-new-tokens', '3', '--provider'];
+    const args = ['generate', 'Hi', ...onTiny, '--max-new-tokens', '3', '--provider'];
     const cuda = await runCli([...args, 'cuda'], { env: { MEDUSA_PLUS_ORT_LIBRARY: '' } });
     expect(cuda.code).to.equal(1);
     expect(cuda.stdout).to.equal('');

@@ -12,7 +12,7 @@ import { PolicyMaker } from '../../src/engine/policies.js';
 import { resolveDecodingOptions } from '../../src/engine/options/resolve.js';
 import { silentReport } from '../../src/util/progressReport.js';
 import { runCli, runMain } from '../support/cli.js';
-import { copyTiny, temporaryFolder, tinyFolder } from '../support/tinyModel.js';
+import { copyTiny, onTiny, temporaryFolder, tinyFolder } from '../support/tinyModel.js';
 
 describe('Ctrl-C', function () {
   this.timeout(60_000);
@@ -83,7 +83,7 @@ describe('Ctrl-C', function () {
     if (process.platform === 'win32') return;
     const pipe = join(folder.path, 'pipe');
     execFileSync('mkfifo', [pipe]);
-    const options = ['--model', tinyFolder, '--threads', '1', '--nodes', '8', '--max-new-tokens', '4'];
+    const options = [...onTiny, '--nodes', '8', '--max-new-tokens', '4'];
     const reading = runCli(['generate', '--file', pipe, ...options]);
     await sleep(300);
     await writeFile(pipe, 'Hi\n');

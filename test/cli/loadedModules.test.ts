@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { packageRoot } from '../../src/util/packageRoot.js';
 import { runCli } from '../support/cli.js';
-import { temporaryFolder, tinyFolder } from '../support/tinyModel.js';
+import { onTiny, temporaryFolder } from '../support/tinyModel.js';
 
 interface Coverage {
   url: string;
@@ -39,10 +39,9 @@ describe('The modules that are loaded', function () {
   const isForeign = (path: string): boolean => /^(prepare|bench|runtime\/cuda)\//.test(path);
 
   it('are few for generate on a prepared model, and none of preparation, bench or CUDA', async () => {
-    const run = await runCli(
-      ['generate', 'Hi', '--model', tinyFolder, '--threads', '1', '--max-new-tokens', '2'],
-      { env: { NODE_V8_COVERAGE: folder.path } },
-    );
+    const run = await runCli(['generate', 'Hi', ...onTiny, '--max-new-tokens', '2'], {
+      env: { NODE_V8_COVERAGE: folder.path },
+    });
     expect(run.code, run.stderr).to.equal(0);
     const modules = await loadedModules();
     expect(modules).to.include.members(['decoding/decode.ts', 'runtime/cpu/splitModel.ts']);

@@ -4,10 +4,10 @@ import { once } from 'node:events';
 import { closeSync, existsSync, openSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { runCli } from '../support/cli.js';
-import { tinyFolder } from '../support/tinyModel.js';
+import { onTiny } from '../support/tinyModel.js';
 
 const program = fileURLToPath(new URL('../../bin/medusa-plus.ts', import.meta.url));
-const generate = ['generate', 'Hi', '--model', tinyFolder, '--threads', '1', '--max-new-tokens', '20'];
+const generate = ['generate', 'Hi', ...onTiny, '--max-new-tokens', '20'];
 
 describe('streams that cannot be written', function () {
   this.timeout(60_000);

@@ -10,7 +10,7 @@ import type { DecodeStep } from '../../src/decoding/types.js';
 import { onTerminal, styled, terminalJson, visible, VisibleStream } from '../../src/util/terminalText.js';
 import { madeRun, madeTurn } from '../bench/madeRuns.js';
 import { runMain, type CliRun } from '../support/cli.js';
-import { temporaryFolder, tinyFolder } from '../support/tinyModel.js';
+import { onTiny, temporaryFolder } from '../support/tinyModel.js';
 
 const title = '\u001b]0;owned\u0007';
 const red = '\u009b31m';
@@ -64,9 +64,8 @@ describe('terminal text', () => {
 
 describe('control sequences of others', function () {
   this.timeout(60_000);
-  const tiny = ['--model', tinyFolder, '--threads', '1'];
   // At this temperature the tiny model writes all kinds of characters.
-  const wild = ['generate', 'Hi', ...tiny, '--temperature', '1', '--seed', '1', '--max-new-tokens', '200'];
+  const wild = ['generate', 'Hi', ...onTiny, '--temperature', '1', '--seed', '1', '--max-new-tokens', '200'];
 
   it('of the model: as they are in a pipe, shown on a terminal unless asked for', async () => {
     const piped = await runMain(wild);
@@ -94,7 +93,7 @@ describe('control sequences of others', function () {
   it('of what is typed, in messages', async () => {
     for (const args of [
       ['generate', 'Hi', '--model', title],
-      ['generate', 'Hi', ...tiny, '--tree', red],
+      ['generate', 'Hi', ...onTiny, '--tree', red],
       [title],
       ['generate', 'Hi', `--${title}`],
     ]) {

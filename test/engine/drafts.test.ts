@@ -10,7 +10,7 @@ import {
   type GenerateOptions,
 } from '../../src/index.js';
 import { runMain } from '../support/cli.js';
-import { temporaryFolder, tinyFolder } from '../support/tinyModel.js';
+import { onTiny, temporaryFolder, tinyFolder } from '../support/tinyModel.js';
 
 /** A prompt that repeats itself: trees have something to copy from the first step on. */
 const prompt = 'one two three four one two three four one two three';
@@ -106,7 +106,7 @@ describe('Drafts', function () {
       ],
     ] as const) {
       const run = await runMain([
-        ...['generate', 'Hi', '--model', tinyFolder, '--threads', '1', '--nodes', '8', '--top-m', '8'],
+        ...['generate', 'Hi', ...onTiny, '--nodes', '8', '--top-m', '8'],
         ...['--max-new-tokens', '4', '--json', ...options],
       ]);
       expect(run.code, run.stderr).to.equal(0);
@@ -165,7 +165,7 @@ describe('Drafts', function () {
     const memory = join(temporary.path, 'memory');
     const generate = async (...more: string[]): Promise<Generated> => {
       const run = await runMain([
-        ...['generate', prompt, '--model', tinyFolder, '--threads', '1', '--heads', 'none', '--nodes', '8'],
+        ...['generate', prompt, ...onTiny, '--heads', 'none', '--nodes', '8'],
         ...['--ignore-eos', '--max-new-tokens', '60', '--json', ...more],
       ]);
       expect(run.code, run.stderr).to.equal(0);
@@ -232,16 +232,7 @@ describe('Drafts', function () {
       [link, 'ELOOP'],
     ]) {
       const { ino } = await lstat(memory);
-      const run = await runMain([
-        'generate',
-        'Hi',
-        '--model',
-        tinyFolder,
-        '--threads',
-        '1',
-        '--memory',
-        memory,
-      ]);
+      const run = await runMain(['generate', 'Hi', ...onTiny, '--memory', memory]);
       expect(run.code, run.stderr).to.equal(2);
       expect(run.stdout).to.equal('');
       expect(run.stderr).to.contain(`--memory ${memory} cannot be used: `).and.to.contain(words);
@@ -291,7 +282,7 @@ describe('Drafts', function () {
     const steps = async (name: string, ...more: string[]): Promise<number[][]> => {
       const output = join(temporary.path, name);
       const run = await runMain([
-        ...['compare', '--model', tinyFolder, '--threads', '1', '--heads', 'none', '--questions', questions],
+        ...['compare', ...onTiny, '--heads', 'none', '--questions', questions],
         ...[
           '--max-new-tokens',
           '60',

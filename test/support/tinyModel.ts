@@ -11,6 +11,9 @@ import { Tokenizer } from '../../src/engine/text/tokenizer.js';
 /** The committed random model: 2 layers, 512 tokens, 4 heads. */
 export const tinyFolder = fileURLToPath(new URL('../fixtures/tiny', import.meta.url));
 
+/** Options of a command line that runs it, on a number of threads that need not be measured. */
+export const onTiny: readonly string[] = ['--model', tinyFolder, '--threads', '1'];
+
 /** A temporary folder; removed by `remove`. */
 export async function temporaryFolder(): Promise<{ path: string; remove: () => Promise<void> }> {
   const path = await mkdtemp(join(tmpdir(), 'medusa-plus-test-'));

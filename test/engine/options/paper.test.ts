@@ -6,7 +6,7 @@ import { resolveDecodingOptions } from '../../../src/engine/options/resolve.js';
 import { flagOf, optionTable } from '../../../src/engine/options/table.js';
 import { UsageError } from '../../../src/util/errors.js';
 import { runMain } from '../../support/cli.js';
-import { tinyFolder } from '../../support/tinyModel.js';
+import { onTiny } from '../../support/tinyModel.js';
 import { ableFacts } from './facts.js';
 
 describe("the paper's tree", function () {
@@ -51,17 +51,7 @@ describe("the paper's tree", function () {
   });
 
   it('is what generate --paper uses, and records', async () => {
-    const args = [
-      'generate',
-      'Hi',
-      '--model',
-      tinyFolder,
-      '--threads',
-      '1',
-      '--max-new-tokens',
-      '4',
-      '--json',
-    ];
+    const args = ['generate', 'Hi', ...onTiny, '--max-new-tokens', '4', '--json'];
     const run = await runMain([...args, '--paper', '--nodes', '6']);
     expect(run.code, run.stderr).to.equal(0);
     expect(JSON.parse(run.stdout))

@@ -5,7 +5,7 @@ import { builtinTemplates, chatTemplateText } from '../../../src/engine/text/bui
 import { ChatTemplate, type ChatMessage } from '../../../src/engine/text/chatTemplate.js';
 import { UsageError } from '../../../src/util/errors.js';
 import { runMain } from '../../support/cli.js';
-import { copyTiny, temporaryFolder, tinyFolder, writeManifest } from '../../support/tinyModel.js';
+import { copyTiny, onTiny, temporaryFolder, tinyFolder, writeManifest } from '../../support/tinyModel.js';
 
 const user = (content: string): ChatMessage => ({ role: 'user', content });
 const assistant = (content: string): ChatMessage => ({ role: 'assistant', content });
@@ -207,10 +207,7 @@ describe('built-in chat templates', function () {
     const refused = await runMain([
       'generate',
       'Hi',
-      '--model',
-      tinyFolder,
-      '--threads',
-      '1',
+      ...onTiny,
       '--max-new-tokens',
       '2',
       '--thinking',
