@@ -1,7 +1,8 @@
 import { RuntimeFailure } from '../../util/errors.js';
 import { areFinite, NotFiniteError } from '../../decoding/notFinite.js';
 import type { CandidateTree, HeadProposals, VerifiedRows, VerifyOptions } from '../../decoding/types.js';
-import { chainParents, fillTreeBias, splitLayout, writeInt64 } from '../../decoding/tree/treeMask.js';
+import { chainTree } from '../../decoding/tree/candidateTree.js';
+import { fillTreeBias, splitLayout, writeInt64 } from '../../decoding/tree/treeMask.js';
 import {
   checkPrompt,
   checkRoot,
@@ -108,7 +109,7 @@ export class SplitModel implements OpenModel {
   async prefill(ids: ArrayLike<number>, options: VerifyOptions): Promise<VerifiedRows> {
     const rows = ids.length;
     checkPrompt(rows, this.promptRows, this.cache.length, this.contextLength);
-    const run = padRows(chain(Int32Array.from(ids)), this.leastRows);
+    const run = padRows(chainTree(ids), this.leastRows);
     return this.turn.take(async () => {
       // The LM head too is given at least that many rows.
       const wanted = int64(new Int32Array(this.leastRows).fill(rows - 1));
@@ -285,12 +286,6 @@ async function leastRowsOf(precision: string): Promise<number> {
 
 /** The rows of a run: a tree's nodes, or a piece of the prompt as a chain. */
 type Rows = Pick<CandidateTree, 'size' | 'tokens' | 'parents' | 'depths'>;
-
-function chain(tokens: Int32Array): Rows {
-  const size = tokens.length;
-  const depths = Int32Array.from({ length: size }, (_, row) => row);
-  return { size, tokens, parents: chainParents(size), depths };
-}
 
 /** At least `least` rows: copies of the root, at its position, are added after the others, which do not see them. */
 function padRows(rows: Rows, least: number): Rows {
