@@ -10,6 +10,7 @@ import { preparedModels, whatIsIn } from '../models/locate.js';
 import { modelsFolder } from '../models/modelsFolder.js';
 import { readManifest } from '../models/manifest.js';
 import type { Manifest } from '../models/manifestSchema.js';
+import { int8Precisions } from '../models/precisions.js';
 import { prepareCommand } from '../models/prepareCommand.js';
 import { findPython } from '../prepare/python.js';
 import { formerNameNotes, readVariable } from '../util/environment.js';
@@ -212,14 +213,11 @@ function describeCosts(costs: readonly CostPoint[]): string {
   return `milliseconds a step ${times.join(', ')}`;
 }
 
-/** Precisions with int8 products: int8 itself, the others for their LM head. */
-const withInt8 = ['int8', 'int8-block', 'int4'];
-
 /** Whether int8 weights are kept for another kind of processor. Either kind gives the same answers. */
 async function describeWeights(folder: string, { backbones }: Manifest): Promise<string[]> {
   const wanted = (await int8Products()) === 'unsigned';
   const others = backbones.filter(
-    ({ precision, unsignedWeights }) => withInt8.includes(precision) && unsignedWeights !== wanted,
+    ({ precision, unsignedWeights }) => int8Precisions.includes(precision) && unsignedWeights !== wanted,
   );
   if (others.length === 0) return [];
   const names = others.map(({ precision }) => precision).join(' and ');
