@@ -31,7 +31,7 @@ export function modelMissing(place: ModelPlace, modelsDir: string, asks = false)
   if (isPath(place.name)) {
     return new UsageError(
       existsSync(place.folder)
-        ? `${place.folder} has no ${manifestName}, so it is not a prepared model. ${adviceFor(place.folder)}${namesake(place.name)}`
+        ? `${place.folder} has no ${manifestName}, so it is not a prepared model. ${adviceFor(place.folder, modelsDir)}${namesake(place.name)}`
         : `${place.folder} does not exist. Make one: ${prepareCommand(place.folder)}, or leave out --model.`,
     );
   }
@@ -48,12 +48,12 @@ const namesake = (name: string): string =>
     : '';
 
 /** A model is made elsewhere: nothing that is there is replaced. */
-function adviceFor(folder: string): string {
+function adviceFor(folder: string, modelsDir: string): string {
   const files = lstatSync(folder).isDirectory() ? readdirSync(folder) : [];
   const source = files.find((name) => name.endsWith('.gguf'));
   return source === undefined
     ? 'Those there are: medusa-plus prepare --list. Or leave out --model.'
-    : `Make one: medusa-plus prepare --from ${quoted(join(folder, source))}.`;
+    : `Make one: ${prepareAdvice(join(folder, source), modelsDir)}`;
 }
 
 /** What lies at the path in place of a prepared model, and what to do with it. */
