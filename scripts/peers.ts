@@ -28,16 +28,16 @@ import { prefill } from '../src/decoding/prefill.js';
 import { chainTree } from '../src/decoding/tree/candidateTree.js';
 import type { DraftingModel } from '../src/decoding/types.js';
 import { MedusaEngine, type DecodingOptions, type GenerationResult } from '../src/index.js';
-import { chooseGraphs } from '../src/models/choose.js';
 import { locateModel } from '../src/models/locate.js';
-import { readManifest } from '../src/models/manifest.js';
 import { modelsFolder } from '../src/models/modelsFolder.js';
 import { cpuFeatures, nodeRuntimeVersion } from '../src/runtime/cpu/facts.js';
-import { int8Products, openModel } from '../src/runtime/index.js';
+import { int8Products } from '../src/runtime/index.js';
 import { childEnvironment } from '../src/util/childProcess.js';
 import { findProgram } from '../src/util/findProgram.js';
 import { median, sum } from '../src/util/numbers.js';
 import { packageRoot } from '../src/util/packageRoot.js';
+import { openBackbone } from './support/backbone.js';
+import { geometricMean, takeTurns } from './support/turns.js';
 
 const { values: args } = parseArgs({
   options: {
@@ -121,7 +121,9 @@ async function ours(): Promise<{ engines: Engine[]; encode: (text: string) => nu
   });
   const plain = {
     ...one('plain', engine, { tree: 'none' }),
-    best: args.agreement ? bestOf(await backbone(args.precision)) : undefined,
+    best: args.agreement
+      ? bestOf(await openBackbone(locateModel(args.model, modelsDir).folder, args.precision, threads))
+      : undefined,
   };
   return {
     engines: [
@@ -131,15 +133,6 @@ async function ours(): Promise<{ engines: Engine[]; encode: (text: string) => nu
     ],
     encode: (text) => engine.encodePrompt(text),
   };
-}
-
-/** A graph of the model by itself, to look at what it prefers. */
-async function backbone(precision: string): Promise<DraftingModel> {
-  const { folder } = locateModel(args.model, modelsDir);
-  const manifest = await readManifest(folder);
-  const { backbone: graph } = chooseGraphs(manifest, { provider: 'cpu', precision }, folder);
-  const file = { ...graph, path: join(folder, graph.file) };
-  return openModel({ shape: manifest.model, backbone: file, provider: 'cpu', threads });
 }
 
 function bestOf(model: DraftingModel): NonNullable<Engine['best']> {
@@ -232,8 +225,6 @@ async function genai(python: string, folders: readonly string[]): Promise<Engine
   });
 }
 
-const geometricMean = (values: readonly number[]): number =>
-  Math.exp(sum(values.map(Math.log)) / values.length);
 const listed = (text = ''): string[] => text.split(',').filter((each) => each !== '');
 
 const preloaded = process.env.LD_PRELOAD === undefined ? '' : `, LD_PRELOAD ${process.env.LD_PRELOAD}`;
@@ -248,23 +239,20 @@ const questions = selectQuestions(await loadQuestions(args.questions), { limit: 
 const prompts = questions.map(({ turns }): Prompt => ({ text: turns[0], ids: encode(turns[0]) }));
 console.log(`${prompts.length} prompts, at most ${tokens} tokens, ${rounds} rounds\n`);
 
-/** [engines][prompts][rounds] tokens per second. */
-const rates = engines.map(() => prompts.map((): number[] => []));
 /** [engines][prompts] the answer of the last round. */
 const answers = engines.map((): (readonly number[])[] => []);
 if (rounds > 0) for (const { answer } of engines) await answer(prompts[0], WARM_UP);
-for (let round = 0; round < rounds; round++) {
-  for (const [p, prompt] of prompts.entries()) {
-    for (let turn = 0; turn < engines.length; turn++) {
-      const e = (turn + p + round) % engines.length;
-      await setTimeout(REST);
-      const begin = performance.now();
-      answers[e][p] = await engines[e].answer(prompt, tokens);
-      rates[e][p].push((1000 * answers[e][p].length) / (performance.now() - begin));
-    }
-    console.error(`round ${round}, prompt ${p}: ${rates.map((each) => each[p][round].toFixed(1)).join(' ')}`);
-  }
-}
+const rates = await takeTurns(
+  {
+    ways: engines.length,
+    prompts: prompts.length,
+    rounds,
+    onPrompt: (round, p, last) =>
+      console.error(`round ${round}, prompt ${p}: ${last.map((rate) => rate.toFixed(1)).join(' ')}`),
+  },
+  async (e, p) => (answers[e][p] = await engines[e].answer(prompts[p], tokens)).length,
+  () => setTimeout(REST),
+);
 
 /** [engines][positions] whether its best token is that of fp32, on fp32's own answers. */
 const agreements = engines.map((): boolean[] => []);

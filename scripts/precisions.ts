@@ -11,18 +11,17 @@
  * fp32 has to be there for fidelity. Size: the backbone's files.
  */
 import { cpus } from 'node:os';
-import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { loadQuestions, selectQuestions } from '../src/bench/questions/load.js';
 import { prefill } from '../src/decoding/prefill.js';
 import { chainTree } from '../src/decoding/tree/candidateTree.js';
 import { MedusaEngine } from '../src/index.js';
-import { chooseGraphs } from '../src/models/choose.js';
 import { locateModel } from '../src/models/locate.js';
 import { readManifest } from '../src/models/manifest.js';
 import { modelsFolder } from '../src/models/modelsFolder.js';
-import { openModel } from '../src/runtime/index.js';
 import { median, sum } from '../src/util/numbers.js';
+import { openBackbone } from './support/backbone.js';
+import { geometricMean, takeTurns } from './support/turns.js';
 
 const { values: args } = parseArgs({
   options: {
@@ -76,9 +75,7 @@ async function allLogits(
   precision: string,
   texts: Awaited<ReturnType<typeof answers>>,
 ): Promise<Float32Array[][]> {
-  const { backbone } = chooseGraphs(manifest, { provider: 'cpu', precision }, folder);
-  const file = { ...backbone, path: join(folder, backbone.file) };
-  const model = await openModel({ shape: manifest.model, backbone: file, provider: 'cpu', threads });
+  const model = await openBackbone(folder, precision, threads);
   const found: Float32Array[][] = [];
   for (const { prompt, answer } of texts) {
     model.truncate(0);
@@ -124,23 +121,13 @@ async function measureSpeed(): Promise<void> {
   const ways = precisions.flatMap((precision) =>
     ([{ tree: 'none' }, {}] as const).map((options) => ({ engine: engines.get(precision)!, options })),
   );
-  const rates = ways.map(() => prompts.map((): number[] => []));
   for (const { engine } of ways) await engine.complete(prompts[0], { maxNewTokens: 8 });
-  for (let round = 0; round < rounds; round++) {
-    for (const [p, prompt] of prompts.entries()) {
-      for (let turn = 0; turn < ways.length; turn++) {
-        const way = (turn + p + round) % ways.length;
-        const { engine, options } = ways[way];
-        engine.forget();
-        const begin = performance.now();
-        const { tokenIds } = await engine.complete(prompt, { ...options, maxNewTokens: tokens });
-        rates[way][p].push((1000 * tokenIds.length) / (performance.now() - begin));
-      }
-    }
-  }
-  const means = rates.map((each) =>
-    Math.exp(sum(each.map((all) => Math.log(median(all)))) / prompts.length).toFixed(1),
-  );
+  const rates = await takeTurns({ ways: ways.length, prompts: prompts.length, rounds }, async (way, p) => {
+    const { engine, options } = ways[way];
+    engine.forget();
+    return (await engine.complete(prompts[p], { ...options, maxNewTokens: tokens })).tokenIds.length;
+  });
+  const means = rates.map((each) => geometricMean(each.map(median)).toFixed(1));
   precisions.forEach((precision, i) => {
     Object.assign(table.get(precision)!, { plain: means[2 * i], byDefault: means[2 * i + 1] });
   });

@@ -8,15 +8,12 @@
  * first is 4 to 9% slower than the same graph opened later: all is measured with the models opened in both orders, and geometric means are
  * given.
  */
-import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import type { DraftingModel } from '../src/decoding/types.js';
-import { chooseGraphs } from '../src/models/choose.js';
-import { readManifest } from '../src/models/manifest.js';
 import { prefill } from '../src/decoding/prefill.js';
-import { openModel } from '../src/runtime/index.js';
 import { randomTokens, randomTree } from '../src/runtime/measure.js';
 import { median } from '../src/util/numbers.js';
+import { openBackbone } from './support/backbone.js';
 
 const { values: args } = parseArgs({
   options: {
@@ -32,13 +29,6 @@ const OPENINGS = 7;
 const folders = args.models!.split(',');
 const numbers = (text: string): number[] => text.split(',').map(Number);
 
-async function open(folder: string, threads: number): Promise<DraftingModel> {
-  const manifest = await readManifest(folder);
-  const { backbone } = chooseGraphs(manifest, { provider: 'cpu', precision: args.precision }, folder);
-  const file = { ...backbone, path: join(folder, backbone.file) };
-  return openModel({ shape: manifest.model, backbone: file, provider: 'cpu', threads });
-}
-
 async function timed(work: () => Promise<unknown>): Promise<number> {
   const begin = performance.now();
   await work();
@@ -49,7 +39,7 @@ const openings: number[][] = folders.map(() => []);
 for (let i = 0; i < OPENINGS; i++) {
   for (const [at, folder] of folders.entries()) {
     let model: DraftingModel | undefined;
-    openings[at].push(await timed(async () => (model = await open(folder, 2))));
+    openings[at].push(await timed(async () => (model = await openBackbone(folder, args.precision, 2))));
     await model!.dispose();
   }
 }
@@ -64,7 +54,7 @@ interface Comparison {
 /** By number of nodes, with the models opened in the order of `order`. */
 async function compare(threads: number, order: readonly number[]): Promise<Map<number, Comparison>> {
   const models: DraftingModel[] = [];
-  for (const at of order) models[at] = await open(folders[at], threads);
+  for (const at of order) models[at] = await openBackbone(folders[at], args.precision, threads);
   const text = [...randomTokens(Number(args.past), models[0].vocabSize)];
   for (const model of models) await prefill(model, text, { logits: false });
   const found = new Map<number, Comparison>();
