@@ -5,12 +5,21 @@
 #   scripts/processors/run.sh KIND dist/bin/medusa-plus.js generate "Hi"     any program of Node.js
 #
 # KIND         what                                               needs
-# avx2         this processor with AVX-512 and VNNI hidden        cc, and the processor flag cpuid_fault; full speed
+# avx2         this processor with AVX-512 and VNNI hidden        cc, objdump (Debian: gcc binutils); full speed
+# avxvnni      the same with AVX-VNNI left, as Intel's client     the same, and the processor flag avx_vnni
+#              processors since Alder Lake have it
 # haswell      AVX2 emulated                                      qemu-x86_64
 # nehalem      SSE4 emulated                                      qemu-x86_64
 # arm64        aarch64 with all that QEMU knows                   qemu-aarch64 and the cross libraries (see below)
 # neoverse-n1  aarch64 server core with dot products              the same
 # cortex-a72   aarch64 core without dot products                  the same
+#
+# With avx2 and avxvnni only ONNX Runtime sees another processor: it is loaded from a copy (withoutCpuid.sh, hideAvx512.c).
+# node_modules stays as it is. Other libraries are copied likewise; Python's onnxruntime, P its folder of packages:
+#
+#   mkdir dist/processors/python && cp -a P/onnxruntime dist/processors/python/
+#   scripts/processors/withoutCpuid.sh {P,dist/processors/python}/onnxruntime/capi/onnxruntime_pybind11_state.*.so
+#   PYTHONPATH=dist/processors/python:P LD_PRELOAD=$PWD/dist/processors/KIND.so python ...
 #
 # Debian: qemu-user libc6-arm64-cross libstdc++6-arm64-cross libgcc-s1-arm64-cross. Node.js for arm64 comes from npm.
 # Emulated steps of the default model take seconds, and measuring what they cost many minutes: give --threads 1 and a
@@ -47,11 +56,27 @@ arm_node() {
   echo "$work/node-$version/package/bin/node"
 }
 
+# Hides AVX-512 from ONNX Runtime. $@ options for the C compiler.
+hidden() {
+  local version
+  version=$(node -p 'require("onnxruntime-node/package.json").version')
+  libraries=$PWD/$work/onnxruntime-$version
+  [ -f "$libraries/libonnxruntime.so.1" ] || scripts/processors/withoutCpuid.sh \
+    node_modules/onnxruntime-node/bin/napi-v*/linux/x64/libonnxruntime.so.1 "$libraries/libonnxruntime.so.1"
+  cc -O2 -Wall -shared -fPIC "$@" -o "$work/$kind.so" scripts/processors/hideAvx512.c -ldl
+  as=(env "LD_PRELOAD=$PWD/$work/$kind.so" "LD_LIBRARY_PATH=$libraries" node)
+}
+
+libraries=
 dot='aes pmull sha1 sha2 atomics fphp asimdhp asimdrdm lrcpc dcpop asimddp'
 case $kind in
-  avx2)
-    cc -O2 -shared -fPIC -o "$work/hideAvx512.so" scripts/processors/hideAvx512.c -ldl
-    as=(env "LD_PRELOAD=$PWD/$work/hideAvx512.so" node)
+  avx2) hidden ;;
+  avxvnni)
+    grep -qw avx_vnni /proc/cpuinfo || {
+      echo 'scripts/processors/run.sh: this processor has no AVX-VNNI' >&2
+      exit 2
+    }
+    hidden -DKEEP_AVX_VNNI
     ;;
   haswell) as=(qemu-x86_64 -cpu Haswell "$(command -v node)") ;;
   nehalem) as=(qemu-x86_64 -cpu Nehalem "$(command -v node)") ;;
@@ -59,17 +84,22 @@ case $kind in
   neoverse-n1) as=(qemu-aarch64 -L "$(arm_root neoverse-n1 "$dot" 0xd0c)" -cpu neoverse-n1 "$(arm_node)") ;;
   cortex-a72) as=(qemu-aarch64 -L "$(arm_root cortex-a72 'aes pmull sha1 sha2' 0xd08)" -cpu cortex-a72 "$(arm_node)") ;;
   *)
-    echo "scripts/processors/run.sh: $kind is none of avx2, haswell, nehalem, arm64, neoverse-n1, cortex-a72" >&2
+    echo "scripts/processors/run.sh: $kind is none of avx2, avxvnni, haswell, nehalem, arm64, neoverse-n1, cortex-a72" >&2
     exit 2
     ;;
 esac
 
 "${as[@]}" --input-type=module -e '
+  const { readFileSync } = await import("node:fs");
   const { int8Products, leastRowsOfBlocks } = await import("./dist/src/runtime/cpu/kernels.js");
   const rows = [await leastRowsOfBlocks(4), await leastRowsOfBlocks(8)];
   console.log(`${process.arch}: int8 products ${await int8Products()}, least rows of int4 ${rows[0]}, of int8-block ${rows[1]}`);
-'
+  if (!readFileSync("/proc/self/maps", "utf8").includes(process.argv[1])) {
+    throw new Error(`ONNX Runtime is not the copy in ${process.argv[1]}`);
+  }
+' "$libraries"
 if [ $# -gt 0 ]; then exec "${as[@]}" "$@"; fi
+tests=$(ls dist/test/runtime/{cpu/kernels,measure,models}.test.js)
 # Of the runtime's tests those of int8: koffi, of the C API, has no library for other architectures in an ordinary installation.
 "${as[@]}" node_modules/mocha/lib/cli/cli.js --timeout 3600000 --grep 'int8|rows exact' \
-  dist/test/runtime/{kernels,measure,models}.test.js
+  $tests
