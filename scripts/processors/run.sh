@@ -15,7 +15,8 @@
 # cortex-a72   aarch64 core without dot products                  the same
 #
 # With avx2 and avxvnni only ONNX Runtime sees another processor: it is loaded from a copy (withoutCpuid.sh, hideAvx512.c).
-# node_modules stays as it is. Other libraries are copied likewise; Python's onnxruntime, P its folder of packages:
+# node_modules stays as it is. Other libraries (llama.cpp's libggml-cpu-*.so) are copied likewise; Python's onnxruntime, P its
+# folder of packages:
 #
 #   mkdir dist/processors/python && cp -a P/onnxruntime dist/processors/python/
 #   scripts/processors/withoutCpuid.sh {P,dist/processors/python}/onnxruntime/capi/onnxruntime_pybind11_state.*.so
