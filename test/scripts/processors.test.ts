@@ -4,16 +4,14 @@ import ts from 'typescript';
 import { packageRoot } from '../../src/util/packageRoot.js';
 
 function filesOf(config: string): string[] {
-  const path = join(packageRoot(), config);
-  const { config: options, error } = ts.readConfigFile(path, ts.sys.readFile);
-  expect(error).to.equal(undefined);
-  return ts.parseJsonConfigFileContent(options, ts.sys, join(path, '..'), {}, path).fileNames;
+  const host = { ...ts.sys, onUnRecoverableConfigFileDiagnostic: () => expect.fail(config) };
+  return ts.getParsedCommandLineOfConfigFile(join(packageRoot(), config), {}, host)!.fileNames;
 }
 
 describe('scripts: other processors', () => {
   it('compile files that the type check has seen', () => {
     const compiled = filesOf('scripts/processors/tsconfig.json');
     expect(filesOf('tsconfig.json')).to.include.members(compiled);
-    expect(compiled).to.include(join(packageRoot(), 'test/runtime/cpu/kernels.test.ts'));
+    expect(compiled.some((file) => file.endsWith('/test/runtime/cpu/kernels.test.ts'))).to.equal(true);
   });
 });
