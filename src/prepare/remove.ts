@@ -1,4 +1,4 @@
-import { existsSync } from 'node:fs';
+import { lstatSync, readdirSync } from 'node:fs';
 import { rename } from 'node:fs/promises';
 import { join } from 'node:path';
 import { preparedModels, whatIsIn } from '../models/locate.js';
@@ -6,6 +6,7 @@ import { UsageError } from '../util/errors.js';
 import { takeLock } from '../util/lock.js';
 import type { Report } from '../util/progressReport.js';
 import { explainDiskError } from './diskErrors.js';
+import { checkNothingForeign } from './foreignFiles.js';
 import { hidden, lockFile, partialFolder, removePartialFolders } from './partialFolders.js';
 
 /**
@@ -13,7 +14,7 @@ import { hidden, lockFile, partialFolder, removePartialFolders } from './partial
  *
  * @param name as it is listed; a path or another spelling is not taken, whatever the file system thinks of it
  * @returns the folder that was removed
- * @throws UsageError when there is no such model
+ * @throws UsageError when there is no such model, or its folder holds anything else
  */
 export async function removeModel(
   modelsDir: string,
@@ -30,8 +31,10 @@ export async function removeModel(
       onWait: (holder) => report.note(`Process ${holder} is preparing ${name}: waiting for it.`),
     });
     try {
+      const there = lstatSync(folder, { throwIfNoEntry: false });
+      if (there?.isDirectory()) checkNothingForeign(folder, readdirSync(folder));
       // At once, so that a removal that is stopped leaves no half of a model. Another one may have been first.
-      if (existsSync(folder)) await rename(folder, partialFolder(hidden(modelsDir, name)));
+      if (there) await rename(folder, partialFolder(hidden(modelsDir, name)));
       await removePartialFolders(hidden(modelsDir, name));
     } finally {
       await release();

@@ -28,7 +28,9 @@ describe('prepared models', function () {
     const list = (await prepare('--list')).stdout;
     expect(list).to.match(/^name +family +size +precisions +heads +on disk +chat template +made from$/m);
     expect(list).to.match(/^one +llama .*tiny \(4\)/m);
-    expect(list).to.match(/^broken +damaged .*not JSON/m);
+    expect(list)
+      .to.match(/^broken +damaged /m)
+      .and.to.match(/^broken: .*not JSON/m);
     const { models } = JSON.parse((await prepare('--list', '--json')).stdout) as {
       models: { name: string; bytes: number }[];
     };

@@ -113,6 +113,11 @@ describe('medusa-plus prepare', function () {
     expect(await readFile(file, 'utf8')).to.equal('a note');
     await rm(join(stranger, 'thesis.txt'));
     expect((await prepare('')).code).to.equal(0);
+    await writeFile(join(stranger, 'thesis.txt'), 'more of it');
+    const again = await prepare('', ['--force']);
+    expect(again.code, again.stderr).to.equal(2);
+    expect(again.stderr).to.contain('holds thesis.txt, which');
+    expect(await readFile(join(stranger, 'thesis.txt'), 'utf8')).to.equal('more of it');
   });
 
   it('does not replace a model by one that is made from files in it', async () => {

@@ -1,10 +1,11 @@
 import { expect } from 'chai';
 import { existsSync } from 'node:fs';
-import { mkdir, readdir, symlink, writeFile } from 'node:fs/promises';
+import { mkdir, readdir, readFile, rm, symlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { MedusaEngine } from '../../src/index.js';
 import { removeModel } from '../../src/prepare/remove.js';
+import { UsageError } from '../../src/util/errors.js';
 import { takeLock } from '../../src/util/lock.js';
 import { silentReport } from '../../src/util/progressReport.js';
 import { copyTiny, temporaryFolder } from '../support/tinyModel.js';
@@ -52,6 +53,19 @@ describe('removing a prepared model', () => {
       .to.deep.equal(before)
       .and.to.have.length(8);
     await engine.dispose();
+  });
+
+  it('refuses where something else lies in the folder', async () => {
+    const folder = join(models.path, 'one');
+    for (const name of ['tuning.json.damaged', '.DS_Store']) await writeFile(join(folder, name), '');
+    await writeFile(join(folder, 'notes.txt'), 'mine');
+    const error = await removeModel(models.path, 'one', silentReport).catch((reason: unknown) => reason);
+    expect(error).to.be.instanceOf(UsageError);
+    expect((error as Error).message).to.contain(`${folder} holds notes.txt, which`);
+    expect(await readFile(join(folder, 'notes.txt'), 'utf8')).to.equal('mine');
+    await rm(join(folder, 'notes.txt'));
+    await removeModel(models.path, 'one', silentReport);
+    expect(await readdir(models.path)).to.deep.equal([]);
   });
 
   it('removes a link, not what it leads to', async () => {
