@@ -16,9 +16,10 @@ export const measuredPast = 256;
  * points, extended by the last slope, constant below the first point, and never decreasing in n (pooled where the
  * measurement did). Linear in the past, as attention is.
  *
- * `observe` follows the machine as it is now (other load, say): the logarithms of the whole curve and of the neighbouring
- * points move a little towards what is seen. What is seen is the median of the last three observations thereabouts, so a
- * stall of the machine that comes alone changes nothing.
+ * `observe` follows the machine as it is now (other load, say): the logarithms of all points move a little towards what is
+ * seen, those of nearby sizes more than others. So a size that is not taken keeps its ratio to its neighbours: when trees of 16
+ * nodes become dearer, and those of two do not, plain steps stay cheaper than both. What is seen is the median of the last
+ * three observations thereabouts, so a stall of the machine that comes alone changes nothing.
  */
 export class CostCurve {
   private readonly nodes: Float64Array;
@@ -65,10 +66,10 @@ export class CostCurve {
     const upper = this.upper(nodes);
     const expected = this.at(nodes, past);
     const surprise = medianOfThree(this.surprises[upper], Math.log(milliseconds / expected));
-    for (let i = 0; i < this.shifts.length; i++) this.shifts[i] += commonRate * surprise;
-    const weight = Math.min(1, this.weight(nodes, upper));
-    if (upper > 0) this.shifts[upper - 1] += ownRate * (1 - weight) * surprise;
-    this.shifts[upper] += ownRate * weight * surprise;
+    for (let i = 0; i < this.shifts.length; i++) {
+      const octaves = Math.abs(Math.log2(this.nodes[i] / nodes));
+      this.shifts[i] += learningRate * leftByOctave ** octaves * surprise;
+    }
     this.update();
   }
 
@@ -95,9 +96,9 @@ export class CostCurve {
   }
 }
 
-/** Share of a surprise that the whole curve takes on, and that the neighbouring points take on beside it. */
-const commonRate = 0.03;
-const ownRate = 0.1;
+/** Share of a surprise that its own size takes on, and what is left of that with each doubling or halving of the size. */
+const learningRate = 0.13;
+const leftByOctave = 0.8;
 
 /** Adds `value` to the last three values in `recent` and returns their median: 0, no surprise, before there are three. */
 function medianOfThree(recent: number[], value: number): number {

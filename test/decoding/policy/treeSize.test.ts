@@ -98,6 +98,21 @@ describe('CostCurve', () => {
     expect(curve.at(1)).to.be.above(7);
   });
 
+  it('keeps the ratio of sizes that are not taken to their neighbours, whatever larger trees take', () => {
+    const measured = new CostCurve(cpu);
+    const slower = new Map(Object.entries({ 4: 1.1, 8: 1.15, 12: 1.2, 16: 1.25, 24: 1.3 }));
+    const curve = new CostCurve(cpu);
+    const sizes = [2, 2, 2, 4, 2, 2, 8, 2, 2, 12, 2, 4, 2, 2, 16, 2, 2, 4, 2, 24];
+    for (let i = 0; i < 400; i++) {
+      const nodes = sizes[i % sizes.length];
+      curve.observe(nodes, measured.at(nodes) * (slower.get(`${nodes}`) ?? 1));
+    }
+    const shift = (nodes: number): number => curve.at(nodes) / measured.at(nodes);
+    for (const [nodes, factor] of slower) expect(shift(Number(nodes)), nodes).to.be.closeTo(factor, 0.05);
+    expect(shift(2)).to.be.closeTo(1, 0.01);
+    expect(shift(1)).to.be.closeTo(1, 0.02);
+  });
+
   it('is hardly moved by single stalls', () => {
     const curve = new CostCurve(cpu);
     for (let i = 0; i < 200; i++) curve.observe(4, i % 20 === 0 ? 500 : 8.2);
