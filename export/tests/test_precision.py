@@ -16,6 +16,7 @@ from medusa_export.errors import ExportError
 from medusa_export.export import export_backbone
 from medusa_export.graph.backbone import build_split
 from medusa_export.graph.builder import GraphBuilder
+from medusa_export.graph.embedding import embed
 from medusa_export.graph.linear import FloatLinear, Int8RowLinear, TurnedInt8Linear
 from medusa_export.measure.session import EXTREMES, open_session, product_of_extremes
 from medusa_export.measure.split_runner import SplitRunner
@@ -149,13 +150,39 @@ def test_turning_the_stream_changes_nothing_in_float32(twin: TorchTwin, tmp_path
     np.testing.assert_allclose(step.logits, logits, atol=5e-4, rtol=5e-4)
 
 
-def test_int4_keeps_the_values_of_q4_1(tmp_path: Path) -> None:
-    """Against fp32 on the dequantised weights, only the 8-bit activations differ: far less than 4-bit steps would."""
+@pytest.mark.parametrize(
+    ("kind", "parts"),
+    [("Q8_0", ["codes", "scale"]), ("Q4_0", ["codes", "scale"]), ("Q4_1", ["codes", "offset", "scale"])],
+)
+def test_embeddings_in_blocks_keep_their_codes_and_values(tmp_path: Path, kind: str, parts: list[str]) -> None:
     twin = make_twin("llama", tmp_path / "hf")
-    write_gguf(tmp_path / "m.gguf", twin.model, matrix_type=gguf.GGMLQuantizationType.Q4_1)
+    write_gguf(tmp_path / "m.gguf", twin.model, matrix_type=gguf.GGMLQuantizationType[kind])
+    table = open_source(tmp_path / "m.gguf").tensor("embed.weight")
+    b = GraphBuilder("embed", tmp_path / "embed.onnx")
+    b.node("Identity", [embed(b, table, b.input("input_ids", "int64", ["n"]), "float32", keep_codes=True)], "out")
+    b.output("out", "float32", ["n", table.shape[1]])
+    b.finish()
+    model = onnx.load(tmp_path / "embed.onnx", load_external_data=False)
+    names = [each.name for each in model.graph.initializer if "embed" in each.name]
+    assert sorted(names) == [f"embed.{part}" for part in parts]
+    ids = np.arange(table.shape[0])[::-1].copy()
+    (found,) = open_session(tmp_path / "embed.onnx").run(None, {"input_ids": ids})
+    np.testing.assert_array_equal(found, table.float32()[ids])
+
+
+@pytest.mark.parametrize(("kind", "inputs"), [("Q4_0", 3), ("Q4_1", 4)])
+def test_int4_keeps_the_values_of_q4_files(tmp_path: Path, kind: str, inputs: int) -> None:
+    """Against fp32 on the dequantised weights, only the 8-bit activations differ: far less than 4-bit steps would.
+
+    Q4_0's zero points, all in the middle, are not stored.
+    """
+    twin = make_twin("llama", tmp_path / "hf")
+    write_gguf(tmp_path / "m.gguf", twin.model, matrix_type=gguf.GGMLQuantizationType[kind])
     source = open_source(tmp_path / "m.gguf")
     for name in ("fp32", "int4"):
         export_backbone(source, tmp_path, name, "split", 0, silent)
+    graph = onnx.load(tmp_path / "backbone.int4.onnx", load_external_data=False).graph
+    assert {len(node.input) for node in graph.node if node.op_type == "MatMulNBits"} == {inputs}
     ids = np.array(TEXT[:40])
     expected, found = runner(tmp_path, "fp32").run(ids), runner(tmp_path, "int4").run(ids)
     assert np.linalg.norm(found.hidden - expected.hidden) / np.linalg.norm(expected.hidden) < 0.06

@@ -120,14 +120,20 @@ def emit_nbits(
     block: int,
     bias: Array | None = None,
 ) -> str:
-    """One MatMulNBits node; codes [N, K] and zero [N, K / block] come unpacked."""
+    """One MatMulNBits node; codes [N, K] and zero [N, K / block] come unpacked.
+
+    Given no zero points it takes the middle of the codes, as Q4_0 does.
+    """
     n, k = codes.shape
     packed = codes.reshape(n, k // block, block)
+    has_zeros = not np.all(zero == 1 << (bits - 1))
     if bits == 4:
         packed = packed[..., 0::2] | (packed[..., 1::2] << 4)
         if zero.shape[1] % 2:
             zero = np.concatenate([zero, np.zeros((n, 1), np.uint8)], axis=1)
         zero = zero[:, 0::2] | (zero[:, 1::2] << 4)
-    inputs = [x, b.weight(name + ".codes", packed), b.weight(name + ".scale", scale), b.weight(name + ".zero", zero)]
+    inputs = [x, b.weight(name + ".codes", packed), b.weight(name + ".scale", scale)]
+    if has_zeros:
+        inputs.append(b.weight(name + ".zero", zero))
     attributes = {"K": k, "N": n, "bits": bits, "block_size": block, "accuracy_level": 4}
     return add_bias(b, name, b.contrib("MatMulNBits", inputs, name, **attributes), bias)
