@@ -170,19 +170,14 @@ def test_embeddings_in_blocks_keep_their_codes_and_values(tmp_path: Path, kind: 
     np.testing.assert_array_equal(found, table.float32()[ids])
 
 
-@pytest.mark.parametrize(("kind", "inputs"), [("Q4_0", 3), ("Q4_1", 4)])
-def test_int4_keeps_the_values_of_q4_files(tmp_path: Path, kind: str, inputs: int) -> None:
-    """Against fp32 on the dequantised weights, only the 8-bit activations differ: far less than 4-bit steps would.
-
-    Q4_0's zero points, all in the middle, are not stored.
-    """
+@pytest.mark.parametrize("kind", ["Q4_0", "Q4_1"])
+def test_int4_keeps_the_values_of_q4_files(tmp_path: Path, kind: str) -> None:
+    """Against fp32 on the dequantised weights, only the 8-bit activations differ: far less than 4-bit steps would."""
     twin = make_twin("llama", tmp_path / "hf")
     write_gguf(tmp_path / "m.gguf", twin.model, matrix_type=gguf.GGMLQuantizationType[kind])
     source = open_source(tmp_path / "m.gguf")
     for name in ("fp32", "int4"):
         export_backbone(source, tmp_path, name, "split", 0, silent)
-    graph = onnx.load(tmp_path / "backbone.int4.onnx", load_external_data=False).graph
-    assert {len(node.input) for node in graph.node if node.op_type == "MatMulNBits"} == {inputs}
     ids = np.array(TEXT[:40])
     expected, found = runner(tmp_path, "fp32").run(ids), runner(tmp_path, "int4").run(ids)
     assert np.linalg.norm(found.hidden - expected.hidden) / np.linalg.norm(expected.hidden) < 0.06

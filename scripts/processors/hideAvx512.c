@@ -55,6 +55,8 @@ static void on_fault(int number, siginfo_t *info, void *context) {
     answer_cpuid(registers);
   } else if (wanted.sa_flags & SA_SIGINFO) {
     wanted.sa_sigaction(number, info, context);
+  } else if (wanted.sa_handler != SIG_DFL && wanted.sa_handler != SIG_IGN) {
+    wanted.sa_handler(number);
   } else {
     signal(number, SIG_DFL);
   }

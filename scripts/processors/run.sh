@@ -61,17 +61,20 @@ arm_node() {
 hidden() {
   local version
   version=$(node -p 'require("onnxruntime-node/package.json").version')
-  libraries=$PWD/$work/onnxruntime-$version
+  libraries=$(pwd -P)/$work/onnxruntime-$version
   [ -f "$libraries/libonnxruntime.so.1" ] || scripts/processors/withoutCpuid.sh \
     node_modules/onnxruntime-node/bin/napi-v*/linux/x64/libonnxruntime.so.1 "$libraries/libonnxruntime.so.1"
   cc -O2 -Wall -shared -fPIC "$@" -o "$work/$kind.so" scripts/processors/hideAvx512.c -ldl
   as=(env "LD_PRELOAD=$PWD/$work/$kind.so" "LD_LIBRARY_PATH=$libraries" node)
 }
 
-libraries=
+libraries='' products=''
 dot='aes pmull sha1 sha2 atomics fphp asimdhp asimdrdm lrcpc dcpop asimddp'
 case $kind in
-  avx2) hidden ;;
+  avx2)
+    hidden
+    products=unsigned
+    ;;
   avxvnni)
     grep -qw avx_vnni /proc/cpuinfo || {
       echo 'scripts/processors/run.sh: this processor has no AVX-VNNI' >&2
@@ -95,10 +98,10 @@ esac
   const { int8Products, leastRowsOfBlocks } = await import("./dist/src/runtime/cpu/kernels.js");
   const rows = [await leastRowsOfBlocks(4), await leastRowsOfBlocks(8)];
   console.log(`${process.arch}: int8 products ${await int8Products()}, least rows of int4 ${rows[0]}, of int8-block ${rows[1]}`);
-  if (!readFileSync("/proc/self/maps", "utf8").includes(process.argv[1])) {
-    throw new Error(`ONNX Runtime is not the copy in ${process.argv[1]}`);
-  }
-' "$libraries"
+  const [libraries, products] = process.argv.slice(1);
+  if (!readFileSync("/proc/self/maps", "utf8").includes(libraries)) throw new Error(`ONNX Runtime is not the copy in ${libraries}`);
+  if (products && products !== (await int8Products())) throw new Error(`the int8 products are not ${products}: AVX-512 is not hidden`);
+' "$libraries" "$products"
 if [ $# -gt 0 ]; then exec "${as[@]}" "$@"; fi
 tests=$(ls dist/test/runtime/{cpu/kernels,measure,models}.test.js)
 # Of the runtime's tests those of int8: koffi, of the C API, has no library for other architectures in an ordinary installation.

@@ -1,7 +1,11 @@
 import { UsageError } from '../util/errors.js';
 
-/** What preparing a model, opening it and measuring it write into its folder; and what systems hide in any folder. */
-const own = /^((manifest|tuning|verified|tokenizer|tokenizer_config)\.json|(backbone|heads|keep)\.|\.)/;
+/** What preparing a model, opening it and measuring it write into its folder. */
+const own =
+  /^((manifest|tuning|verified|tokenizer|tokenizer_config)\.json(\.lock|\.lock\.stale|\.damaged|\.\d+\.partial)?|(backbone|heads|keep)\..+\.(onnx|onnx\.data|bin))$/;
+
+/** What systems put into any folder. */
+const ofSystem = /^(\.DS_Store|\._.*|\.nfs.*|Thumbs\.db|desktop\.ini|@eaDir)$/;
 
 /**
  * Checks that a prepared model's folder may go: that nothing lies in it but the model.
@@ -10,7 +14,7 @@ const own = /^((manifest|tuning|verified|tokenizer|tokenizer_config)\.json|(back
  * @throws UsageError naming what is no part of the model
  */
 export function checkNothingForeign(folder: string, names: readonly string[]): void {
-  const foreign = names.filter((name) => !own.test(name));
+  const foreign = names.filter((name) => !own.test(name) && !ofSystem.test(name));
   if (foreign.length === 0) return;
   const [shown, more] = [foreign.slice(0, 3).join(', '), foreign.length - 3];
   throw new UsageError(

@@ -146,7 +146,8 @@ async function prepareLocked(name: string, options: PrepareOptions, report: Repo
     const there = wantedPrecisions([], present).join(', ');
     report.note(`${name} is there already; its graphs (${there}) are exported again too.`);
   }
-  checkTarget(folder, [options.from ?? [], options.heads ?? [], options.adapter ?? []].flat());
+  const given = [options.from ?? [], options.heads ?? [], options.adapter ?? []].flat();
+  checkTarget(folder, given);
   const python = await findPython();
   const requirements = await ensureRequirements(python, exporterRequirements, options.modelsDir, {
     again: options.reinstall,
@@ -168,6 +169,8 @@ async function prepareLocked(name: string, options: PrepareOptions, report: Repo
     const run = { python, requirements, source, heads, partial, name, precisions, replaces };
     await runExporter(run, options, report);
     const manifest = await checkExported(partial);
+    // Minutes have gone by.
+    checkTarget(folder, given);
     await replaceFolder(partial, folder);
     return { name, folder, manifest, isNew: true };
   } finally {

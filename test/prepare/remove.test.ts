@@ -58,6 +58,13 @@ describe('removing a prepared model', () => {
   it('refuses where something else lies in the folder', async () => {
     const folder = join(models.path, 'one');
     for (const name of ['tuning.json.damaged', '.DS_Store']) await writeFile(join(folder, name), '');
+    for (const name of ['.git', 'heads.safetensors', 'manifest.json.bak']) {
+      await writeFile(join(folder, name), '');
+      expect(await removeModel(models.path, 'one', silentReport).catch(String)).to.contain(
+        `holds ${name}, which`,
+      );
+      await rm(join(folder, name));
+    }
     await writeFile(join(folder, 'notes.txt'), 'mine');
     const error = await removeModel(models.path, 'one', silentReport).catch((reason: unknown) => reason);
     expect(error).to.be.instanceOf(UsageError);

@@ -122,18 +122,16 @@ def emit_nbits(
 ) -> str:
     """One MatMulNBits node; codes [N, K] and zero [N, K / block] come unpacked.
 
-    Given no zero points it takes the middle of the codes, as Q4_0 does.
+    Zero points go along even where all are the middle of the codes, as in Q4_0: without them ONNX Runtime's kernels for
+    ARM round activations by row and scales to bfloat16.
     """
     n, k = codes.shape
     packed = codes.reshape(n, k // block, block)
-    has_zeros = not np.all(zero == 1 << (bits - 1))
     if bits == 4:
         packed = packed[..., 0::2] | (packed[..., 1::2] << 4)
         if zero.shape[1] % 2:
             zero = np.concatenate([zero, np.zeros((n, 1), np.uint8)], axis=1)
         zero = zero[:, 0::2] | (zero[:, 1::2] << 4)
-    inputs = [x, b.weight(name + ".codes", packed), b.weight(name + ".scale", scale)]
-    if has_zeros:
-        inputs.append(b.weight(name + ".zero", zero))
+    inputs = [x, b.weight(name + ".codes", packed), b.weight(name + ".scale", scale), b.weight(name + ".zero", zero)]
     attributes = {"K": k, "N": n, "bits": bits, "block_size": block, "accuracy_level": 4}
     return add_bias(b, name, b.contrib("MatMulNBits", inputs, name, **attributes), bias)

@@ -17,9 +17,9 @@ export const measuredPast = 256;
  * measurement did). Linear in the past, as attention is.
  *
  * `observe` follows the machine as it is now (other load, say): the logarithms of all points move a little towards what is
- * seen, those of nearby sizes more than others. So a size that is not taken keeps its ratio to its neighbours: when trees of 16
- * nodes become dearer, and those of two do not, plain steps stay cheaper than both. What is seen is the median of the last
- * three observations thereabouts, so a stall of the machine that comes alone changes nothing.
+ * seen, those of nearby sizes more than others. So a size that is not taken follows its nearest neighbour that is, by
+ * `leftByOctave` for each doubling between them. What is seen is the median of the last three observations in the
+ * same segment, so a stall of the machine that comes alone changes nothing.
  */
 export class CostCurve {
   private readonly nodes: Float64Array;
@@ -27,7 +27,9 @@ export class CostCurve {
   private readonly measured: PastLine;
   /** [points] logarithm of the factor learnt for each point. */
   private readonly shifts: Float64Array;
-  /** [points] as believed now. */
+  /** [points] as learnt, each by itself. */
+  private readonly learnt: PastLine;
+  /** [points] as believed now: the same, made non-decreasing. */
   private readonly current: PastLine;
   /** [points] the last surprises (as logarithms) in the segment that ends at each point. */
   private readonly surprises: number[][];
@@ -41,13 +43,17 @@ export class CostCurve {
     this.measured = pastLine(sorted);
     this.shifts = new Float64Array(sorted.length);
     this.surprises = sorted.map(() => []);
+    this.learnt = pastLine(sorted);
     this.current = pastLine(sorted);
     this.update();
   }
 
   /** T(nodes, past) as it is believed now. */
   at(nodes: number, past = measuredPast): number {
-    const { start, slope } = this.current;
+    return this.on(this.current, nodes, past);
+  }
+
+  private on({ start, slope }: PastLine, nodes: number, past: number): number {
     const upper = this.upper(nodes);
     const weight = this.weight(nodes, upper);
     const lower = Math.max(0, upper - 1);
@@ -64,7 +70,9 @@ export class CostCurve {
   observe(nodes: number, milliseconds: number, past = measuredPast): void {
     if (!(milliseconds > 0)) return;
     const upper = this.upper(nodes);
-    const expected = this.at(nodes, past);
+    // Where more nodes take less time, the curve that never decreases would be surprised for ever, and drift.
+    const isWithin = nodes <= this.nodes[this.nodes.length - 1];
+    const expected = this.on(isWithin ? this.learnt : this.current, nodes, past);
     const surprise = medianOfThree(this.surprises[upper], Math.log(milliseconds / expected));
     for (let i = 0; i < this.shifts.length; i++) {
       const octaves = Math.abs(Math.log2(this.nodes[i] / nodes));
@@ -74,9 +82,10 @@ export class CostCurve {
   }
 
   private update(): void {
-    const { measured, current, shifts } = this;
+    const { measured, learnt, current, shifts } = this;
     for (const part of ['start', 'slope'] as const) {
-      shifts.forEach((shift, i) => (current[part][i] = measured[part][i] * Math.exp(shift)));
+      shifts.forEach((shift, i) => (learnt[part][i] = measured[part][i] * Math.exp(shift)));
+      current[part].set(learnt[part]);
       poolViolators(current[part]);
     }
   }

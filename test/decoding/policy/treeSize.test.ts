@@ -113,6 +113,21 @@ describe('CostCurve', () => {
     expect(shift(1)).to.be.closeTo(1, 0.02);
   });
 
+  it('does not drift where two nodes take less time than one', () => {
+    const times = new Map([
+      [1, 28],
+      [2, 27],
+      [4, 45],
+      [8, 85],
+      [16, 160],
+    ]);
+    const curve = new CostCurve([...times].map(([nodes, milliseconds]) => ({ nodes, milliseconds })));
+    for (let i = 0; i < 5000; i++) curve.observe(1 + (i % 2), times.get(1 + (i % 2))!);
+    for (const nodes of [4, 8, 16])
+      expect(curve.at(nodes), `${nodes}`).to.be.closeTo(times.get(nodes)!, 0.01);
+    expect(curve.at(1)).to.equal(curve.at(2)).and.to.be.closeTo(27.5, 0.01);
+  });
+
   it('is hardly moved by single stalls', () => {
     const curve = new CostCurve(cpu);
     for (let i = 0; i < 200; i++) curve.observe(4, i % 20 === 0 ? 500 : 8.2);
