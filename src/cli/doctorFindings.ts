@@ -81,7 +81,7 @@ async function examineInt8(): Promise<Finding> {
   const details = {
     exact: vnni.length > 0 ? `exact, VNNI (${vnni.join(', ')})` : 'exact',
     unsigned:
-      'exact, without VNNI: weights are kept as uint8, and a step takes about 1.4 (one row) to 2.2 times (64 rows) as long as with VNNI',
+      'exact, without VNNI: weights are kept as uint8, and a step takes about 1.3 (one row) to 2.2 times (64 rows) as long as with VNNI',
     saturating: 'not exact: large values saturate, and answers suffer. Use --precision fp32',
   };
   try {

@@ -8,6 +8,7 @@ import { htmlReport } from '../bench/report/html.js';
 import { markdownReport } from '../bench/report/markdown.js';
 import { terminalReport } from '../bench/report/terminal.js';
 import { writeRunFile } from '../bench/run/folder.js';
+import { checkReportFiles } from '../bench/run/reportFiles.js';
 import { runSession } from '../bench/run/session.js';
 import { folderNames, parseSweep, REPORT_FILES, type Variant } from '../bench/run/variants.js';
 import { ExitCode, UsageError } from '../util/errors.js';
@@ -36,6 +37,8 @@ export async function runCompare(args: Arguments, texts: readonly string[]): Pro
   }
   if (folders.length > 0) {
     refuseRunOptions(args);
+    const output = readText(args, 'output');
+    if (output !== undefined) await checkReportFiles(output);
     await report(args, await loadRuns(folders), null, []);
   } else {
     await runAndReport(args, texts);
@@ -64,6 +67,7 @@ async function runAndReport(args: Arguments, texts: readonly string[]): Promise<
   const { variants, leftOut } = await planVariants(args, texts);
   const run = await readRunArguments(args);
   const output = outputFolder(args, 'compare');
+  await checkReportFiles(output);
   const names = folderNames(variants.map(({ name }) => name));
   const folderOf = ({ name }: Variant): string => join(output, names.get(name)!);
   for (const note of quiet ? [] : leftOut) printError(note);

@@ -29,7 +29,7 @@ export function generationJson(result: GenerationResult, facts: EngineFacts): Re
     finish_reason: statistics.finishReason,
     wall_time_s: seconds(statistics.wallTime),
     prefill_time_s: seconds(statistics.prefillTime),
-    time_to_first_token_s: seconds(result.timeToFirstToken),
+    time_to_first_token_s: statistics.newTokens > 0 ? seconds(result.timeToFirstToken) : null,
     tokens_per_second: tokensPerSecond(result),
     stage_times_s: Object.fromEntries(stageNames.map((name) => [name, seconds(statistics.times[name])])),
     ...optionsJson(options),
@@ -51,7 +51,7 @@ export function summaryLine(result: GenerationResult, { threads, calmThreads }: 
     // The first token belongs to the prefill: without steps there is no such number.
     ...(s.steps > 0 ? [`${s.tokensPerStep.toFixed(2)} tokens/step`] : []),
     `${tokensPerSecond(result).toFixed(1)} tokens/s`,
-    `first token ${result.timeToFirstToken.toFixed(0)} ms`,
+    ...(s.newTokens > 0 ? [`first token ${result.timeToFirstToken.toFixed(0)} ms`] : []),
     ...(threads < calmThreads ? [`${threads} of ${calmThreads} threads (other programs are busy)`] : []),
   ];
   return `${parts.join(', ')}; ${timeSplit(result)}`;

@@ -3,7 +3,7 @@
  * They hold fragments of what was said: only their owner may read them.
  */
 import { constants } from 'node:fs';
-import { access, readlink, realpath, rename } from 'node:fs/promises';
+import { access, readlink, realpath } from 'node:fs/promises';
 import { endianness } from 'node:os';
 import { dirname, resolve } from 'node:path';
 import { DraftMemory } from '../decoding/draft/draftMemory.js';
@@ -11,6 +11,7 @@ import { MedusaError, UsageError } from '../util/errors.js';
 import { choice, count, name, object, tryJson } from '../util/json.js';
 import type { Report } from '../util/progressReport.js';
 import { readRegularFile } from '../util/regularFile.js';
+import { setAside } from '../util/setAside.js';
 import { sha256OfText } from '../util/sha256.js';
 import { writeWhole } from '../util/writeFile.js';
 
@@ -63,8 +64,7 @@ export async function openMemoryFile(
   }
   const contents = parse(bytes, owner, file);
   if (contents === undefined) {
-    const aside = `${target}.damaged`;
-    await rename(target, aside);
+    const aside = await setAside(target);
     report.note(
       `The draft memory ${file} is damaged: it was set aside as ${aside}, and a new one is begun. ` +
         'It may still hold fragments of prompts and answers: delete it to forget them.',

@@ -20,7 +20,8 @@ export function prepareCommand(folder: string, ...options: readonly string[]): s
   const made = readOrigin(folder);
   const parts = ['medusa-plus prepare'];
   if (name !== defaultModelName) {
-    if (!made?.isDefault && !options.includes('--from'))
+    const hasBase = made?.isDefault === true && made.adapter !== undefined;
+    if (!hasBase && !options.includes('--from'))
       parts.push(`--from ${asGiven(made?.source ?? 'HF folder or .gguf file')}`);
     if (made?.adapter !== undefined) parts.push(`--adapter <${made.adapter}${adapterSuffix}>`);
     // An adapter brings the heads that lie beside it.
@@ -60,7 +61,7 @@ interface Origin {
   readonly revisionAsked: string | undefined;
   readonly adapter: string | undefined;
   readonly heads: readonly string[];
-  /** Made from the default model's weights, which need no --from. */
+  /** Made from the default model's weights, which need no --from with the default name or an adapter. */
   readonly isDefault: boolean;
 }
 

@@ -1,4 +1,4 @@
-import { readFile, rename } from 'node:fs/promises';
+import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import * as v from 'valibot';
 import type { CostPoint } from '../decoding/policy/costCurve.js';
@@ -14,6 +14,7 @@ import {
   record,
   type Schema,
 } from '../util/json.js';
+import { setAside } from '../util/setAside.js';
 import { writeJson } from '../util/writeFile.js';
 
 /** Times above 0 of ascending numbers of nodes. */
@@ -63,9 +64,8 @@ export async function readTunings(folder: string, report: Report): Promise<Tunin
     if (checkJson(object({ format: count() }), json, path, '').format !== format) return {};
     return checkJson(object({ measured: record(tuning) }), json, path, '').measured;
   } catch (error) {
-    const aside = `${path}.damaged`;
-    const kept = await rename(path, aside).then(
-      () => ` The damaged file is kept as ${aside}.`,
+    const kept = await setAside(path).then(
+      (aside) => ` The damaged file is kept as ${aside}.`,
       () => '',
     );
     report.note(`${(error as Error).message} Measuring again.${kept}`);

@@ -2,7 +2,7 @@ import { UsageError } from '../util/errors.js';
 
 /** What preparing a model, opening it and measuring it write into its folder. */
 const own =
-  /^((manifest|tuning|verified|tokenizer|tokenizer_config)\.json(\.lock|\.lock\.stale|\.damaged|\.\d+\.partial)?|(backbone|heads|keep)\..+\.(onnx|onnx\.data|bin))$/;
+  /^((manifest|tuning|verified|tokenizer|tokenizer_config)\.json(\.lock|\.lock\.stale|\.damaged(\.\d+)?|\.\d+\.partial)?|(backbone|heads|keep)\..+\.(onnx|onnx\.data|bin))$/;
 
 /** What systems put into any folder. */
 const ofSystem = /^(\.DS_Store|\._.*|\.nfs.*|Thumbs\.db|desktop\.ini|@eaDir)$/;

@@ -45,6 +45,10 @@ describe('The command in hints', function () {
       adapter: { name: 'mine', sha256: 'y' },
     });
     expect(prepareCommand(tiny)).to.equal(`medusa-plus prepare --adapter <mine.adapter.safetensors> ${rest}`);
+    await withSource({ kind: 'gguf', name: 'x.gguf', sha256: defaultWeightsSha256 });
+    expect(prepareCommand(tiny, '--precision', 'int8')).to.equal(
+      `medusa-plus prepare --from <x.gguf> --heads <tiny> ${rest} --precision int8`,
+    );
   });
 
   it('needs no manifest', async () => {

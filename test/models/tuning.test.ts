@@ -120,13 +120,14 @@ describe('tuning.json', function () {
       ['a list', '[]'],
       ['half a file', (await readFile(path, 'utf8')).slice(0, 100)],
     ];
-    for (const [what, text] of damaged) {
+    for (const [i, [what, text]] of damaged.entries()) {
+      const aside = `${path}.damaged${i === 0 ? '' : `.${i + 1}`}`;
       await writeFile(path, text);
       const { notes, stages } = await open();
       expect(stages, what).to.have.length(1);
       expect(notes, what).to.have.length(1);
-      expect(notes[0]).to.contain(path).and.to.contain(`${path}.damaged`);
-      expect(await readFile(`${path}.damaged`, 'utf8')).to.equal(text);
+      expect(notes[0]).to.contain(path).and.to.contain(`kept as ${aside}.`);
+      expect(await readFile(aside, 'utf8')).to.equal(text);
       expect((await read()).measured).to.have.property(key);
     }
   });
