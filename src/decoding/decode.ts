@@ -82,6 +82,9 @@ export async function* decode(
     text.push(...ended.tokens);
     steps.push({ index: 0, times: stopwatch.prefilled(), ...ended, ...ifContextEnds(model, ended) });
     yield steps[0];
+  } else {
+    // Aborted: what was read took its time, too.
+    stopwatch.prefilled();
   }
   while (!signal?.aborted && !steps.at(-1)?.finishReason) {
     const times = stopwatch.nextStep();

@@ -266,11 +266,14 @@ describe('decode', () => {
       const whole = model.prefill.bind(model);
       model.prefill = (ids, options) => {
         if (model.cachedLength > 0) controller.abort();
+        time += 10;
         return whole(ids, options);
       };
-      const { result, steps } = await decodeAll(model, prompt, { signal: controller.signal });
+      let time = 0;
+      const clock = (): number => time;
+      const { result, steps } = await decodeAll(model, prompt, { signal: controller.signal, clock });
       expect(steps).to.deep.equal([]);
-      expect(result).to.include({ finishReason: 'aborted', newTokens: 0 });
+      expect(result).to.include({ finishReason: 'aborted', newTokens: 0, prefillTime: 20 });
       expect(result.cachedTokens).to.deep.equal(prompt.slice(0, 1024));
 
       model.prefill = whole;
