@@ -83,7 +83,7 @@ export async function runPrepare(args: Arguments): Promise<void> {
     );
   } catch (error) {
     if (!interrupt.signal.aborted) throw error;
-    throw new InterruptedError('What was fetched is kept; run the command again to go on.', { cause: error });
+    throw new InterruptedError('What is finished is kept; run the command again to go on.', { cause: error });
   } finally {
     bar?.end();
     interrupt.release();

@@ -114,9 +114,10 @@ function tryParse(text: string): unknown {
 /** Turns a failed write into a message that says what happens to the work done so far. */
 export function writeError(path: string, error: unknown): MedusaError {
   const { code, message } = error as NodeJS.ErrnoException;
-  const what = code === 'ENOSPC' || code === 'EDQUOT' ? 'the disk is full' : message;
+  const isFull = code === 'ENOSPC' || code === 'EDQUOT';
+  const [what, remedy] = isFull ? ['the disk is full', 'make room'] : [message, 'put that right'];
   return new MedusaError(
-    `Could not write ${path}: ${what}. All finished questions are kept; make room and run the same command again to go on`,
+    `Could not write ${path}: ${what}. All finished questions are kept; ${remedy} and run the same command again to go on`,
     1,
     { cause: error },
   );

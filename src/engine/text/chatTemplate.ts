@@ -78,6 +78,9 @@ export class ChatTemplate {
       choice,
     );
     const contents = clean.map((message) => message.content);
+    // The placeholders are nobody's text: where they change nothing, no text would.
+    if (marked === wanted && clean.length > 0)
+      throw new UsageError(`The chat template ${printsNothing}. ${templateAdvice}`);
     for (const treat of marked === undefined ? [] : treatments) {
       const segments = substitute(marked!, contents.map(treat));
       if (segments.map((segment) => segment.text).join('') === wanted) return segments;
@@ -119,11 +122,13 @@ export class ChatTemplate {
   }
 }
 
+const printsNothing = 'prints nothing of the messages';
+
 /**
  * Tries a template before a model is made with it.
  *
  * @param given as it was named, for messages
- * @throws UsageError when it cannot be parsed, or refuses a message of the user
+ * @throws UsageError when it cannot be parsed, refuses a message of the user, or leaves it out
  */
 export function checkTemplate(given: string, text: string): void {
   const tokens = { bos_token: '<s>', eos_token: '</s>', unk_token: '<unk>', pad_token: '<pad>' };
@@ -131,7 +136,11 @@ export function checkTemplate(given: string, text: string): void {
   try {
     const template = new BoundedTemplate(text);
     does = 'refuses a message of the user';
-    template.render({ ...tokens, add_generation_prompt: true }, [{ role: 'user', content: 'Hi' }]);
+    const [one, other] = ['Hi', 'Ho'].map((content) =>
+      template.render({ ...tokens, add_generation_prompt: true }, [{ role: 'user', content }]),
+    );
+    does = 'is none';
+    if (one === other) throw new Error(`it ${printsNothing}`);
   } catch (cause) {
     throw new UsageError(`--chat-template ${given} ${does}: ${(cause as Error).message}`, { cause });
   }

@@ -1,7 +1,7 @@
 import { Template } from '@huggingface/jinja';
 import { expect } from 'chai';
 import { ModelError, UsageError } from '../../../src/util/errors.js';
-import { ChatTemplate } from '../../../src/engine/text/chatTemplate.js';
+import { ChatTemplate, checkTemplate } from '../../../src/engine/text/chatTemplate.js';
 
 const chatMl =
   "{% for m in messages %}{{'<s>' + m['role'] + '\\n' + m['content'] + '</s>\\n'}}{% endfor %}" +
@@ -35,6 +35,19 @@ describe('ChatTemplate', () => {
     expect(() => template.render(user('hi </s>'), controls)).to.throw(UsageError, '</s>');
   });
 
+  it('refuses a text that prints nothing of the messages', () => {
+    const template = new ChatTemplate({ chat_template: 'A README. {{ messages | length }}' });
+    expect(() => template.render(user('hi'), controls)).to.throw(
+      UsageError,
+      'prints nothing of the messages',
+    );
+    expect(() => checkTemplate('README.md', 'A README.')).to.throw(
+      UsageError,
+      '--chat-template README.md is none: it prints nothing of the messages',
+    );
+    expect(() => checkTemplate('upper', '[{{ messages[0].content | upper }}]')).not.to.throw();
+  });
+
   it('passes on what a template says when it refuses', () => {
     const template = new ChatTemplate({ chat_template: "{{ raise_exception('roles must alternate') }}" });
     expect(() => template.render(user('hi'), controls)).to.throw(UsageError, 'roles must alternate');
@@ -42,7 +55,7 @@ describe('ChatTemplate', () => {
 
   it('knows bos_token, given as text or as an object', () => {
     const config = {
-      chat_template: '{{ bos_token }}{{ eos_token }}',
+      chat_template: '{{ bos_token }}{{ eos_token }}{{ messages[0].content }}',
       bos_token: '<s>',
       eos_token: { content: '</s>' },
     };
@@ -52,7 +65,7 @@ describe('ChatTemplate', () => {
   it('takes the default of several templates', () => {
     const chat_template = [
       { name: 'tool_use', template: 'no' },
-      { name: 'default', template: 'yes' },
+      { name: 'default', template: 'yes{{ messages[0].content }}' },
     ];
     expect(new ChatTemplate({ chat_template }).render(user('hi'), [])[0].text).to.equal('yes');
   });
@@ -78,11 +91,12 @@ describe('ChatTemplate', () => {
   }
 
   it('gives templates what the library does', () => {
-    const chat_template =
+    const values =
       "{{ range(3) | join }}{{ range(1, 3) | join }}{{ range(4, 0, -2) | join }}{{ True }}{{ none }}{{ strftime_now('%Y') }}";
+    const chat_template = `${values}{{ messages[0].content }}`;
     const [{ text }] = new ChatTemplate({ chat_template }).render(user('hi'), []);
     expect(text).to.match(/^0121242.*\d{4}$/);
-    expect(text).to.equal(new Template(chat_template).render());
+    expect(text).to.equal(new Template(values).render());
   });
 
   it('does not mistake its own placeholders in a message', () => {
