@@ -108,7 +108,7 @@ export const modelTable = {
   memory: {
     group,
     kind: 'text',
-    help: 'File that keeps what drafts learn from for the next call: fragments of prompts and answers. Delete it, and FILE.damaged where there is one, to forget them',
+    help: 'File that keeps what drafts learn from for the next call: fragments of prompts and answers. Delete it, and FILE.damaged, FILE.damaged.2 ... where there are any, to forget them',
     commands: ['generate'],
   },
 } as const satisfies TableFor<ModelOptions>;
