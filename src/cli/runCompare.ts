@@ -35,10 +35,10 @@ export async function runCompare(args: Arguments, texts: readonly string[]): Pro
   if (folders.length > 0 && (texts.length > 0 || args.sweep !== undefined)) {
     throw new UsageError('compare takes finished folders or variants to run, not both');
   }
+  const output = readText(args, 'output');
+  if (output !== undefined) await checkReportFiles(output);
   if (folders.length > 0) {
     refuseRunOptions(args);
-    const output = readText(args, 'output');
-    if (output !== undefined) await checkReportFiles(output);
     await report(args, await loadRuns(folders), null, []);
   } else {
     await runAndReport(args, texts);
@@ -67,7 +67,6 @@ async function runAndReport(args: Arguments, texts: readonly string[]): Promise<
   const { variants, leftOut } = await planVariants(args, texts);
   const run = await readRunArguments(args);
   const output = outputFolder(args, 'compare');
-  await checkReportFiles(output);
   const names = folderNames(variants.map(({ name }) => name));
   const folderOf = ({ name }: Variant): string => join(output, names.get(name)!);
   for (const note of quiet ? [] : leftOut) printError(note);
